@@ -1,0 +1,107 @@
+"""What a sample says about itself: plain values that the conditioners will read.
+
+Nothing here knows a network. A missing condition has one form per kind: `None` for a text,
+a silent clip of length zero for a waveform. Conditioners turn either into zero vectors.
+"""
+
+import typing as tp
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class WavCondition(tp.NamedTuple):
+    """One or several clips, as conditions.
+
+    `length` counts the real samples of each clip; what follows is padding. A clip of length
+    zero is a null condition. `start` asks for an excerpt at that second of the clip; `None`
+    leaves the choice to the conditioner.
+    """
+
+    wav: Tensor  # [B, C, T]
+    length: Tensor  # [B] long
+    sample_rate: list[int]
+    path: list[str | None] = [None]
+    seek_time: list[float | None] = [None]
+    start: list[float | None] = [None]
+
+
+@dataclass
+class ConditioningAttributes:
+    """All the conditions of one sample, by name."""
+
+    text: dict[str, str | None] = field(default_factory=dict)
+    wav: dict[str, WavCondition] = field(default_factory=dict)
+
+
+def wav_condition(
+    wav: Tensor,
+    sample_rate: int,
+    *,
+    length: int | None = None,
+    path: str | None = None,
+    seek_time: float | None = None,
+    start: float | None = None,
+) -> WavCondition:
+    """Wrap the clip of one sample.
+
+    Args:
+        wav: Waveform, `[C, T]`.
+        sample_rate: Samples per second of `wav`.
+        length: Real samples in `wav`; `None` means all of them.
+        path: Where the clip comes from, for the logs.
+        seek_time: Where in its file the clip starts, in seconds.
+        start: Where in the clip the excerpt shall start, in seconds.
+    """
+    num_samples = wav.shape[-1] if length is None else length
+    return WavCondition(
+        wav[None], torch.tensor([num_samples]), [sample_rate], [path], [seek_time], [start]
+    )
+
+
+def null_wav(sample_rate: int) -> WavCondition:
+    """The absence of a clip: `[1, 1, 1]` of silence with length zero."""
+    return WavCondition(torch.zeros(1, 1, 1), torch.tensor([0]), [sample_rate])
+
+
+def without(
+    attributes: ConditioningAttributes,
+    *,
+    text: tp.Collection[str] = (),
+    wav: tp.Collection[str] = (),
+) -> ConditioningAttributes:
+    """Copy of `attributes` in which the named conditions are null. Unknown names are ignored."""
+    return ConditioningAttributes(
+        text={name: None if name in text else value for name, value in attributes.text.items()},
+        wav={
+            name: null_wav(value.sample_rate[0]) if name in wav else value
+            for name, value in attributes.wav.items()
+        },
+    )
+
+
+def collate_texts(samples: list[ConditioningAttributes], name: str) -> list[str | None]:
+    """The text called `name` of every sample; `None` where a sample has none."""
+    return [sample.text.get(name) for sample in samples]
+
+
+def collate_wavs(samples: list[ConditioningAttributes], name: str) -> WavCondition:
+    """Stack the clips called `name` as mono, padded with zeros to the longest.
+
+    Returns:
+        A batch, `wav` of shape `[B, 1, T]`. Samples without the clip get a null clip.
+    """
+    rate = next((s.wav[name].sample_rate[0] for s in samples if name in s.wav), 0)
+    clips = [sample.wav.get(name) or null_wav(rate) for sample in samples]
+    longest = max(clip.wav.shape[-1] for clip in clips)
+    mono = [clip.wav.mean(dim=1, keepdim=True) for clip in clips]
+    return WavCondition(
+        wav=torch.cat([F.pad(wav, (0, longest - wav.shape[-1])) for wav in mono]),
+        length=torch.cat([clip.length for clip in clips]),
+        sample_rate=[clip.sample_rate[0] for clip in clips],
+        path=[clip.path[0] for clip in clips],
+        seek_time=[clip.seek_time[0] for clip in clips],
+        start=[clip.start[0] for clip in clips],
+    )

@@ -1,0 +1,135 @@
+"""Numbers recorded from the original implementation, and how a kind of them is replayed.
+
+The folder comes from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
+beside it; its kind is the longest registered prefix of its name. One adapter per kind builds our
+module from the recorded arguments and replays a call. Nothing here knows a particular case, so a
+folder with other seeds, sizes and options runs unchanged.
+"""
+
+import json
+import os
+import typing as tp
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+ROOT = Path(__file__).parents[2]
+
+
+def parity_folder() -> Path:
+    """Where the recorded numbers lie; it may be absent."""
+    return Path(os.environ.get("AUDIOCRAFT_PARITY", ROOT.parent / "shared" / "parity"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recorded case: `<name>.json` and, where there is one, `<name>.safetensors`."""
+
+    path: Path  # of the JSON file
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @cached_property
+    def meta(self) -> dict[str, tp.Any]:
+        return json.loads(self.path.read_text())
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        file = self.path.with_suffix(".safetensors")
+        return load_file(file) if file.exists() else {}
+
+    @property
+    def calls(self) -> list[dict[str, tp.Any]]:
+        return self.meta.get("calls", [])
+
+    def state(self, prefix: str = "state/") -> dict[str, Tensor]:
+        """The recorded state dict under `prefix`, with the prefix removed."""
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def value(self, reference: tp.Any) -> tp.Any:
+        """A recorded tensor if `reference` is its key, else the value itself."""
+        if isinstance(reference, str) and reference in self.tensors:
+            return self.tensors[reference]
+        return reference
+
+    def inputs(self, call: dict[str, tp.Any]) -> dict[str, tp.Any]:
+        return {name: self.value(key) for name, key in call.get("in", {}).items()}
+
+    def outputs(self, call: dict[str, tp.Any]) -> dict[str, tp.Any]:
+        return {name: self.value(key) for name, key in call.get("out", {}).items()}
+
+
+Check = tp.Callable[[Case, dict[str, tp.Any] | None], None]
+ADAPTERS: dict[str, Check] = {}
+
+
+def adapter(prefix: str) -> tp.Callable[[Check], Check]:
+    """Register how a kind is replayed; called once per recorded call (`None` if it has none)."""
+
+    def register(check: Check) -> Check:
+        ADAPTERS[prefix] = check
+        return check
+
+    return register
+
+
+def kind_of(name: str) -> str | None:
+    """Longest registered prefix of a case's name."""
+    return max((kind for kind in ADAPTERS if name.startswith(kind)), key=len, default=None)
+
+
+def recipe(seed: int, key: str, shape: tp.Sequence[int], scale: float = 1.0) -> Tensor:
+    """A tensor that is not stored but made from a seed and a key (parity README)."""
+    rng = np.random.RandomState(zlib.crc32(f"{seed}:{key}".encode()))
+    return torch.from_numpy((rng.standard_normal(tuple(shape)) * scale).astype(np.float32))
+
+
+LEFT_ALONE = ("embed_avg", "cluster_size", "inited", "num_batches_tracked")
+LEFT_ALONE += ("frequencies", "decay_rates")
+
+
+def fill_with_recipe(module: torch.nn.Module, seed: int) -> None:
+    """Fill a module's state as "the state recipe" of the parity README asks."""
+    state = module.state_dict()
+    for key, value in state.items():
+        last = key.rsplit(".", 1)[-1]
+        if not value.is_floating_point() or last in LEFT_ALONE:
+            continue
+        noise = recipe(seed, key, value.shape)
+        if last == "running_var":
+            noise = 1 + 0.2 * noise.abs()
+        elif last == "running_mean":
+            noise = 0.3 * noise
+        elif last == "embed":
+            noise = 0.7 * noise
+        elif value.dim() >= 2:
+            noise = noise / float(np.sqrt(np.prod(value.shape[1:])))
+        else:
+            noise = 1 + 0.1 * noise if last == "weight" else 0.1 * noise
+        state[key] = noise
+    for key in [key for key in state if key.endswith("_codebook.embed")]:
+        stem = key[: -len("embed")]
+        state[stem + "embed_avg"] = state[key].clone()
+        state[stem + "cluster_size"] = torch.ones_like(state[stem + "cluster_size"])
+        state[stem + "inited"] = torch.ones_like(state[stem + "inited"])
+    module.load_state_dict(state)
+
+
+def assert_close(actual: tp.Any, expected: tp.Any, atol: float = 1e-5, rtol: float = 1e-5) -> None:
+    """Equal for integers and booleans, close for floats; NaN is equal to NaN."""
+    torch.testing.assert_close(
+        torch.as_tensor(actual),
+        torch.as_tensor(expected),
+        atol=atol,
+        rtol=rtol,
+        equal_nan=True,
+        check_dtype=False,
+    )
