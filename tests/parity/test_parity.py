@@ -27,7 +27,7 @@ def recorded_calls():
             yield pytest.param(case, call, id=name)
 
 
-@pytest.mark.parametrize(("case", "call"), recorded_calls())
+@pytest.mark.parametrize(("case", "call"), list(recorded_calls()))
 def test_ours_gives_the_recorded_numbers(case, call):
     kind = kind_of(case.name)
     assert kind, f"nobody replays {case.name}; known kinds: {sorted(ADAPTERS)}"
