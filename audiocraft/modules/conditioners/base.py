@@ -1,0 +1,125 @@
+"""What a conditioner is, and what it hands to the language model.
+
+A conditioner turns one named attribute of every sample (a text, a clip) into a few vectors of
+the language model's width. It works in two halves: `prepare` runs on the CPU and throws all the
+dice, `forward` runs on the device and is a deterministic function of what was prepared.
+"""
+
+import typing as tp
+
+import torch
+from torch import Tensor, nn
+
+Rng = torch.Generator | tp.Sequence[torch.Generator] | None  # one for all, or one per sample
+
+
+class Condition(tp.NamedTuple):
+    """What one conditioner hands to the language model."""
+
+    embed: Tensor  # [B, P, D]
+    mask: Tensor  # [B, P] bool, True where `embed` is real; it is zero elsewhere
+    shown: Tensor | None = None  # [B, F] bool, True on target frames already heard
+
+
+class BaseConditioner(nn.Module):
+    """Base of all conditioners.
+
+    Args:
+        dim: Width of what the conditioner computes.
+        output_dim: Width of the language model, `D`.
+    """
+
+    def __init__(self, dim: int, output_dim: int):
+        super().__init__()
+        self.dim = dim
+        self.output_dim = output_dim
+        self.output_proj = nn.Linear(dim, output_dim)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the conditioner computes."""
+        return self.output_proj.weight.device
+
+    def prepare(self, values: tp.Any, rng: Rng = None) -> tp.Any:
+        """Decide everything that is random or needs the CPU.
+
+        Args:
+            values: The attribute of every sample of the batch.
+            rng: Where the dice come from; `None` decides as evaluation does.
+
+        Returns:
+            Something of the conditioner's own, for `forward`.
+        """
+        raise NotImplementedError
+
+    def forward(self, prepared: tp.Any) -> Condition:
+        """Compute the condition of a batch that was prepared. Nothing here is random."""
+        raise NotImplementedError
+
+    def project(self, hidden: Tensor, mask: Tensor) -> Condition:
+        """Bring `hidden [B, P, dim]` to the language model's width, zero where `mask` is False.
+
+        Zeroed, not hidden: the language model still attends to these steps, since released
+        checkpoints were trained so.
+        """
+        embed = self.output_proj(hidden.to(self.output_proj.weight.dtype))
+        return Condition(embed * mask.unsqueeze(-1), mask)
+
+
+class TextConditioner(BaseConditioner):
+    """Reads: `prepare` takes a text of every sample, `None` where one is missing."""
+
+
+class WavConditioner(BaseConditioner):
+    """Listens: `prepare` takes the clips of all samples, collated into one `WavCondition`."""
+
+
+def null_condition(like: Condition, num_steps: int | None = None) -> Condition:
+    """The absence of a condition: zero vectors, `num_steps` long or as long as `like`."""
+    B, P, D = like.embed.shape
+    P = P if num_steps is None else num_steps
+    return Condition(like.embed.new_zeros(B, P, D), like.mask.new_zeros(B, P))
+
+
+def shown_frames(
+    conditions: tp.Mapping[str, Condition],
+    num_frames: int,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Which target frames the model was shown by any of its conditions.
+
+    Args:
+        conditions: Conditions of a batch, by name.
+        num_frames: Frames in the target, F. A condition's `shown` may be shorter or longer.
+        device: Where the result is wanted; only needed where there are no conditions.
+
+    Returns:
+        `[B, F]` bool; `[1, F]`, all False, without any condition.
+    """
+    batch_size = 1
+    for condition in conditions.values():
+        batch_size, device = condition.embed.shape[0], condition.embed.device
+    shown = torch.zeros(batch_size, num_frames, dtype=torch.bool, device=device)
+    for condition in conditions.values():
+        if condition.shown is not None:
+            covered = condition.shown[:, :num_frames]
+            shown[:, : covered.shape[1]] |= covered
+    return shown
+
+
+def length_to_mask(lengths: Tensor, max_len: int | None = None) -> Tensor:
+    """`[B, max_len]` bool, True on the first `lengths[b]` steps of each row.
+
+    Args:
+        lengths: `[B]`, counts of real steps.
+        max_len: Width of the mask; `None` is the largest length, at least one step.
+    """
+    width = max(int(lengths.max()), 1) if max_len is None else max_len
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
+
+
+def generator_for(rng: Rng, item: int) -> torch.Generator | None:
+    """The generator that decides for one sample of a batch."""
+    if rng is None or isinstance(rng, torch.Generator):
+        return rng
+    return rng[item]

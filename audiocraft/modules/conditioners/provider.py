@@ -1,0 +1,59 @@
+"""All the conditioners of a model, side by side."""
+
+import typing as tp
+
+from torch import nn
+
+from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs
+from .base import BaseConditioner, Condition, Rng, TextConditioner
+
+
+class ConditionProvider(nn.Module):
+    """Gives every attribute of a batch to the conditioner of the same name.
+
+    Texts come first, then clips, in the order in which the conditioners were given. The fuser
+    prepends one after the other, so the sequence becomes `[self_wav, description, codes]`
+    whatever the configuration's order: released checkpoints were trained so.
+
+    Args:
+        conditioners: By the name of the attribute that each reads.
+    """
+
+    def __init__(self, conditioners: tp.Mapping[str, BaseConditioner]):
+        super().__init__()
+        self.conditioners = nn.ModuleDict(dict(conditioners))
+
+    @property
+    def text_conditions(self) -> list[str]:
+        """Names of the attributes that are texts."""
+        return [n for n, c in self.conditioners.items() if isinstance(c, TextConditioner)]
+
+    @property
+    def wav_conditions(self) -> list[str]:
+        """Names of the attributes that are clips."""
+        return [n for n, c in self.conditioners.items() if not isinstance(c, TextConditioner)]
+
+    def prepare(
+        self, attributes: list[ConditioningAttributes], rng: Rng = None
+    ) -> dict[str, tp.Any]:
+        """Collate, tokenize and throw all the dice, on the CPU.
+
+        An attribute that a sample lacks is a null condition; one that nobody reads is ignored.
+
+        Args:
+            attributes: Conditions of every sample of the batch.
+            rng: One generator, or one per sample; `None` decides as evaluation does.
+        """
+        prepared = {}
+        for name in self.text_conditions:
+            prepared[name] = self._named(name).prepare(collate_texts(attributes, name), rng)
+        for name in self.wav_conditions:
+            prepared[name] = self._named(name).prepare(collate_wavs(attributes, name), rng)
+        return prepared
+
+    def forward(self, prepared: tp.Mapping[str, tp.Any]) -> dict[str, Condition]:
+        """Conditions of a prepared batch, by name, texts first."""
+        return {name: self.conditioners[name](value) for name, value in prepared.items()}
+
+    def _named(self, name: str) -> BaseConditioner:
+        return tp.cast(BaseConditioner, self.conditioners[name])

@@ -1,0 +1,207 @@
+"""Conditioners that read.
+
+`T5Conditioner` is what released models use: a frozen T5 encoder. `LUTConditioner` learns a vector
+for every word from scratch and needs nothing that would have to be downloaded.
+
+Method: T5: Raffel et al., 2019, https://arxiv.org/abs/1910.10683.
+"""
+
+import hashlib
+import re
+import typing as tp
+
+import torch
+from torch import Tensor, nn
+
+from ..frozen import Frozen
+from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask
+
+T5_DIMS = {
+    "t5-small": 512,
+    "t5-base": 768,
+    "t5-large": 1024,
+    "t5-3b": 1024,
+    "t5-11b": 1024,
+    "google/flan-t5-small": 512,
+    "google/flan-t5-base": 768,
+    "google/flan-t5-large": 1024,
+    "google/flan-t5-xl": 2048,
+    "google/flan-t5-xxl": 4096,
+}
+
+
+class Tokens(tp.NamedTuple):
+    """Texts as numbers."""
+
+    ids: Tensor  # [B, P] long
+    mask: Tensor  # [B, P] bool, True where a token is real
+
+
+class PretrainedText(tp.NamedTuple):
+    """A tokenizer and its encoder, as the `transformers` library calls them."""
+
+    tokenizer: tp.Any
+    encoder: nn.Module
+
+
+def hash_trick(word: str, vocab_size: int) -> int:
+    """A number below `vocab_size` that is always the same for the same word."""
+    return int(hashlib.sha256(word.encode("utf-8")).hexdigest(), 16) % vocab_size
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation; the sharp of a key stays."""
+    return re.findall(r"\w+#?", text.lower())
+
+
+def tokenize_whole(text: str | None) -> list[str]:
+    """The whole text as one token; also the empty one, only `None` is no token."""
+    return [] if text is None else [text]
+
+
+def tokenize_words(text: str | None) -> list[str]:
+    """One token per word."""
+    return split_words(text or "")
+
+
+LUT_TOKENIZERS = {"noop": tokenize_whole, "whitespace": tokenize_words}
+
+
+class LUTConditioner(TextConditioner):
+    """A learnt vector for each token.
+
+    Tokens are numbered by a hash, so there is no vocabulary to keep; two words may meet in one
+    number.
+
+    Args:
+        n_bins: Rows of the table.
+        dim: Width of the table.
+        output_dim: Width of the language model.
+        tokenizer: `noop` (a whole text is one token) or `whitespace` (each word is).
+
+    Raises:
+        ValueError: An unknown tokenizer.
+    """
+
+    def __init__(self, n_bins: int, dim: int, output_dim: int, tokenizer: str = "whitespace"):
+        super().__init__(dim, output_dim)
+        if tokenizer not in LUT_TOKENIZERS:
+            raise ValueError(
+                f"lut.tokenizer is {tokenizer!r}. Choose one of: {', '.join(LUT_TOKENIZERS)}."
+            )
+        self.n_bins = n_bins
+        self.tokenize = LUT_TOKENIZERS[tokenizer]
+        self.embed = nn.Embedding(n_bins, dim)
+
+    def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
+        rows = [[hash_trick(word, self.n_bins) for word in self.tokenize(text)] for text in values]
+        return pad_tokens(rows)
+
+    def forward(self, prepared: Tokens) -> Condition:
+        ids, mask = (tensor.to(self.device) for tensor in prepared)
+        return self.project(self.embed(ids), mask)
+
+
+def pad_tokens(rows: list[list[int]]) -> Tokens:
+    """Put rows of numbers into one tensor, at least one step wide."""
+    width = max([1, *map(len, rows)])
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    return Tokens(ids, length_to_mask(torch.tensor([len(row) for row in rows]), width))
+
+
+class T5Conditioner(TextConditioner):
+    """A pretrained T5 encoder, in float32, and a projection.
+
+    Nothing is loaded until the first text that is not null, unless the encoder is fine-tuned.
+
+    Args:
+        name: Name of the pretrained model.
+        output_dim: Width of the language model.
+        load: Given the name, returns the tokenizer and the encoder.
+        dim: Width of the encoder; `None` looks it up by name.
+        finetune: Train the encoder too; it is then part of the checkpoint.
+        word_dropout: Probability that a word is dropped in training.
+        normalize_text: Lower the case and remove punctuation.
+
+    Raises:
+        ValueError: The name is unknown and no `dim` is given, or the tokenizer came without its
+            vocabulary.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        output_dim: int,
+        *,
+        load: tp.Callable[[str], PretrainedText],
+        dim: int | None = None,
+        finetune: bool = False,
+        word_dropout: float = 0.0,
+        normalize_text: bool = False,
+    ):
+        super().__init__(_dim_of(name) if dim is None else dim, output_dim)
+        self.name = name
+        self.finetune = finetune
+        self.word_dropout = word_dropout
+        self.normalize_text = normalize_text
+        self._load = load
+        self._pretrained: PretrainedText | None = None
+        self._frozen = Frozen(lambda: self.pretrained.encoder)
+        self.t5 = self.pretrained.encoder if finetune else None
+
+    @property
+    def pretrained(self) -> PretrainedText:
+        """Tokenizer and encoder; loads them if need be."""
+        if self._pretrained is None:
+            tokenizer, encoder = self._load(self.name)
+            _check_vocabulary(self.name, tokenizer, encoder)
+            self._pretrained = PretrainedText(tokenizer, encoder.float())
+        return self._pretrained
+
+    def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
+        texts = [self._clean(text or "", generator_for(rng, i)) for i, text in enumerate(values)]
+        if not any(texts):
+            return pad_tokens([[] for _ in texts])
+        tokens = self.pretrained.tokenizer(texts, return_tensors="pt", padding=True)
+        real = torch.tensor([bool(text) for text in texts])
+        return Tokens(tokens["input_ids"], tokens["attention_mask"].bool() & real[:, None])
+
+    def forward(self, prepared: Tokens) -> Condition:
+        ids, mask = (tensor.to(self.device) for tensor in prepared)
+        if not bool(prepared.mask.any()):
+            hidden = torch.zeros(*ids.shape, self.dim, device=self.device)
+        elif self.t5 is not None:
+            with torch.autocast(ids.device.type, enabled=False):
+                hidden = self.t5(ids, attention_mask=mask.long()).last_hidden_state
+        else:
+            hidden = self._frozen(ids, attention_mask=mask.long()).last_hidden_state
+        return self.project(hidden, mask)
+
+    def _clean(self, text: str, rng: torch.Generator | None) -> str:
+        """Normalise a text and drop some of its words, as the settings ask."""
+        if self.normalize_text:
+            text = " ".join(split_words(text))
+        if self.word_dropout and self.training and rng is not None:
+            words = text.split()
+            kept = torch.rand(len(words), generator=rng) >= self.word_dropout
+            text = " ".join(word for word, keep in zip(words, kept.tolist()) if keep)
+        return text
+
+
+def _dim_of(name: str) -> int:
+    if name not in T5_DIMS:
+        raise ValueError(
+            f"t5.name is {name!r}, whose width is unknown. Choose one of: {', '.join(T5_DIMS)}."
+        )
+    return T5_DIMS[name]
+
+
+def _check_vocabulary(name: str, tokenizer: tp.Any, encoder: tp.Any) -> None:
+    """Refuse a tokenizer without its words: the library gives one silently when offline."""
+    known, wanted = len(tokenizer), encoder.config.vocab_size
+    if known < wanted // 2:
+        raise ValueError(
+            f"The tokenizer of {name!r} knows {known} tokens but its encoder reads {wanted}: its "
+            "vocabulary file is missing. Put spiece.model or tokenizer.json beside the weights, "
+            "or download the model again."
+        )

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from audiocraft.modules.conditioners import LUTConditioner
+from audiocraft.modules.conditioners.text import hash_trick, split_words
+
+
+def test_a_word_always_has_the_same_number():
+    assert hash_trick("piano", 1000) == hash_trick("piano", 1000)
+    assert 0 <= hash_trick("été", 7) < 7
+
+
+def test_words_lose_case_and_punctuation_but_keep_their_sharp():
+    assert split_words("Key: C# minor, 80s-Rock!") == ["key", "c#", "minor", "80s", "rock"]
+
+
+def test_word_order_moves_vectors_and_nothing_else():
+    lut = LUTConditioner(n_bins=1000, dim=8, output_dim=4)
+    condition = lut(lut.prepare(["calm piano", "Piano, calm"]))
+    torch.testing.assert_close(condition.embed[0], condition.embed[1].flip(0))
+
+
+@pytest.mark.parametrize("text", [None, "", " ,!"])
+def test_a_text_without_words_is_null(text):
+    lut = LUTConditioner(n_bins=10, dim=8, output_dim=4)
+    condition = lut(lut.prepare([text, "two words"]))
+    assert condition.mask.tolist() == [[False, False], [True, True]]
+    assert not condition.embed[0].any()
+
+
+def test_a_batch_of_null_texts_is_one_zero_step():
+    lut = LUTConditioner(n_bins=10, dim=8, output_dim=4)
+    condition = lut(lut.prepare([None, None]))
+    assert condition.embed.shape == (2, 1, 4)
+    assert not condition.embed.any()
+
+
+def test_an_empty_text_is_a_value_for_the_noop_tokenizer():
+    # Recorded so: with `noop` any string is a name, only its absence is null.
+    lut = LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer="noop")
+    assert lut.prepare(["", None]).mask.tolist() == [[True], [False]]
+
+
+def test_an_unknown_tokenizer_is_named():
+    with pytest.raises(ValueError, match="'bpe'"):
+        LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer="bpe")

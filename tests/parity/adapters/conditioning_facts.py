@@ -1,0 +1,90 @@
+"""`conditioning_facts`: dropouts with their draws, null forms, collation."""
+
+import torch
+
+from audiocraft.data.conditions import (
+    ConditioningAttributes,
+    collate_texts,
+    collate_wavs,
+    wav_condition,
+)
+from audiocraft.modules.conditioners import (
+    AttributeDropout,
+    ClassifierFreeGuidanceDropout,
+    ConditionProvider,
+    LUTConditioner,
+    WavConditioner,
+)
+
+from ..harness import adapter
+
+TEXTS = ("description", "genre")
+
+
+@adapter("conditioning_facts")
+def check(case, call):
+    check_attribute_dropout(case.meta["attribute_dropout"])
+    check_guidance_dropout(case.meta["cfg_dropout"])
+    check_null_wav(case.meta["nullify_wav"])
+    check_collation(case.meta["collate"])
+
+
+def batch(size=2, num_samples=8):
+    return [
+        ConditioningAttributes(
+            text=dict.fromkeys(TEXTS, "x"),
+            wav={"self_wav": wav_condition(torch.ones(2, num_samples), 32000, path="p")},
+        )
+        for _ in range(size)
+    ]
+
+
+def is_dropped(sample):
+    texts = [sample.text[name] is None for name in TEXTS]
+    return [*texts, int(sample.wav["self_wav"].length) == 0]
+
+
+def check_attribute_dropout(facts):
+    dropout = AttributeDropout(facts["p"])
+    rng = torch.Generator().manual_seed(facts["seed"])
+    for expected in facts["dropped_description_genre_self_wav"]:
+        dropped = dropout(batch(facts["batch"]), rng, training=True)
+        assert [is_dropped(sample) for sample in dropped] == expected
+
+
+def check_guidance_dropout(facts):
+    dropout = ClassifierFreeGuidanceDropout(facts["p"])
+    rng = torch.Generator().manual_seed(facts["seed"])
+    for expected in facts["dropped"]:
+        for sample in dropout(batch(), rng, training=True):
+            assert is_dropped(sample) == [expected] * 3
+
+
+def check_null_wav(facts):
+    nothing = ClassifierFreeGuidanceDropout(1.0).apply(batch())
+    clips = collate_wavs(nothing, "self_wav")
+    assert list(clips.wav.shape) == facts["wav_shape"]
+    assert float(clips.wav.sum()) == facts["wav_sum"]
+    for name in ("length", "sample_rate", "path", "seek_time"):
+        assert list(getattr(clips, name)) == facts[name]
+
+
+def check_collation(facts):
+    num_samples = facts["wav_shape"][-1]
+    clip = wav_condition(torch.tensor([[2.0], [0.0]]).expand(2, num_samples), 32000)
+    clip = clip._replace(path=["p"], seek_time=[1.0])
+    samples = [
+        ConditioningAttributes(text={"description": "x"}, wav={"self_wav": clip}),
+        ClassifierFreeGuidanceDropout(1.0).apply(batch())[0],
+    ]
+    clips = collate_wavs(samples, "self_wav")
+    assert collate_texts(samples, "description") == facts["description"]
+    assert clips.wav.tolist() == facts["wav"]
+    for name in ("length", "sample_rate", "path", "seek_time"):
+        assert list(getattr(clips, name)) == facts[name]
+
+    # Texts come before clips, whatever the order of the configuration.
+    provider = ConditionProvider(
+        {"self_wav": WavConditioner(1, 4), "description": LUTConditioner(5, 4, 4)}
+    )
+    assert provider.text_conditions + provider.wav_conditions == facts["order"]

@@ -1,0 +1,48 @@
+"""`lut_conditioner`: hashing, the look-up table, masks from lengths."""
+
+from audiocraft.modules.conditioners import LUTConditioner
+from audiocraft.modules.conditioners.base import length_to_mask
+from audiocraft.modules.conditioners.text import hash_trick
+
+from ..harness import adapter, assert_close
+
+
+@adapter("lut_conditioner")
+def check(case, call):
+    CHECKS[call["what"].split("(")[0].split(".")[-1].split(" ")[0]](case, call)
+
+
+def check_conditioner(case, call):
+    lut = LUTConditioner(**case.meta["config"])
+    lut.load_state_dict(case.state())
+    expected = case.outputs(call)
+
+    tokens = lut.prepare(call["args"]["values"])
+    condition = lut(tokens)
+
+    assert_close(tokens.ids, expected["tokens"])
+    assert_close(tokens.mask.int(), expected["token_mask"])
+    assert_close(condition.embed, expected["embeds"])
+    assert_close(condition.mask.int(), expected["mask"])
+
+
+def check_hash(case, call):
+    for vocab_size, values in call["out"]["values"].items():
+        ours = [hash_trick(word, int(vocab_size)) for word in call["args"]["words"]]
+        assert ours == values
+
+
+def check_lengths(case, call):
+    """`mask_float` is left out: the lengths that gave it are not recorded."""
+    lengths, expected = case.inputs(call)["lengths"], case.outputs(call)
+    for name, mask in expected.items():
+        if name.startswith("mask_max"):
+            assert_close(length_to_mask(lengths, int(name.removeprefix("mask_max"))), mask)
+    assert_close(length_to_mask(lengths), expected["mask"])
+
+
+CHECKS = {
+    "tokenize": check_conditioner,
+    "hash_trick": check_hash,
+    "length_to_mask": check_lengths,
+}
