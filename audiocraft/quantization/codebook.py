@@ -1,0 +1,201 @@
+"""One codebook that follows the data by exponential moving averages.
+
+It is never trained by gradients: each training batch moves an entry towards the mean of the
+rows that chose it. Entries start as k-means centres of the first batch, and an entry that hardly
+anybody chooses is moved onto a row of the batch, where somebody will. Over several processes the
+statistics are summed, so that N processes learn what one process with the whole batch would.
+
+Method: van den Oord et al., 2017, https://arxiv.org/abs/1711.00937 (appendix A.1); start and
+revival: Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312.
+"""
+
+import typing as tp
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+
+MAX_ROWS = 65_536  # compared with all entries at a time; bounds the memory of `nearest`
+LAPLACE_EPS = 1e-5  # added to each count, so that an unused entry divides by no zero
+
+PickRows = tp.Callable[[Tensor, int, torch.Generator | None], Tensor]
+
+
+def pick_rows(rows: Tensor, num: int, rng: torch.Generator | None) -> Tensor:
+    """Pick `num` of the rows `[N, D]`, each at most once where there are enough.
+
+    Args:
+        rows: Candidates, at least one.
+        num: How many to pick.
+        rng: Draws which; `None` takes them evenly spaced.
+    """
+    available = len(rows)
+    if rng is None:
+        chosen = torch.arange(num) * available // num
+    elif available >= num:
+        chosen = torch.randperm(available, generator=rng, device=rng.device)[:num]
+    else:
+        chosen = torch.randint(available, (num,), generator=rng, device=rng.device)
+    return rows[chosen.to(rows.device)]
+
+
+def nearest(rows: Tensor, entries: Tensor) -> Tensor:
+    """Index of the entry `[V, D]` that is nearest to each row `[N, D]`."""
+    norms = entries.square().sum(dim=1)
+    chunks = [norms - 2 * chunk @ entries.t() for chunk in rows.split(MAX_ROWS)]
+    return torch.cat([distances.argmin(dim=1) for distances in chunks])
+
+
+class EuclideanCodebook(nn.Module):
+    """Nearest-neighbour codebook with moving averages; all of its state is buffers.
+
+    Args:
+        dim: Width of a row.
+        bins: Number of entries.
+        decay: Share of the old average that stays at each training step.
+        kmeans_init: Start as k-means of the first training batch, else at random.
+        kmeans_iters: Iterations of that k-means.
+        threshold_ema_dead_code: An entry chosen less often than this per batch, on average, is
+            dead and revived. Keep it well below rows per batch / `bins`; 0 is never.
+        pick_rows: Picks the rows on which entries start or are revived.
+    """
+
+    inited: Tensor  # [1], 1 once the entries have a start
+    cluster_size: Tensor  # [V], how many rows of a batch choose an entry
+    embed: Tensor  # [V, D], the entries
+    embed_avg: Tensor  # [V, D], sum of those rows
+
+    def __init__(
+        self,
+        dim: int,
+        bins: int,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 10,
+        threshold_ema_dead_code: float = 2.0,
+        pick_rows: PickRows = pick_rows,
+    ):
+        super().__init__()
+        self.decay = decay
+        self.kmeans_iters = kmeans_iters
+        self.threshold_ema_dead_code = threshold_ema_dead_code
+        self.pick_rows = pick_rows
+        embed = torch.zeros(bins, dim)
+        if not kmeans_init:
+            nn.init.kaiming_uniform_(embed)
+        self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
+        self.register_buffer("cluster_size", torch.zeros(bins))
+        self.register_buffer("embed", embed)
+        self.register_buffer("embed_avg", embed.clone())
+
+    @torch.no_grad()
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows `[..., D]` to indices `[...]`, always in the precision of the entries."""
+        with torch.autocast(rows.device.type, enabled=False):
+            flat = rows.reshape(-1, rows.shape[-1]).to(self.embed)
+            return nearest(flat, self.embed).view(rows.shape[:-1])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Indices `[...]` to entries `[..., D]`."""
+        return F.embedding(codes, self.embed)
+
+    def forward(self, rows: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Quantize, and learn from the rows when in training mode.
+
+        Args:
+            rows: `[..., D]`; no row at all is allowed, and teaches nothing.
+            rng: Draws the rows for a start and for revivals.
+
+        Returns:
+            Entries `[..., D]` and indices `[...]`, both from before this step's update.
+        """
+        flat = rows.detach().reshape(-1, rows.shape[-1]).to(self.embed)
+        learning = self.training and sum_over_ranks(self.embed.new_tensor(len(flat))) > 0
+        if learning and not self.inited:
+            self.start(flat, rng)
+        codes = self.encode(rows)
+        quantized = self.decode(codes)
+        if learning:
+            self._update(flat, codes.flatten(), rng)
+        return quantized, codes
+
+    @torch.no_grad()
+    def start(self, rows: Tensor, rng: torch.Generator | None = None) -> None:
+        """Put the entries on the k-means centres of the rows `[N, D]`.
+
+        `embed_avg` starts as the centre, not as the sum of its rows, which pulls the entries
+        towards zero for the first updates; kept, since released models were trained so.
+        """
+        self.embed.copy_(self._pick(rows, rng))
+        for _ in range(self.kmeans_iters):
+            counts, sums = self._statistics(rows, nearest(rows, self.embed))
+            means = sums / counts.clamp(min=1)[:, None]
+            self.embed.copy_(torch.where(counts[:, None] > 0, means, self.embed))
+            self.cluster_size.copy_(counts)
+        self.embed_avg.copy_(self.embed)
+        self.inited.fill_(1)
+
+    @torch.no_grad()
+    def _update(self, rows: Tensor, codes: Tensor, rng: torch.Generator | None) -> None:
+        """Move each entry towards the rows that chose it; revive the dead ones."""
+        dead = self.cluster_size < self.threshold_ema_dead_code
+        counts, sums = self._statistics(rows, codes)
+        self.cluster_size.lerp_(counts, 1 - self.decay)
+        self.embed_avg.lerp_(sums, 1 - self.decay)
+        total = self.cluster_size.sum()
+        smooth = (self.cluster_size + LAPLACE_EPS) / (total + len(self.embed) * LAPLACE_EPS) * total
+        self.embed.copy_(self.embed_avg / smooth[:, None])
+        if dead.any():
+            self._revive(dead, rows, rng)
+
+    def _revive(self, dead: Tensor, rows: Tensor, rng: torch.Generator | None) -> None:
+        """Move the dead entries onto rows of the batch, and let them count as average ones.
+
+        All three averages are set: were it the entry alone, the next update would undo it.
+        """
+        usage = self.cluster_size.mean().clamp(min=self.threshold_ema_dead_code)
+        picked = self._pick(rows, rng)
+        self.embed.copy_(torch.where(dead[:, None], picked, self.embed))
+        self.embed_avg.copy_(torch.where(dead[:, None], picked * usage, self.embed_avg))
+        self.cluster_size.copy_(torch.where(dead, usage, self.cluster_size))
+
+    def _pick(self, rows: Tensor, rng: torch.Generator | None) -> Tensor:
+        """One row per entry, `[V, D]`, the same in every process."""
+        if len(rows) == 0:
+            return rows_from_all_ranks(torch.zeros_like(self.embed), useful=False)
+        return rows_from_all_ranks(self.pick_rows(rows, len(self.embed), rng), useful=True)
+
+    def _statistics(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """How many rows chose each entry, `[V]`, and the sum of those rows, `[V, D]`."""
+        one_hot = F.one_hot(codes, len(self.embed)).to(rows)
+        return sum_over_ranks(one_hot.sum(dim=0)), sum_over_ranks(one_hot.t() @ rows)
+
+
+def _many_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum in place over all processes; every process has to call it."""
+    if _many_ranks():
+        dist.all_reduce(values)
+    return values
+
+
+def rows_from_all_ranks(rows: Tensor, useful: bool) -> Tensor:
+    """Mix rows `[V, D]` of the processes, in turn, into one choice that all of them share.
+
+    Args:
+        rows: What this process proposes.
+        useful: Whether it has anything to propose; at least one process must.
+    """
+    if not _many_ranks():
+        return rows
+    world = range(dist.get_world_size())
+    proposals, flags = [torch.empty_like(rows) for _ in world], [rows.new_empty(1) for _ in world]
+    dist.all_gather(proposals, rows.contiguous())
+    dist.all_gather(flags, rows.new_tensor([useful]))
+    sources = torch.stack([proposals[rank] for rank in world if flags[rank] > 0])
+    slots = torch.arange(len(rows), device=rows.device)
+    return sources[slots % len(sources), slots]

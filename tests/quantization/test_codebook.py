@@ -1,0 +1,220 @@
+import multiprocessing
+import os
+import socket
+
+import pytest
+import torch
+from torch import distributed as dist
+
+from audiocraft.quantization.codebook import EuclideanCodebook, nearest, pick_rows
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(num_rows=200, num_blobs=4, dim=3):
+    """Rows around a few far-apart centres, and the centres."""
+    centres = 10 * torch.eye(num_blobs, dim + num_blobs)[:, :dim] + torch.arange(num_blobs)[:, None]
+    noise = 0.01 * torch.randn(num_rows, dim, generator=generator())
+    return centres[torch.arange(num_rows) * num_blobs // num_rows] + noise, centres
+
+
+def snapshot(book):
+    return {name: value.clone() for name, value in book.state_dict().items()}
+
+
+def assert_unchanged(book, before):
+    for name, value in book.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0)
+
+
+def test_nearest_is_the_argmin_of_all_distances():
+    rows, entries = torch.randn(50, 4), torch.randn(9, 4)
+
+    torch.testing.assert_close(nearest(rows, entries), torch.cdist(rows, entries).argmin(dim=1))
+
+
+def test_picked_rows_are_different_rows_where_there_are_enough():
+    rows = torch.arange(10.0)[:, None]
+
+    picked = pick_rows(rows, 10, generator())
+
+    assert sorted(picked.flatten().tolist()) == rows.flatten().tolist()
+
+
+@pytest.mark.parametrize("rng", [None, generator()])
+def test_fewer_rows_than_entries_are_picked_repeatedly(rng):
+    picked = pick_rows(torch.tensor([[1.0], [2.0]]), 7, rng)
+
+    assert picked.shape == (7, 1)
+    assert set(picked.flatten().tolist()) <= {1.0, 2.0}
+
+
+def test_the_start_finds_the_centres_of_the_first_batch():
+    rows, centres = blobs()
+    book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=0)
+
+    book.start(rows)
+
+    assert book.inited
+    nearest_entry = torch.cdist(centres, book.embed).amin(dim=1)
+    torch.testing.assert_close(nearest_entry, torch.zeros(4), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("kmeans_init", [True, False])
+def test_evaluation_learns_nothing(kmeans_init):
+    book = EuclideanCodebook(dim=3, bins=8, kmeans_init=kmeans_init).eval()
+    before = snapshot(book)
+
+    book(torch.randn(5, 6, 3), generator())
+
+    assert_unchanged(book, before)
+
+
+def test_a_batch_without_rows_teaches_nothing():
+    book = EuclideanCodebook(dim=3, bins=8)
+    before = snapshot(book)
+    quantized, codes = book(torch.randn(0, 6, 3), generator())
+    assert_unchanged(book, before)
+    assert quantized.shape == (0, 6, 3)
+    assert codes.shape == (0, 6)
+
+    book(torch.randn(5, 6, 3), generator())
+    before = snapshot(book)
+    book(torch.randn(4, 0, 3), generator())
+    assert_unchanged(book, before)
+
+
+def test_the_same_generator_gives_the_same_codebook():
+    rows = torch.randn(3, 40, 5, generator=generator())
+    books = [EuclideanCodebook(dim=5, bins=16) for _ in range(2)]
+
+    for book in books:
+        rng = generator(7)
+        for _ in range(3):
+            book(rows, rng)
+
+    assert_unchanged(books[0], snapshot(books[1]))
+
+
+def test_learning_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+
+    book = EuclideanCodebook(dim=3, bins=8)
+    book(torch.arange(60.0).view(20, 3), generator())
+    book(torch.arange(60.0).view(20, 3))
+
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_fewer_rows_than_entries_do_not_break_the_start():
+    book = EuclideanCodebook(dim=3, bins=64)
+
+    for _ in range(3):
+        book(torch.randn(5, 3, generator=generator()), generator())
+
+    assert all(value.isfinite().all() for value in book.state_dict().values())
+
+
+def test_entries_follow_the_mean_of_the_rows_that_choose_them():
+    rows, centres = blobs()
+    book = EuclideanCodebook(dim=3, bins=4, decay=0.5, threshold_ema_dead_code=0)
+
+    for _ in range(40):
+        book(rows)
+
+    torch.testing.assert_close(
+        torch.cdist(centres, book.embed).amin(1), torch.zeros(4), atol=0.05, rtol=0
+    )
+    torch.testing.assert_close(book.cluster_size, torch.full((4,), 50.0))
+
+
+def dead_entry():
+    """A trained codebook of which only entry 3 is never chosen, and rows for it."""
+    rows, centres = blobs()
+    book = EuclideanCodebook(dim=3, bins=5, kmeans_init=False, threshold_ema_dead_code=1)
+    book.embed.copy_(torch.cat([centres[:3], torch.full((1, 3), 1e3), centres[3:]]))
+    book.embed_avg.copy_(50 * book.embed)
+    book.cluster_size.copy_(torch.tensor([50.0, 50, 50, 0.5, 50]))
+    return book, rows
+
+
+def test_a_dead_entry_is_put_on_a_row_of_the_batch_and_stays_there():
+    book, rows = dead_entry()
+    live = [0, 1, 2, 4]
+
+    book(rows, generator())
+    revived = book.embed[3].clone()
+    assert (rows == revived).all(dim=1).any()
+    assert (book.embed[live] - rows[[0, 50, 100, 150]]).norm(dim=1).max() < 1
+
+    for _ in range(20):
+        book(rows, generator())
+    assert (book.embed[3] - revived).norm() < 0.1
+    assert (nearest(rows, book.embed) == 3).any()
+
+
+def test_a_revived_entry_that_nobody_chooses_is_given_time():
+    book, rows = dead_entry()
+    book(rows, generator())
+    elsewhere = rows[nearest(rows, book.embed) != 3]
+    revived = book.embed[3].clone()
+
+    for _ in range(20):
+        book(elsewhere, generator())
+
+    torch.testing.assert_close(book.embed[3], revived, atol=1e-3, rtol=1e-3)
+
+
+def test_a_threshold_of_zero_revives_nobody():
+    book, rows = dead_entry()
+    book.threshold_ema_dead_code = 0
+    book.pick_rows = lambda *_: pytest.fail("a row was picked")
+
+    book(rows, generator())
+
+
+def learn_in_one_process(rows, rng):
+    book = EuclideanCodebook(dim=3, bins=6, kmeans_iters=3, threshold_ema_dead_code=0)
+    book.pick_rows = lambda rows, num, rng: torch.eye(3).repeat(2, 1) + torch.arange(6.0)[:, None]
+    for _ in range(3):
+        book(rows, rng)
+    return snapshot(book)
+
+
+def learn_as_rank(rank, port, shares, queue):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=len(shares))
+    plain = learn_in_one_process(shares[rank], generator())
+    reviving = EuclideanCodebook(dim=3, bins=6)
+    for _ in range(3):
+        reviving(shares[rank], generator(rank))
+    queue.put((rank, [{k: v.tolist() for k, v in s.items()} for s in (plain, snapshot(reviving))]))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_several_processes_learn_what_one_with_the_whole_batch_learns():
+    rows = torch.randn(30, 3, generator=generator())
+    shares = [rows[:20], rows[:0], rows[20:]]  # one process has nothing to teach
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    ranks = [
+        context.Process(target=learn_as_rank, args=(rank, port, shares, queue)) for rank in range(3)
+    ]
+    for process in ranks:
+        process.start()
+    results = dict(queue.get(timeout=120) for _ in ranks)
+    for process in ranks:
+        process.join()
+
+    expected = learn_in_one_process(rows, generator())
+    for plain, reviving in results.values():
+        for name, value in expected.items():
+            torch.testing.assert_close(torch.tensor(plain[name]), value, atol=1e-4, rtol=1e-4)
+        assert reviving == results[0][1]
