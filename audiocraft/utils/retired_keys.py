@@ -1,0 +1,38 @@
+"""Configuration keys of released checkpoints that mean nothing here, each with the reason.
+
+Reading a checkpoint's configuration skips them in silence; a user's own run that sets one is told
+the reason. Every other unknown key is a mistake.
+"""
+
+from fnmatch import fnmatchcase
+
+# A dotted name (`*` matches anything) retires the key and all that lies below it.
+RETIRED_KEYS: dict[str, str] = {
+    "benchmark_no_load": "data loading is measured by benchmarks/, not by a run without data",
+    "efficient_attention_backend": "there is one attention, torch's, and it is efficient",
+    "execute_inplace": "`execute_only` always works in the experiment's own folder",
+    "transformer_lm.custom": "there is one attention, torch's",
+    "transformer_lm.memory_efficient": "there is one attention, torch's, and it is efficient",
+    "metrics.fad.tf": "FAD needs no TensorFlow",
+    "metrics.visqol": "ViSQOL needs a binary that nobody can install",
+    "evaluate.metrics.visqol": "ViSQOL needs a binary that nobody can install",
+    "conditioners.*.clap": "CLAP as a condition is out of scope",
+    "dataset.joint_embed_attributes": "CLAP as a condition is out of scope",
+    "jasco": "JASCO is out of scope",
+    "audiogen": "AudioGen is out of scope",
+}
+
+# Choices of configuration groups, `group=choice`.
+RETIRED_CHOICES: dict[str, str] = {
+    "conditioner=clapemb2music": "CLAP as a condition is out of scope",
+    "model=lm/audiogen_lm": "AudioGen is out of scope",
+    "dset=internal/*": "these data sets are not public",
+}
+
+
+def why_retired(key: str) -> str | None:
+    """The reason why a key, or a choice written `group=choice`, is retired; `None` if it is not."""
+    for pattern, reason in (RETIRED_KEYS | RETIRED_CHOICES).items():
+        if fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*"):
+            return reason
+    return None

@@ -1,0 +1,127 @@
+"""Folders and cluster settings, as a team writes them down."""
+
+from pathlib import Path
+
+import pytest
+
+from audiocraft import environment as module
+from audiocraft.environment import AudioCraftEnvironment, read_environment
+from audiocraft.errors import ConfigError
+
+TEAM = """
+default:
+  dora_dir: ./runs
+  reference_dir: /shared/reference
+  partitions: {global: all, team: ours}
+  slurm_exclude: [node1, node2]
+  dataset_mappers: {"^/here/": /there/}
+big:
+  dora_dir: $BIG/runs
+"""
+
+
+@pytest.fixture
+def team_file(tmp_path):
+    path = tmp_path / "team.yaml"
+    path.write_text(TEAM)
+    return path
+
+
+@pytest.fixture
+def on_team(monkeypatch, team_file):
+    settings = read_environment({"AUDIOCRAFT_CONFIG": str(team_file)})
+    monkeypatch.setattr(module, "environment", lambda: settings)
+
+
+def test_experiments_lie_in_the_checkout_by_default():
+    folder = read_environment({}).dora_dir
+    assert folder == Path(module.__file__).parents[1] / "outputs"
+
+
+def test_nothing_is_kept_in_a_folder_that_is_emptied_at_the_next_start():
+    settings = read_environment({})
+    for folder in (settings.dora_dir, settings.reference_dir, settings.cache_dir):
+        assert folder.is_absolute()
+        assert not folder.is_relative_to("/tmp")
+
+
+@pytest.mark.parametrize("name", ["dora_dir", "reference_dir", "cache_dir"])
+def test_variables_win_over_the_file(name, team_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variables = {"AUDIOCRAFT_CONFIG": str(team_file), f"AUDIOCRAFT_{name.upper()}": "mine"}
+    assert getattr(read_environment(variables), name) == tmp_path / "mine"
+
+
+def test_a_cluster_has_its_own_section(team_file, monkeypatch):
+    monkeypatch.setenv("BIG", "/big")
+    variables = {"AUDIOCRAFT_CONFIG": str(team_file), "AUDIOCRAFT_CLUSTER": "big"}
+    assert read_environment(variables).dora_dir == Path("/big/runs")
+
+
+def test_a_guessed_cluster_without_a_section_uses_the_default_one(team_file, monkeypatch):
+    monkeypatch.setattr(module, "_guess_cluster", lambda: "slurm")
+    settings = read_environment({"AUDIOCRAFT_CONFIG": str(team_file)})
+    assert settings.cluster == "slurm"
+    assert settings.reference_dir == Path("/shared/reference")
+
+
+@pytest.mark.parametrize(
+    ("variables", "remedy"),
+    [
+        ({"AUDIOCRAFT_TEAM": "nobody"}, "choose one of: default"),
+        ({"AUDIOCRAFT_CLUSTER": "moon"}, "Choose one of: default"),
+        ({"AUDIOCRAFT_CONFIG": "/no/such.yaml"}, "Give a team's YAML file"),
+    ],
+)
+def test_a_name_that_is_not_there_says_what_is(variables, remedy):
+    with pytest.raises(ConfigError, match=remedy):
+        read_environment(variables)
+
+
+def test_a_file_of_another_shape_says_so(tmp_path):
+    file = tmp_path / "team.yaml"
+    file.write_text("dora_dir: ./outputs")
+    with pytest.raises(ConfigError, match="must map names of clusters"):
+        read_environment({"AUDIOCRAFT_CONFIG": str(file)})
+
+
+def test_an_installed_package_without_configuration_uses_the_current_directory(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(module, "CHECKOUT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    assert read_environment({}).dora_dir == tmp_path / "outputs"
+
+
+def test_a_configuration_folder_brings_its_own_teams(monkeypatch, tmp_path):
+    (tmp_path / "teams").mkdir()
+    (tmp_path / "teams" / "ours.yaml").write_text(TEAM)
+    monkeypatch.setenv("AUDIOCRAFT_CONFIG", str(tmp_path))
+    variables = {"AUDIOCRAFT_CONFIG": str(tmp_path), "AUDIOCRAFT_TEAM": "ours"}
+    assert module.config_dir() == tmp_path
+    assert read_environment(variables).slurm_exclude == ("node1", "node2")
+
+
+@pytest.mark.usefixtures("on_team")
+def test_reference_paths_lie_below_the_reference_folder():
+    resolve = AudioCraftEnvironment.resolve_reference_path
+    assert resolve("//reference/clap/model.pt") == Path("/shared/reference/clap/model.pt")
+    assert resolve("models/mine.pt") == Path("models/mine.pt")
+
+
+@pytest.mark.usefixtures("on_team")
+def test_slurm_settings_are_comma_separated():
+    assert AudioCraftEnvironment.get_slurm_partitions() == "ours,all"
+    assert AudioCraftEnvironment.get_slurm_partitions(["global"]) == "all"
+    assert AudioCraftEnvironment.get_slurm_exclude() == "node1,node2"
+
+
+def test_without_a_team_slurm_decides():
+    assert AudioCraftEnvironment.get_slurm_partitions() is None
+    assert AudioCraftEnvironment.get_slurm_exclude() is None
+
+
+@pytest.mark.usefixtures("on_team")
+def test_paths_of_manifests_are_mapped():
+    assert AudioCraftEnvironment.apply_dataset_mappers("/here/song.wav") == "/there/song.wav"
+    assert AudioCraftEnvironment.apply_dataset_mappers("/else/here/a.wav") == "/else/here/a.wav"
