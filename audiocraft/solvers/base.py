@@ -1,0 +1,227 @@
+"""A run is a list of epochs, an epoch a list of stages.
+
+The base knows how a run starts, goes on, is interrupted and ends; a solver adds what its model
+is, what it learns from a batch and how it is heard. History holds only what the seed decides;
+durations go to the logs, so that the same seed gives the same history, digit for digit.
+"""
+
+import logging
+import typing as tp
+from abc import abstractmethod
+
+import flashy
+import torch
+from flashy.distrib import average_metrics, is_rank_zero
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..errors import CheckpointError, ConfigError
+from ..utils.device import resolve_device, resolve_dtype
+from ..utils.randomness import derive_seed
+from .best_state import BestState
+from .checkpoint import Checkpoints
+from .distributed import Watchdog, init_processes, rank
+from .loggers import get_loggers
+
+logger = logging.getLogger(__name__)
+
+TIMINGS = ("duration", "real_time_factor")  # measured, not decided by the seed
+STAGES = ("valid", "evaluate", "generate")
+
+
+class StandardSolver(flashy.BaseSolver):
+    """Runs stages, keeps checkpoints, goes on where it stopped.
+
+    A subclass builds `model`, `optimizer` and `dataloaders` in `build`, and says in `run_step`
+    what one batch teaches.
+
+    Args:
+        cfg: Resolved configuration of the experiment (`config/solver/…`).
+    """
+
+    model: torch.nn.Module
+    dataloaders: dict[str, DataLoader]
+
+    def __init__(self, cfg: DictConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.device = resolve_device(cfg.device)
+        init_processes(self.device)
+        if cfg.autocast and self.device.type == "mps":
+            raise ConfigError("autocast=true is not supported on mps. Set autocast=false.")
+        self.autocast_dtype = resolve_dtype(cfg.autocast_dtype) if cfg.autocast else None
+        self.checkpoints = Checkpoints(
+            self.folder,
+            save_last=cfg.checkpoint.save_last,
+            save_every=cfg.checkpoint.save_every,
+            keep_last=cfg.checkpoint.keep_last,
+        )
+        self.best_state = BestState()
+        self.watchdog = Watchdog(cfg.deadlock.timeout if cfg.deadlock.use else None)
+        self.loggers = get_loggers(cfg, self.folder, self.xp.sig)
+        self.config_text = OmegaConf.to_yaml(cfg)
+        self.register_stateful("best_state")
+        torch.manual_seed(derive_seed(cfg.seed, "init"))
+        self.build()
+
+    # What a subclass says.
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make the model, the optimizer and the data, and register what belongs in checkpoints."""
+
+    @abstractmethod
+    def run_step(self, idx: int, batch: tp.Any, metrics: dict) -> dict:
+        """Learn from batch number `idx`, or only measure it; return metrics to average."""
+
+    @abstractmethod
+    def generate(self) -> dict:
+        """Let the model be heard."""
+
+    @abstractmethod
+    def continue_from(self, source: str) -> None:
+        """Start from the weights of another model."""
+
+    @abstractmethod
+    def conclude(self) -> None:
+        """Tell the user where everything is and what to try next."""
+
+    # One run.
+
+    def run(self) -> None:
+        """Train to the last epoch, from wherever an earlier run of this experiment stopped."""
+        resumed = self.restore()
+        source = self.cfg.continue_from
+        if source and resumed:
+            logger.info("This experiment has its own checkpoint: continue_from is ignored.")
+        elif source:
+            self.continue_from(source)
+        if self.cfg.execute_only:
+            self.execute(self.cfg.execute_only, resumed or bool(source))
+            return
+        if self.epoch > self.cfg.optim.epochs:
+            logger.info("All %d epochs are done already.", self.cfg.optim.epochs)
+        try:
+            while self.epoch <= self.cfg.optim.epochs:
+                self.run_epoch()
+        finally:
+            self.watchdog.stop()
+        self.conclude()
+        self.loggers.close()
+
+    def run_epoch(self) -> None:
+        """Train, measure, listen where it is time to, save."""
+        last = self.epoch == self.cfg.optim.epochs
+        self.run_stage("train", self.train)
+        with torch.no_grad():
+            metrics = self.run_stage("valid", self.valid)
+            self.best_state.update(metrics["ce"], self.weights())
+            for stage in ("evaluate", "generate"):
+                every = self.cfg[stage].every
+                if every and (last or self.epoch % every == 0):
+                    self.run_stage(stage, getattr(self, stage))
+        self.commit()
+
+    def execute(self, stage: str, has_weights: bool) -> None:
+        """Run one stage on the weights as they are, and keep nothing but its output."""
+        if stage not in STAGES:
+            raise ConfigError(f"execute_only is {stage!r}. Choose one of: {', '.join(STAGES)}.")
+        if not has_weights:
+            raise CheckpointError(
+                f"execute_only={stage} needs a trained model, but {self.folder} has no checkpoint. "
+                "Train this experiment first or give continue_from."
+            )
+        with torch.no_grad():
+            self.run_stage(stage, getattr(self, stage))
+
+    def commit(self, save_checkpoint: bool = True) -> None:
+        """Close the epoch: history first, then everything needed to go on from here."""
+        epoch = self.epoch
+        self.history.append(self._pending_metrics)
+        self._start_epoch()
+        if is_rank_zero():
+            if save_checkpoint:
+                self.checkpoints.save(self.state_dict(), epoch)
+            self.xp.link.update_history(self.history)
+
+    def restore(self) -> bool:
+        """Go on from this experiment's own checkpoint; tell whether there was one."""
+        state = self.checkpoints.load()
+        if state is None:
+            return False
+        self.load_state_dict(state)
+        logger.info("Going on after epoch %d of %s.", self.epoch - 1, self.xp.sig)
+        return True
+
+    def state_dict(self) -> dict[str, tp.Any]:
+        """Everything a checkpoint holds; the configuration as YAML text."""
+        state = super().state_dict()
+        return state | {"xp.cfg": self.config_text, "xp.sig": self.xp.sig}
+
+    def load_state_dict(self, state: dict[str, tp.Any]) -> None:
+        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("xp.")})
+
+    # Stages.
+
+    @property
+    def is_training(self) -> bool:
+        return self.current_stage == "train"
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """A fresh context per step: a longer one would keep stale half-precision weights."""
+        dtype = self.autocast_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights that are measured and kept: averaged ones where there is an average."""
+        return self.model.state_dict()
+
+    def train(self) -> dict:
+        """One epoch of learning."""
+        self.model.train()
+        return self.over_batches("train")
+
+    def valid(self) -> dict:
+        """The loss on held-out music."""
+        self.model.eval()
+        return self.over_batches("valid")
+
+    def evaluate(self) -> dict:
+        """The loss on the evaluation set."""
+        self.model.eval()
+        return self.over_batches("evaluate")
+
+    def over_batches(self, split: str) -> dict:
+        """Average the metrics of `run_step` over a data set."""
+        loader = self.dataloaders[split]
+        loader.dataset.set_epoch(self.epoch if split == "train" else 0)  # type: ignore
+        average = flashy.averager()
+        metrics: dict = {}
+        bar = self.progress(split, loader)
+        for idx, batch in enumerate(bar):
+            self.watchdog.feed()
+            torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
+            metrics = average(self.run_step(idx, batch, {}), weight=len(batch[0]))
+            if idx % max(1, len(bar) // self.cfg.logging.log_updates) == 0:
+                bar.set_postfix(self.formatter(metrics))
+        return average_metrics(metrics, len(loader))
+
+    def progress(self, stage: str, items: tp.Iterable) -> tqdm:
+        """A bar with rate and time left, on the first process."""
+        title = f"{stage} {self.epoch}/{self.cfg.optim.epochs}"
+        return tqdm(items, desc=title, disable=not is_rank_zero(), dynamic_ncols=True)
+
+    def log_metrics(
+        self, stage_name: str, metrics: dict, formatter: flashy.Formatter | None = None
+    ) -> None:
+        """Show a stage's metrics everywhere; only what the seed decides enters the history."""
+        lasting = {key: value for key, value in metrics.items() if key not in TIMINGS}
+        self._pending_metrics[stage_name] = lasting
+        if is_rank_zero():
+            shown = (formatter or self.formatter)(metrics)
+            text = " · ".join(f"{key} {value}" for key, value in shown.items())
+            logger.info("%s, epoch %d: %s", stage_name, self.epoch, text)
+            numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+            self.loggers.log_metrics(stage_name, numbers, self.epoch)

@@ -1,0 +1,174 @@
+"""Letting a model be heard while it learns: the same clips, in every way of conditioning it.
+
+Every clip of the generation set is used as a musician would: its description alone, its sound
+alone, both together, its beginning to go on from. A seed belongs to the clip, so that epochs and
+ways can be compared.
+"""
+
+import dataclasses
+import time
+import typing as tp
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..models.musicgen import MusicGen
+from ..modules.conditioners import draw_excerpt
+from ..utils.randomness import derive_generator, derive_seed
+from .samples import Recipe, SampleFolder
+
+Progress = tp.Callable[[tp.Sequence[tp.Any]], tp.Iterable[tp.Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One clip of the generation set."""
+
+    name: str
+    wav: Tensor  # [C, T], without padding
+    description: str | None
+    path: str | None
+    seek_time: float | None  # seconds
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ways:
+    """In which ways a model is asked for music; what it was not trained for is left out.
+
+    Args:
+        prompted: Also continue the beginning of every clip.
+        unprompted: Start from nothing.
+        use_text: Give the description where the model reads one.
+        prompt_duration: Seconds of the beginning that is continued.
+    """
+
+    prompted: bool
+    unprompted: bool
+    use_text: bool
+    prompt_duration: float
+
+    def of(self, model: MusicGen) -> list[str]:
+        """Names of the ways that fit `model`."""
+        provider = model.lm.condition_provider
+        text = self.use_text and bool(provider.text_conditions)
+        style = "self_wav" in provider.wav_conditions
+        ways = []
+        if self.unprompted:
+            ways += ["text"] * text + ["style"] * style + ["text_and_style"] * (text and style)
+            ways = ways or ["unconditional"]
+        return ways + ["continuation"] * self.prompted
+
+
+def clips_of(loader: DataLoader, seed: int) -> list[Clip]:
+    """The clips of the generation set, as `Clip`s."""
+    clips = []
+    for wavs, infos in loader:
+        for wav, info in zip(wavs, infos):
+            number = len(clips)
+            stem = Path(info.meta.path).stem
+            clips.append(
+                Clip(
+                    name=f"{number:02d}_{stem}",
+                    wav=wav[..., : info.n_frames],
+                    description=info.to_condition_attributes().text.get("description"),
+                    path=str(info.meta.path),
+                    seek_time=info.seek_time,
+                    seed=derive_seed(seed, "generate", number) % 2**31,
+                )
+            )
+    return clips
+
+
+def make_samples(
+    model: MusicGen,
+    clips: list[Clip],
+    ways: Ways,
+    folder: SampleFolder,
+    *,
+    epoch: int,
+    batch_size: int,
+    progress: Progress,
+) -> dict[str, float]:
+    """Generate from every clip in every way and write the results.
+
+    Returns:
+        `real_time_factor`: Seconds of audio per second of computing, and `samples`.
+    """
+    batches = [
+        (way, clips[i : i + batch_size])
+        for way in ways.of(model)
+        for i in range(0, len(clips), batch_size)
+    ]
+    seconds, audio_seconds, count = 0.0, 0.0, 0
+    for way, batch in progress(batches):
+        starts = [_excerpt_start(model, clip) if "style" in way else None for clip in batch]
+        began = time.perf_counter()
+        wavs = _generate(model, way, batch, starts, ways.prompt_duration)
+        seconds += time.perf_counter() - began
+        for clip, wav, start in zip(batch, wavs, starts):
+            audio_seconds += wav.shape[-1] / model.sample_rate
+            count += 1
+            _write(folder, model, way, clip, wav, start, epoch)
+    return {"samples": count, "real_time_factor": audio_seconds / max(seconds, 1e-9)}
+
+
+def _excerpt_start(model: MusicGen, clip: Clip) -> float:
+    """Second of the clip from which the model listens, drawn from the clip's seed."""
+    length = int(model.style_conditioner.excerpt_length * model.sample_rate)
+    excerpt = draw_excerpt(clip.wav.shape[-1], length, derive_generator(clip.seed, "excerpt"))
+    return excerpt.start / model.sample_rate
+
+
+def _generate(
+    model: MusicGen,
+    way: str,
+    batch: list[Clip],
+    starts: list[float | None],
+    prompt_duration: float,
+) -> Tensor:
+    """Audio `[B, C, T]` of one batch in one way."""
+    rate = model.sample_rate
+    texts = [clip.description if way != "style" else None for clip in batch]
+    seeds = [clip.seed for clip in batch]
+    if way == "unconditional":
+        return model.generate_unconditional(len(batch), seed=seeds)
+    if way == "text":
+        return model.generate(texts, seed=seeds)
+    if way == "continuation":
+        length = min([int(prompt_duration * rate), *(clip.wav.shape[-1] for clip in batch)])
+        prompts = torch.stack([clip.wav[..., :length] for clip in batch])
+        return model.generate_continuation(prompts, rate, texts, seed=seeds)
+    clips: list[Tensor | None] = [clip.wav for clip in batch]
+    return model.generate_with_style(texts, clips, rate, seed=seeds, excerpt_start=starts)
+
+
+def _write(
+    folder: SampleFolder,
+    model: MusicGen,
+    way: str,
+    clip: Clip,
+    wav: Tensor,
+    start: float | None,
+    epoch: int,
+) -> None:
+    """Write one sample with its recipe and, where it was conditioned on a clip, that clip."""
+    heard, excerpt_length = None, None
+    if start is not None:
+        excerpt_length = model.style_conditioner.excerpt_length
+        begin = round(start * model.sample_rate)
+        heard = slice(begin, begin + int(excerpt_length * model.sample_rate))
+    recipe = Recipe(
+        mode=way,
+        description=None if way in ("style", "unconditional") else clip.description,
+        style_path=clip.path if heard else None,
+        style_seek_time=clip.seek_time if heard else None,
+        excerpt_start=start,
+        excerpt_length=excerpt_length,
+        seed=clip.seed,
+        epoch=epoch,
+        parameters=dataclasses.asdict(model.generation_params),
+    )
+    folder.write(clip.name, wav, recipe, style=clip.wav if heard else None, heard=heard)

@@ -1,0 +1,278 @@
+"""Training a language model of music on text and style.
+
+The solver ties together the data, the frozen tokenizer, the conditions with their dropout, and
+the language model. Frames that the style conditioner has heard do not count in the loss.
+
+Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
+"""
+
+import contextlib
+import logging
+import math
+import typing as tp
+from pathlib import Path
+
+import flashy
+import torch
+from flashy.distrib import eager_sync_model, is_rank_zero, sync_model
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ..data.loaders import get_audio_datasets
+from ..errors import ConfigError
+from ..models import builders, loaders
+from ..models.musicgen import MusicGen
+from ..modules.conditioners import shown_frames
+from ..optim.builders import get_ema, get_lr_scheduler, get_optim_parameter_groups, get_optimizer
+from ..utils.randomness import derive_generator
+from .base import StandardSolver
+from .distributed import rank, world_size
+from .listening import Ways, clips_of, make_samples
+from .losses import codebook_cross_entropy
+from .samples import SampleFolder
+from .unigram import TokenCounts
+
+logger = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, list]  # wavs [B, C, T] and what is known about each
+
+
+class MusicGenSolver(StandardSolver):
+    """Trains `LMModel` on the tokens of music, conditioned on text and style."""
+
+    def build(self) -> None:
+        cfg = self.cfg
+        self.compression_model = loaders.load_compression_model(
+            cfg.compression_model_checkpoint,
+            self.device,
+            num_codebooks=cfg.compression_model_n_q,
+            interleave=cfg.interleave_stereo_codebooks,
+        )
+        builders.check_agreement(cfg, self.compression_model)
+        self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
+        self.model = builders.get_lm_model(cfg, self.compression_model).to(self.device)
+        self.dropouts = builders.get_condition_dropouts(cfg)
+        self.optimizer = get_optimizer(get_optim_parameter_groups(self.model), cfg.optim)
+        self.total_updates = cfg.optim.epochs * cfg.optim.updates_per_epoch
+        self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
+        self.ema = get_ema(self.model, cfg.optim.ema)
+        needs_scaler = self.autocast_dtype is torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)  # type: ignore
+        self.token_counts = TokenCounts(self.model.num_codebooks, self.model.card)
+        self.register_stateful("model", "optimizer", "scaler", "token_counts")
+        for name in ("lr_scheduler", "ema"):
+            if getattr(self, name) is not None:
+                self.register_stateful(name)
+        self.describe()
+
+    def describe(self) -> None:
+        """Say what is about to be trained, and on what."""
+        parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        clips = {split: len(loader.dataset.meta) for split, loader in self.dataloaders.items()}
+        logger.info("Experiment %s in %s", self.xp.sig, self.folder)
+        logger.info("%.1f M parameters to train, on %s", parameters / 1e6, self.device)
+        logger.info("Files: %s", ", ".join(f"{count} {split}" for split, count in clips.items()))
+
+    # One step.
+
+    def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
+        """Learn from one batch, or only measure it when validating."""
+        codes, real = self.tokenize(batch)  # [B, K, F] long, [B, K, F] bool
+        prepared = self.prepare_conditions(batch[1], idx)  # dice for dropout and excerpts
+
+        with self.autocast:
+            conditions = self.model.condition_provider(prepared)
+            output = self.model.compute_predictions(codes, conditions)
+            learnable = real & output.mask & ~shown_frames(conditions, codes.shape[-1])[:, None]
+            loss, per_codebook = codebook_cross_entropy(
+                output.logits, codes, learnable, skip_empty=True
+            )
+
+        self.count_tokens(codes, learnable)
+        if self.is_training:
+            metrics.update(self.update(loss))
+        return metrics | describe_loss(loss, per_codebook)
+
+    @torch.no_grad()
+    def tokenize(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Turn a batch of audio into tokens, and tell which of them come from real audio."""
+        wavs, infos = batch
+        codes, scale = self.compression_model.encode(wavs.to(self.device))
+        if scale is not None:
+            raise ConfigError("The tokenizer rescales its input, which the model cannot learn.")
+        lengths = torch.tensor([info.n_frames for info in infos], dtype=torch.float64)  # samples
+        frames = (lengths / self.cfg.sample_rate * self.compression_model.frame_rate).ceil()
+        real = torch.arange(codes.shape[-1]) < frames[:, None]  # [B, F]
+        real = real[:, None].expand(codes.shape).to(self.device)
+        if self.cfg.tokens.padding_with_special_token:
+            codes = codes.masked_fill(~real, self.model.special_token_id)
+        return codes, real
+
+    def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
+        """Decide what the model is told about each sample; all dice of a step are thrown here."""
+        attributes = [info.to_condition_attributes() for info in infos]
+        parts = (self.cfg.seed, self.current_stage, self.epoch, idx, rank())
+        rng = derive_generator("conditions", *parts)
+        for dropout in self.dropouts:
+            attributes = dropout(attributes, rng, training=self.is_training)
+        return self.model.condition_provider.prepare(attributes, rng if self.is_training else None)
+
+    def update(self, loss: Tensor) -> dict:
+        """Move the weights once; return the learning rate and the norm of the gradient."""
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"The loss became {loss.item()} in epoch {self.epoch}. The last checkpoint is from "
+                f"epoch {self.epoch - 1}. Lower optim.lr, or set autocast=false."
+            )
+        if self.cfg.optim.eager_sync:
+            with eager_sync_model(self.model):
+                self.scaler.scale(loss).backward()
+        else:
+            self.scaler.scale(loss).backward()
+            sync_model(self.model)
+        metrics = {"lr": self.optimizer.param_groups[0]["lr"]}
+        self.scaler.unscale_(self.optimizer)
+        max_norm = self.cfg.optim.max_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        metrics["grad_norm"] = norm.item()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
+        if self.ema is not None:
+            self.ema.step()
+        return metrics
+
+    # Baselines: what the tokens give away without a model.
+
+    def count_tokens(self, codes: Tensor, learnable: Tensor) -> None:
+        """Count training tokens in the first epoch, held-out tokens whenever they are measured."""
+        if self.is_training and self.epoch == 1:
+            self.token_counts.add(codes.cpu(), learnable.cpu())
+        elif not self.is_training:
+            self.held_out_counts.add(codes.cpu(), learnable.cpu())
+
+    def valid(self) -> dict:
+        """Loss on held-out music, beside what token frequencies alone would give."""
+        return self.measure(super().valid)
+
+    def evaluate(self) -> dict:
+        """Loss on the evaluation set, beside what token frequencies alone would give."""
+        return self.measure(super().evaluate)
+
+    def measure(self, stage: tp.Callable[[], dict]) -> dict:
+        """Run a stage with the averaged weights and add the baselines."""
+        self.held_out_counts = TokenCounts(self.model.num_codebooks, self.model.card)
+        with self.averaged():
+            metrics = stage()
+        return metrics | {
+            "ce_unigram": self.token_counts.cross_entropy(self.held_out_counts),
+            "ce_uniform": self.token_counts.uniform,
+        }
+
+    # Weights.
+
+    def averaged(self) -> tp.ContextManager:
+        """The moving average of the weights in place of the weights, where there is one."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.averaged()
+
+    def weights(self) -> dict[str, Tensor]:
+        with self.averaged():
+            return {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    def continue_from(self, source: str) -> None:
+        """Start from the weights of a published model, an experiment or a file."""
+        loaders.load_lm_weights(self.model, source)
+        if self.ema is not None:
+            self.ema.restart()
+        logger.info("Starting from the weights of %s.", source)
+
+    # Listening.
+
+    def get_formatter(self, stage_name: str) -> flashy.Formatter:
+        return flashy.Formatter({"lr": ".2E", "ppl*": ".1f"})
+
+    def generate(self) -> dict:
+        """Make samples in every way that the model was trained for."""
+        if not is_rank_zero():
+            return {}
+        cfg = self.cfg.generate
+        duration = cfg.lm.gen_duration or self.cfg.dataset.segment_duration
+        with self.averaged():
+            model = MusicGen(
+                self.xp.sig, self.compression_model, self.model, self.cfg.dataset.segment_duration
+            )
+            model.set_generation_params(
+                use_sampling=cfg.lm.use_sampling,
+                top_k=cfg.lm.top_k,
+                top_p=cfg.lm.top_p,
+                temperature=cfg.lm.temp,
+                duration=duration,
+                cfg_coef=cfg.lm.get("cfg_coef", self.cfg.classifier_free_guidance.inference_coef),
+                cfg_coef_beta=cfg.lm.get("cfg_coef_beta"),
+            )
+            model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
+            loader = self.dataloaders["generate"]
+            return make_samples(
+                model,
+                clips_of(loader, self.cfg.seed),
+                Ways(
+                    prompted=cfg.lm.prompted_samples,
+                    unprompted=cfg.lm.unprompted_samples,
+                    use_text=not cfg.lm.no_text_conditioning,
+                    prompt_duration=cfg.lm.prompt_duration or duration / 4,
+                ),
+                SampleFolder(
+                    self.samples_folder,
+                    model.sample_rate,
+                    self.loggers,
+                    tp.cast(dict, OmegaConf.to_container(cfg.audio, resolve=True)),
+                ),
+                epoch=self.epoch,
+                batch_size=loader.batch_size or 1,
+                progress=lambda batches: self.progress("generate", batches),
+            )
+
+    @property
+    def samples_folder(self) -> Path:
+        return self.folder / self.cfg.generate.path / str(self.epoch)
+
+    # The end.
+
+    def conclude(self) -> None:
+        if not is_rank_zero() or not self.history:
+            return
+        last = self.history[-1]["valid"]
+        samples = self.folder / self.cfg.generate.path
+        logger.info(
+            "Validation cross entropy %.3f nat per token; token frequencies alone give %.3f, "
+            "a uniform guess ln(%d) = %.3f.",
+            last["ce"],
+            last["ce_unigram"],
+            self.model.card,
+            last["ce_uniform"],
+        )
+        logger.info(
+            "\n".join(
+                [
+                    "Everything is in place:",
+                    f"  samples      {samples}",
+                    f"  checkpoint   {self.checkpoints.last}",
+                    f"  history      {self.folder / 'history.json'}",
+                    "Try next:",
+                    f"  tensorboard --logdir {self.folder}",
+                    f"  MusicGen.get_pretrained('//sig/{self.xp.sig}')  # in Python",
+                    "  the same command with other settings, such as optim.epochs=20",
+                ]
+            )
+        )
+
+
+def describe_loss(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
+    """Cross entropies in nats and their perplexities, over all codebooks and for each."""
+    metrics = {"ce": loss.item(), "ppl": math.exp(min(loss.item(), 100))}
+    for k, ce in enumerate(per_codebook.tolist(), start=1):
+        if not math.isnan(ce):
+            metrics |= {f"ce_q{k}": ce, f"ppl_q{k}": math.exp(min(ce, 100))}
+    return metrics

@@ -1,0 +1,86 @@
+"""The door of a training run: `dora run solver=…`, `python train.py …`.
+
+Dora turns the command line into an experiment with a signature and a folder; Hydra composes its
+configuration from `config/`. What a user did wrong is told in one sentence; `HYDRA_FULL_ERROR=1`
+shows the traceback.
+"""
+
+import logging
+import multiprocessing
+import os
+import sys
+import typing as tp
+from pathlib import Path
+
+import flashy
+import torch
+from dora.hydra import HydraMain
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .environment import AudioCraftEnvironment
+from .errors import AudiocraftError, ConfigError
+from .solvers.builders import get_solver
+
+logger = logging.getLogger(__name__)
+
+CONFIG = Path(os.environ.get("AUDIOCRAFT_CONFIG", Path(__file__).parents[1] / "config"))
+
+
+class Experiment(HydraMain):
+    """Dora's entry point, with mistakes on the command line told in one sentence."""
+
+    def get_xp(self, argv: tp.Sequence[str]):
+        for arg in argv:
+            if "=" not in arg:
+                _tell(ConfigError(f"{arg!r} is not an override. Write key=value."))
+        try:
+            return super().get_xp(argv)
+        except (HydraException, OmegaConfBaseException, AudiocraftError) as error:
+            _tell(error)
+
+
+def _tell(error: Exception) -> tp.NoReturn:
+    """End with the sentence of an error, or with its traceback where that is wanted."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def set_up(cfg: DictConfig) -> None:
+    """Prepare the process: threads, start method of workers, log files."""
+    flashy.setup_logging(level=str(cfg.logging.level).upper())
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    if cfg.num_threads:
+        torch.set_num_threads(cfg.num_threads)
+    if cfg.mp_start_method:
+        multiprocessing.set_start_method(cfg.mp_start_method, force=True)
+
+
+def train(cfg: DictConfig) -> None:
+    """Run the experiment of a resolved configuration."""
+    set_up(cfg)
+    try:
+        solver = get_solver(cfg)
+        if cfg.show:
+            print(OmegaConf.to_yaml(cfg))
+            print(solver.model)
+            return
+        solver.run()
+    except AudiocraftError as error:
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.exception("The run stopped.")
+        _tell(error)
+    except KeyboardInterrupt:
+        logger.warning("Interrupted. The same command goes on from the last checkpoint.")
+        sys.exit(130)
+
+
+main = Experiment(train, config_name="config", config_path=str(CONFIG), version_base="1.3")
+main.dora.dir = AudioCraftEnvironment.get_dora_dir()
+
+
+if __name__ == "__main__":
+    main()
