@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import sys
 import typing as tp
-from pathlib import Path
 
 import flashy
 import torch
@@ -19,13 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .environment import AudioCraftEnvironment
+from .environment import AudioCraftEnvironment, config_dir
 from .errors import AudiocraftError, ConfigError
 from .solvers.builders import get_solver
 
 logger = logging.getLogger(__name__)
 
-CONFIG = Path(os.environ.get("AUDIOCRAFT_CONFIG", Path(__file__).parents[1] / "config"))
+CONFIG = config_dir()
 
 
 class Experiment(HydraMain):

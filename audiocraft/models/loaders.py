@@ -3,31 +3,27 @@
 See `hub.py` for what names mean and `packages.py` for what files hold.
 """
 
-import json
 import logging
 import typing as tp
+from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from transformers import AutoTokenizer, HubertModel, T5EncoderModel
-from transformers import EncodecModel as HFEncodecModel
 
-from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
-from ..modules.conditioners import Musicnn, PretrainedText, build_hubert, load_hubert_state
 from . import builders
 from .encodec import CompressionModel, HFEncodecCompressionModel, InterleaveStereoCompressionModel
 from .hub import fetch, hub_id, local_path
 from .lm import LMModel
 from .packages import Package, model_config, read_package
+from .pretrained import load_encodec
 
 logger = logging.getLogger(__name__)
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
-MERT_FILES = ("model.safetensors", "pytorch_model.bin")
 HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
 DEBUG_COMPRESSION_MODEL = "debug_compression_model"
 
@@ -48,7 +44,7 @@ def load_musicgen(
     package = read_package(find_file(name, LM_FILES))
     config = model_config(package.config)
     compression_model = _tokenizer_of(name, config, device)
-    lm = lm_from_package(package, config, compression_model, device, dtype)
+    lm = lm_from_package(package, config, device, dtype)
     return compression_model, lm, config.dataset.segment_duration
 
 
@@ -68,25 +64,21 @@ def find_file(name: str, filenames: tp.Sequence[str]) -> Path:
 
 
 def lm_from_package(
-    package: Package,
-    config: DictConfig,
-    compression_model: CompressionModel,
-    device: torch.device,
-    dtype: torch.dtype,
+    package: Package, config: DictConfig, device: torch.device, dtype: torch.dtype
 ) -> LMModel:
     """Build the language model that a package describes, with the package's weights."""
     with torch.device("meta"):
-        lm = builders.get_lm_model(config, compression_model)
+        lm = builders.get_lm_model(config, partial(load_compression_model, device=device))
     lm.load_state_dict(_checked(lm, package.state), assign=True)
     return lm.to(device, dtype).eval().requires_grad_(False)
 
 
 def load_lm_model(
-    name: str, compression_model: CompressionModel, device: torch.device, dtype: torch.dtype
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> LMModel:
-    """Load the language model of a name; it must speak the tokens of `compression_model`."""
+    """Load only the language model of a name."""
     package = read_package(find_file(name, LM_FILES))
-    return lm_from_package(package, model_config(package.config), compression_model, device, dtype)
+    return lm_from_package(package, model_config(package.config), torch.device(device), dtype)
 
 
 def load_lm_weights(lm: LMModel, name: str) -> None:
@@ -142,7 +134,7 @@ def _tokenizer_of(name: str, config: DictConfig, device: torch.device) -> Compre
 
 def load_compression_model(
     name: str,
-    device: torch.device,
+    device: torch.device | str = "cpu",
     *,
     num_codebooks: int | None = None,
     interleave: tp.Mapping[str, bool] | None = None,
@@ -171,53 +163,10 @@ def _compression_model(name: str) -> CompressionModel:
     if repo_id == DEBUG_COMPRESSION_MODEL or name.endswith("/" + DEBUG_COMPRESSION_MODEL):
         return builders.get_debug_compression_model()
     if repo_id in HF_ENCODEC:
-        cache = AudioCraftEnvironment.get_cache_dir()
-        return HFEncodecCompressionModel(
-            _from_hub(HFEncodecModel.from_pretrained, repo_id, cache_dir=cache)
-        )
+        return HFEncodecCompressionModel(load_encodec(repo_id))
     package = read_package(find_file(name, COMPRESSION_FILES))
     if package.pretrained is not None:
         return _compression_model(package.pretrained)
     model = builders.get_compression_model(model_config(package.config))
     model.load_state_dict(_checked(model, package.state))
     return model
-
-
-# Networks that conditioners use, loaded when a conditioner first needs them.
-
-
-def load_t5(name: str) -> PretrainedText:
-    """A T5 encoder with its tokenizer, from the hub or a folder."""
-    cache = AudioCraftEnvironment.get_cache_dir()
-    return PretrainedText(
-        _from_hub(AutoTokenizer.from_pretrained, name, cache_dir=cache),
-        _from_hub(T5EncoderModel.from_pretrained, name, cache_dir=cache),
-    )
-
-
-def load_mert(name: str = "m-a-p/MERT-v1-95M") -> HubertModel:
-    """MERT as the HuBERT that it is, from the hub or a folder; no remote code is run."""
-    path = fetch(name, *MERT_FILES) if hub_id(name) else find_file(name, MERT_FILES)
-    logger.info("MERT-v1-95M listens to the style clips. Its licence is CC-BY-NC 4.0.")
-    model = build_hubert()
-    load_hubert_state(model, path)
-    return model
-
-
-def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:
-    """The bundled music listener."""
-    folder = bundled_dir() / name
-    labels = json.loads((folder / "labels.json").read_text())
-    return Musicnn.from_file(folder / "model.safetensors", labels)
-
-
-def _from_hub(load: tp.Callable, name: str, **kwargs: tp.Any) -> tp.Any:
-    """Call a loader of transformers; say what to do where the hub is out of reach."""
-    try:
-        return load(name, **kwargs)
-    except OSError as error:
-        raise CheckpointError(
-            f"{name} is not in the cache and the hub cannot be reached. Download it elsewhere into "
-            "a folder and give that folder's path instead of the name, or set AUDIOCRAFT_CACHE_DIR "
-            f"to a cache that has it. ({error})"
-        ) from error

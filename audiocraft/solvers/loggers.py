@@ -108,7 +108,7 @@ class WandbLogger:
             self.run.log({key: wandb.Image(image), "epoch": step})  # type: ignore
 
     def close(self) -> None:
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 class Loggers:

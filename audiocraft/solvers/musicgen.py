@@ -50,7 +50,7 @@ class MusicGenSolver(StandardSolver):
         )
         builders.check_agreement(cfg, self.compression_model)
         self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
-        self.model = builders.get_lm_model(cfg, self.compression_model).to(self.device)
+        self.model = builders.get_lm_model(cfg, loaders.load_compression_model).to(self.device)
         self.dropouts = builders.get_condition_dropouts(cfg)
         self.optimizer = get_optimizer(get_optim_parameter_groups(self.model), cfg.optim)
         self.total_updates = cfg.optim.epochs * cfg.optim.updates_per_epoch

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from audiocraft.errors import ConfigError
+from audiocraft.utils.device import resolve_device, resolve_dtype
+
+
+def test_auto_takes_what_is_there():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type in (expected, "mps")
+    assert resolve_device(None) == resolve_device("auto")
+
+
+def test_a_device_that_nobody_knows_is_named():
+    with pytest.raises(ConfigError, match="warp"):
+        resolve_device("warp")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_absent_is_refused():
+    with pytest.raises(ConfigError, match="no GPU"):
+        resolve_device("cuda")
+
+
+def test_precisions_have_the_names_of_torch():
+    assert resolve_dtype("bfloat16") is torch.bfloat16
+    with pytest.raises(ConfigError, match="int7"):
+        resolve_dtype("int7")
