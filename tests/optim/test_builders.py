@@ -1,0 +1,132 @@
+"""From the nodes `optim` and `schedule` to objects."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from audiocraft.errors import ConfigError
+from audiocraft.optim.builders import (
+    SCHEDULES,
+    get_ema,
+    get_lr_scheduler,
+    get_optim_parameter_groups,
+    get_optimizer,
+)
+
+
+class Embedding(nn.Embedding):
+    def __init__(self, *args, lr=None):
+        super().__init__(*args)
+        self.lr = lr
+
+
+@pytest.fixture
+def model():
+    return nn.ModuleDict({"emb": Embedding(5, 4), "out": nn.Linear(4, 5)})
+
+
+def optim(**changes):
+    adam = {"betas": [0.9, 0.95], "weight_decay": 0.1, "eps": 1e-8}
+    return OmegaConf.create({"optimizer": "adamw", "lr": 1e-2, "adam": adam} | changes)
+
+
+def schedule(name, **options):
+    return OmegaConf.create({"lr_scheduler": name, name or "none": options})
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "dadam"])
+def test_every_optimizer_lowers_a_loss(name, model):
+    optimizer = get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name))
+    tokens = torch.arange(5)
+
+    def loss():
+        return nn.functional.cross_entropy(model["out"](model["emb"](tokens)), tokens)
+
+    before = loss().item()
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert loss().item() < before
+
+
+def test_dadam_says_nothing(model, capsys):
+    get_optimizer(get_optim_parameter_groups(model), optim(optimizer="dadam", lr=1))
+    assert capsys.readouterr().out == ""
+
+
+def test_every_learning_parameter_is_in_exactly_one_group(model):
+    model["emb"].lr = 1e-4
+    model["out"].bias.requires_grad_(False)
+    groups = get_optim_parameter_groups(model)
+    params = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in params} == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(params) == 2
+    assert [group.get("lr") for group in groups] == [None, 1e-4]
+
+
+def test_dadam_with_two_learning_rates_says_what_to_do(model):
+    model["emb"].lr = 1e-4
+    with pytest.raises(ConfigError, match="emb_lr=null"):
+        get_optimizer(get_optim_parameter_groups(model), optim(optimizer="dadam"))
+
+
+def test_an_unknown_optimizer_lists_the_known_ones(model):
+    with pytest.raises(ConfigError, match=r"'sgd'.*adam, adamw, dadam"):
+        get_optimizer(get_optim_parameter_groups(model), optim(optimizer="sgd"))
+
+
+def test_an_optimizer_resumes_from_a_file_without_pickled_code(model, tmp_path):
+    for name in ("adamw", "dadam"):
+        optimizer = get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name))
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        torch.save(optimizer.state_dict(), tmp_path / "optimizer.th")
+        resumed = get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name))
+        resumed.load_state_dict(torch.load(tmp_path / "optimizer.th", weights_only=True))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_of_the_shipped_configuration_is_built(name, model):
+    cfg = OmegaConf.load("config/solver/default.yaml").schedule
+    cfg = OmegaConf.merge(
+        cfg,
+        {
+            "lr_scheduler": name,
+            "step": {"step_size": 2, "gamma": 0.5},
+            "exponential": {"lr_decay": 0.9},
+        },
+    )
+    optimizer = get_optimizer(get_optim_parameter_groups(model), optim())
+    assert get_lr_scheduler(optimizer, cfg, total_updates=10) is not None
+
+
+def test_no_schedule_keeps_the_rate(model):
+    optimizer = get_optimizer(get_optim_parameter_groups(model), optim())
+    assert get_lr_scheduler(optimizer, schedule(None), total_updates=10) is None
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        (schedule("stairs"), r"'stairs'.*cosine"),
+        (schedule("step", step_size=None, gamma=0.5), r"schedule\.step\.step_size is null"),
+        (schedule("exponential", lr_decay=None), r"schedule\.exponential\.lr_decay is null"),
+    ],
+)
+def test_a_schedule_that_cannot_be_built_says_why(cfg, message, model):
+    optimizer = get_optimizer(get_optim_parameter_groups(model), optim())
+    with pytest.raises(ConfigError, match=message):
+        get_lr_scheduler(optimizer, cfg, total_updates=10)
+
+
+def test_an_average_is_kept_only_if_asked_for(model):
+    node = OmegaConf.create({"use": False, "updates": 10, "device": "auto", "decay": 0.99})
+    assert get_ema(model, node) is None
+    node.use = True
+    ema = get_ema(model, node)
+    assert ema is not None
+    assert ema.updates == 10
+    assert ema.state["model"].keys() == model.state_dict().keys()

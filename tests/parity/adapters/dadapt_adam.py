@@ -1,0 +1,34 @@
+"""The path of D-Adaptation Adam on a quadratic bowl."""
+
+import torch
+
+from audiocraft.optim.dadam import DAdaptAdam
+
+from ..harness import adapter, assert_close
+
+
+@adapter("dadapt_adam")
+def check(case, call):
+    given, expected = case.inputs(call), case.outputs(call)
+    count = sum(name.startswith("target") for name in given)
+    params = [torch.nn.Parameter(given[f"p{i}"].clone()) for i in range(count)]
+    options = {k: tuple(v) if k == "betas" else v for k, v in call["args"].items()}
+    optimizer = DAdaptAdam(params, **options)
+    group = optimizer.param_groups[0]
+
+    path: dict[str, list] = {"loss": [], "d": [], "gsq_weighted": [], "params_each_step": []}
+    for _ in range(len(expected["loss"])):
+        optimizer.zero_grad()
+        errors = [
+            (given[f"a{i}"] * (p - given[f"target{i}"]) ** 2).sum() for i, p in enumerate(params)
+        ]
+        loss = 0.5 * torch.stack(errors).sum()
+        loss.backward()
+        optimizer.step()
+        path["loss"].append(loss.detach())
+        path["d"].append(torch.tensor(group["d"], dtype=torch.float64))
+        path["gsq_weighted"].append(torch.tensor(group["gsq_weighted"], dtype=torch.float64))
+        path["params_each_step"].append(torch.cat([p.detach().flatten() for p in params]))
+
+    for name, values in path.items():
+        assert_close(torch.stack(values), expected[name])
