@@ -171,22 +171,20 @@ class TransformerLayer(nn.Module):
         if self.norm_first:
             x = x + self._self_attention(self.norm1(x), cache, context)
             if self.cross_attention is not None:
-                x = x + self._cross_attention(self.norm_cross(x), source, cache)
+                crossed = self.cross_attention.cross(self.norm_cross(x), source, cache)
+                x = x + self.layer_scale_cross(self.dropout(crossed))
             return x + self._feed_forward(self.norm2(x))
         # Released post-norm models query the source with the layer's input, not with what
         # self-attention made of it.
         layer_input = x
         x = self.norm1(x + self._self_attention(x, cache, context))
         if self.cross_attention is not None:
-            x = self.norm_cross(x + self._cross_attention(layer_input, source, cache))
+            crossed = self.cross_attention.cross(layer_input, source, cache)
+            x = self.norm_cross(x + self.layer_scale_cross(self.dropout(crossed)))
         return self.norm2(x + self._feed_forward(x))
 
     def _self_attention(self, x: Tensor, cache: LayerCache | None, context) -> Tensor:
         return self.layer_scale_1(self.dropout(self.self_attn(x, cache=cache, **context)))
-
-    def _cross_attention(self, x: Tensor, source: Tensor | None, cache) -> Tensor:
-        assert self.cross_attention is not None
-        return self.layer_scale_cross(self.dropout(self.cross_attention.cross(x, source, cache)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         x = self.linear2(self.dropout(self.activation(self.linear1(x))))
