@@ -34,13 +34,14 @@ PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
 }
 
 
-def arguments(node: tp.Any, where: str, *takers: tp.Any) -> Kwargs:
+def arguments(node: tp.Any, where: str, *takers: tp.Any, own: tp.Collection[str] = ()) -> Kwargs:
     """A configuration node as keyword arguments.
 
     Args:
         node: The node; `None` is an empty one.
         where: Its name, for the error.
         takers: The classes that share its keys.
+        own: Parameters of theirs that the builder gives, not the configuration.
 
     Raises:
         ConfigError: A key that none of them takes; retired keys are left out in silence.
@@ -54,6 +55,7 @@ def arguments(node: tp.Any, where: str, *takers: tp.Any) -> Kwargs:
             known |= {field.name for field in dataclasses.fields(taker)}
         else:
             known |= set(inspect.signature(taker).parameters)
+    known -= {"self", *own}
     for key in kwargs:
         if key not in known:
             raise ConfigError(
@@ -236,6 +238,10 @@ def get_codebooks_pattern_provider(n_q: int, node: DictConfig) -> patterns.Codeb
     return provider(n_q, **arguments(node.get(node.modeling), where, provider))
 
 
+GIVEN = ("condition_provider", "fuser", "pattern_provider", "transformer")
+GIVEN += ("d_model", "dim_feedforward", "max_period", "positional_scale")
+
+
 def get_lm_model(cfg: DictConfig, load_codec: LoadCodec | None = None) -> LMModel:
     """Build the language model with its conditioners, without weights.
 
@@ -244,7 +250,7 @@ def get_lm_model(cfg: DictConfig, load_codec: LoadCodec | None = None) -> LMMode
         load_codec: Loads the tokenizer that a style conditioner listens through, if it does.
     """
     choice({"transformer_lm": None}, cfg.lm_model, "lm_model")
-    kwargs = arguments(cfg.transformer_lm, "transformer_lm", LMModel, TransformerSpec, _LMParts)
+    kwargs = arguments(cfg.transformer_lm, "transformer_lm", LMModel, TransformerSpec, _LMParts, own=GIVEN)
     kwargs.pop("two_step_cfg", None)  # how a model is used, not how it is built
     fuser = get_condition_fuser(cfg)
     kwargs["cross_attention"] = bool(fuser.names("cross")) or kwargs.get("cross_attention", False)

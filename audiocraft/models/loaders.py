@@ -17,7 +17,7 @@ from . import builders
 from .encodec import CompressionModel, HFEncodecCompressionModel, InterleaveStereoCompressionModel
 from .hub import fetch, hub_id, local_path
 from .lm import LMModel
-from .packages import Package, model_config, read_package
+from ..utils.packages import Package, model_config, read_package
 from .pretrained import load_encodec
 
 logger = logging.getLogger(__name__)

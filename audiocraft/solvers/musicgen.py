@@ -23,7 +23,7 @@ from ..errors import ConfigError
 from ..models import builders, loaders
 from ..models.musicgen import MusicGen
 from ..modules.conditioners import shown_frames
-from ..optim.builders import get_ema, get_lr_scheduler, get_optim_parameter_groups, get_optimizer
+from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
 from .distributed import rank, world_size
@@ -52,7 +52,7 @@ class MusicGenSolver(StandardSolver):
         self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
         self.model = builders.get_lm_model(cfg, loaders.load_compression_model).to(self.device)
         self.dropouts = builders.get_condition_dropouts(cfg)
-        self.optimizer = get_optimizer(get_optim_parameter_groups(self.model), cfg.optim)
+        self.optimizer = get_optimizer(self.model.param_groups(), cfg.optim)
         self.total_updates = cfg.optim.epochs * cfg.optim.updates_per_epoch
         self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
         self.ema = get_ema(self.model, cfg.optim.ema)
