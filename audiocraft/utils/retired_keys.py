@@ -18,14 +18,14 @@ RETIRED_KEYS: dict[str, str] = {
     "evaluate.metrics.visqol": "ViSQOL needs a binary that nobody can install",
     "conditioners.*.clap": "CLAP as a condition is out of scope",
     "dataset.joint_embed_attributes": "CLAP as a condition is out of scope",
-    "jasco": "JASCO is out of scope",
-    "audiogen": "AudioGen is out of scope",
 }
 
 # Choices of configuration groups, `group=choice`.
 RETIRED_CHOICES: dict[str, str] = {
     "conditioner=clapemb2music": "CLAP as a condition is out of scope",
     "model=lm/audiogen_lm": "AudioGen is out of scope",
+    "solver=audiogen/*": "AudioGen is out of scope",
+    "solver=jasco/*": "JASCO is out of scope",
     "dset=internal/*": "these data sets are not public",
 }
 
