@@ -163,39 +163,24 @@ def _lut(node, where, cfg, load_codec) -> cond.LUTConditioner:
 
 
 def _style(node, where, cfg, load_codec) -> cond.StyleConditioner:
-    kwargs = arguments(node, where, cond.StyleConditioner, _ListenerParts)
-    listeners = {"mert": _mert, "musicnn": _musicnn, "encodec": _encodec_listener}
-    listener = choice(listeners, kwargs.pop("model_name"), f"{where}.model_name")
-    parts = {key: kwargs.pop(key) for key in ("encodec_checkpoint", "encodec_n_q") if key in kwargs}
-    kwargs.pop("num_codebooks_lm", None)  # the mask of heard frames is the same for every codebook
+    kwargs = arguments(node, where, cond.StyleConditioner, own=("listener", "output_dim"))
+    listener = choice(LISTENERS, kwargs.get("model_name"), f"{where}.model_name")
     return cond.StyleConditioner(
-        listener(parts, load_codec), output_dim=cfg.transformer_lm.dim, **kwargs
+        listener(kwargs, load_codec), output_dim=cfg.transformer_lm.dim, **kwargs
     )
 
 
-@dataclasses.dataclass
-class _ListenerParts:
-    """Keys of the node `style` that choose who listens."""
-
-    model_name: str = "mert"
-    encodec_checkpoint: str = ""
-    encodec_n_q: int = 3
-    num_codebooks_lm: int = 4
-
-
-def _mert(parts: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
-    return cond.MertFeatures(load_mert)
-
-
-def _musicnn(parts: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
-    return cond.MusicnnFeatures(load_musicnn)
-
-
-def _encodec_listener(parts: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
+def _encodec_listener(style: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
     if load_codec is None:
-        raise ConfigError("A style conditioner that listens through EnCodec needs its loader.")
-    codec = load_codec(parts["encodec_checkpoint"])
-    return cond.EncodecFeatures(codec, n_q=parts["encodec_n_q"])
+        raise ConfigError("model_name: encodec needs a way to load its codec (`load_codec`).")
+    return cond.EncodecFeatures(load_codec(style["encodec_checkpoint"]), style["encodec_n_q"])
+
+
+LISTENERS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtractor]] = {
+    "mert": lambda style, load_codec: cond.MertFeatures(load_mert),
+    "musicnn": lambda style, load_codec: cond.MusicnnFeatures(load_musicnn),
+    "encodec": _encodec_listener,
+}
 
 
 def _chroma(node, where, cfg, load_codec) -> cond.ChromaStemConditioner:
@@ -250,7 +235,9 @@ def get_lm_model(cfg: DictConfig, load_codec: LoadCodec | None = None) -> LMMode
         load_codec: Loads the tokenizer that a style conditioner listens through, if it does.
     """
     choice({"transformer_lm": None}, cfg.lm_model, "lm_model")
-    kwargs = arguments(cfg.transformer_lm, "transformer_lm", LMModel, TransformerSpec, _LMParts, own=GIVEN)
+    kwargs = arguments(
+        cfg.transformer_lm, "transformer_lm", LMModel, TransformerSpec, _LMParts, own=GIVEN
+    )
     kwargs.pop("two_step_cfg", None)  # how a model is used, not how it is built
     fuser = get_condition_fuser(cfg)
     kwargs["cross_attention"] = bool(fuser.names("cross")) or kwargs.get("cross_attention", False)

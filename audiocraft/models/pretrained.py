@@ -22,7 +22,8 @@ MERT = "m-a-p/MERT-v1-95M"
 def load_t5(name: str) -> PretrainedText:
     """A T5 encoder with its tokenizer, from the hub or a folder."""
     return PretrainedText(
-        from_hub(AutoTokenizer.from_pretrained, name), from_hub(T5EncoderModel.from_pretrained, name)
+        from_hub(AutoTokenizer.from_pretrained, name),
+        from_hub(T5EncoderModel.from_pretrained, name),
     )
 
 
@@ -39,7 +40,9 @@ def load_mert(name: str = MERT) -> HubertModel:
 
 def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:
     """The bundled music listener."""
-    return Musicnn.from_folder(bundled_dir() / name)
+    folder = bundled_dir() / name
+    labels = json.loads((folder / "labels.json").read_text())
+    return Musicnn.from_file(folder / "model.safetensors", labels)
 
 
 def from_hub(load: tp.Callable, name: str) -> tp.Any:
