@@ -1,75 +1,220 @@
-"""Codecs: between waveforms and codes.
+"""Codecs: EnCodec in its own right, and the public home of all others.
 
-Every codec stands behind `CompressionModel`, so that nothing above knows which one it is.
+EnCodec is a convolutional encoder and decoder around a residual vector quantizer. Stereo music
+models use a mono codec on each channel and interleave the codes.
+
+Method: Défossez et al., 2022, https://arxiv.org/abs/2210.13438; stereo by interleaving: Copet et
+al., 2023, https://arxiv.org/abs/2306.05284.
 """
 
-from abc import ABC, abstractmethod
-
+import torch
 from torch import Tensor, nn
 
-from ..quantization import QuantizedResult
+from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
+from .codec_base import CompressionModel, DescribedCodec, check_audio
+from .codec_wrappers import DAC, EncodecPackageCompressionModel, HFEncodecCompressionModel
+
+__all__ = [
+    "DAC",
+    "CompressionModel",
+    "EncodecModel",
+    "EncodecPackageCompressionModel",
+    "HFEncodecCompressionModel",
+    "InterleaveStereoCompressionModel",
+]
 
 
-class CompressionModel(ABC, nn.Module):
-    """What the language model asks of a codec: codes from audio, and audio from codes."""
+class EncodecModel(DescribedCodec):
+    """EnCodec, trainable, with the state keys of released checkpoints.
+
+    Args:
+        encoder: Audio `[B, C, T]` to a latent `[B, D, F]`.
+        decoder: Latent `[B, D, F]` to audio.
+        quantizer: Between latent and codes.
+        frame_rate: Frames per second.
+        sample_rate: Samples per second.
+        channels: Audio channels C.
+        causal: Whether encoder and decoder are causal.
+        renormalize: Bring each clip to a loudness of 1 first, and hand out its scale.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: ResidualVectorQuantizer,
+        frame_rate: float,
+        sample_rate: int,
+        channels: int,
+        causal: bool = False,
+        renormalize: bool = False,
+    ):
+        super().__init__(sample_rate, frame_rate, channels)
+        if causal and renormalize:
+            raise ValueError(
+                "renormalize=True needs the loudness of the whole clip, which a causal codec "
+                "must not see. Set one of `causal` and `renormalize` to False."
+            )
+        self.encoder = encoder
+        self.decoder = decoder
+        self.quantizer = quantizer
+        self.causal = causal
+        self.renormalize = renormalize
 
     @property
-    @abstractmethod
-    def sample_rate(self) -> int:
-        """Samples per second of the waveform."""
-
-    @property
-    @abstractmethod
-    def frame_rate(self) -> float:
-        """Codes of one codebook per second."""
-
-    @property
-    @abstractmethod
-    def channels(self) -> int:
-        """Audio channels that it reads and writes."""
-
-    @property
-    @abstractmethod
     def cardinality(self) -> int:
-        """Entries of each codebook."""
+        return self.quantizer.bins
 
     @property
-    @abstractmethod
     def num_codebooks(self) -> int:
-        """How many codebooks are in use."""
+        return self.quantizer.num_codebooks
 
     @property
-    @abstractmethod
     def total_codebooks(self) -> int:
-        """How many codebooks there are."""
+        return self.quantizer.total_codebooks
 
-    @abstractmethod
     def set_num_codebooks(self, n: int) -> None:
-        """Use the first `n` codebooks from now on.
+        self.quantizer.set_num_codebooks(n)
 
-        Raises:
-            ValueError: `n` is not among those that the codec can use.
+    def forward(self, x: Tensor, rng: torch.Generator | None = None) -> QuantizedResult:
+        """Audio through codes and back, cut to the length of the input.
+
+        Args:
+            x: Audio, `[B, C, T]`.
+            rng: Draws, in training, the quantizer dropout (`None` drops nothing) and what the
+                quantizer needs to learn.
         """
+        check_audio(x, self.channels)
+        normalized, scale = self._normalize(x)
+        num_codebooks = self.num_codebooks
+        if self.training and self.quantizer.q_dropout and rng is not None:
+            num_codebooks = draw_num_codebooks(num_codebooks, rng)
+        result = self.quantizer(
+            self.encoder(normalized), self.frame_rate, num_codebooks=num_codebooks, rng=rng
+        )
+        audio = _scaled(self.decoder(result.x), scale)
+        return result._replace(x=audio[..., : x.shape[-1]])
 
-    @abstractmethod
-    def forward(self, x: Tensor) -> QuantizedResult:
-        """Audio `[B, C, T]` through codes and back; `result.x` is `[B, C, T]` again."""
-
-    @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Audio `[B, C, T]` to codes `[B, K, F]` and, if the codec renormalizes, scale `[B, 1]`.
+        check_audio(x, self.channels)
+        normalized, scale = self._normalize(x)
+        return self.quantizer.encode(self.encoder(normalized)), scale
 
-        Raises:
-            ValueError: Another number of channels or dimensions, or no sample at all.
-        """
-
-    @abstractmethod
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Codes `[B, K, F]`, with the scale from `encode`, to audio `[B, C, T]`.
+        return _scaled(self.decoder(self.decode_latent(codes)), scale)
 
-        T is a whole number of frames, so it may exceed the length that was encoded.
-        """
-
-    @abstractmethod
     def decode_latent(self, codes: Tensor) -> Tensor:
-        """Codes `[B, K, F]` to the quantized latent `[B, D, F]`, without the decoder."""
+        return self.quantizer.decode(codes)
+
+    def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The clips at a loudness of 1, and what undoes it, `[B, 1]`."""
+        if not self.renormalize:
+            return x, None
+        loudness = x.mean(dim=1).square().mean(dim=1, keepdim=True).sqrt()
+        scale = loudness + 1e-8
+        return x / scale[:, :, None], scale
+
+
+def _scaled(audio: Tensor, scale: Tensor | None) -> Tensor:
+    return audio if scale is None else audio * scale[:, :, None]
+
+
+class InterleaveStereoCompressionModel(CompressionModel):
+    """A mono codec on the left and the right channel, their codes interleaved.
+
+    Either each codebook of the left is followed by the same one of the right, which doubles
+    `num_codebooks`, or each frame is, which doubles `frame_rate`. As in released checkpoints,
+    `total_codebooks` and `set_num_codebooks` count the codebooks of one channel. A scale is
+    `[B, 2]`, one per channel.
+
+    Args:
+        model: The mono codec.
+        per_timestep: Interleave frames instead of codebooks.
+    """
+
+    def __init__(self, model: CompressionModel, per_timestep: bool = False):
+        super().__init__()
+        if model.channels != 1:
+            raise ValueError(
+                f"Stereo interleaving needs a mono codec, but this one has {model.channels} "
+                "channels. Give a mono codec or set interleave_stereo_codebooks.use=false."
+            )
+        self.model = model
+        self.per_timestep = per_timestep
+
+    @property
+    def sample_rate(self) -> int:
+        return self.model.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        return self.model.frame_rate * (2 if self.per_timestep else 1)
+
+    @property
+    def channels(self) -> int:
+        return 2
+
+    @property
+    def cardinality(self) -> int:
+        return self.model.cardinality
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.model.num_codebooks * (1 if self.per_timestep else 2)
+
+    @property
+    def total_codebooks(self) -> int:
+        return self.model.total_codebooks
+
+    def set_num_codebooks(self, n: int) -> None:
+        self.model.set_num_codebooks(n)
+
+    def forward(self, x: Tensor) -> QuantizedResult:
+        result = self.model(self._mono(x))
+        return QuantizedResult(
+            x=result.x.view(-1, 2, result.x.shape[-1]),
+            codes=self._interleave(result.codes),
+            bandwidth=2 * result.bandwidth,
+            penalty=result.penalty,
+        )
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        codes, scale = self.model.encode(self._mono(x))
+        return self._interleave(codes), None if scale is None else scale.view(-1, 2)
+
+    def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
+        mono_scale = None if scale is None else scale.reshape(-1, 1)
+        audio = self.model.decode(self._separate(codes), mono_scale)
+        return audio.view(-1, 2, audio.shape[-1])
+
+    def decode_latent(self, codes: Tensor) -> Tensor:
+        """Latents of left and right, one above the other: `[B, 2 * D, F]`."""
+        latent = self.model.decode_latent(self._separate(codes))
+        return latent.reshape(-1, 2 * latent.shape[1], latent.shape[2])
+
+    def _mono(self, x: Tensor) -> Tensor:
+        """`[B, 2, T]` to `[B * 2, 1, T]`."""
+        check_audio(x, channels=2)
+        return x.reshape(-1, 1, x.shape[-1])
+
+    def _interleave(self, codes: Tensor) -> Tensor:
+        """`[B * 2, K, F]` to `[B, K * 2, F]`, or `[B, K, F * 2]` per time step."""
+        _, K, F = codes.shape
+        left_right = codes.view(-1, 2, K, F)
+        if self.per_timestep:
+            return left_right.permute(0, 2, 3, 1).reshape(-1, K, F * 2)
+        return left_right.transpose(1, 2).reshape(-1, K * 2, F)
+
+    def _separate(self, codes: Tensor) -> Tensor:
+        """The inverse of `_interleave`."""
+        if codes.dim() != 3 or codes.shape[2 if self.per_timestep else 1] % 2:
+            raise ValueError(
+                "Interleaved codes must be [B, K, F] with an even number of "
+                f"{'frames' if self.per_timestep else 'codebooks'}, but are {list(codes.shape)}."
+            )
+        B, K, F = codes.shape
+        if self.per_timestep:
+            left_right = codes.view(B, K, F // 2, 2).permute(0, 3, 1, 2)
+        else:
+            left_right = codes.view(B, K // 2, 2, F).transpose(1, 2)
+        return left_right.flatten(0, 1)

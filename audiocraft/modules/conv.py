@@ -1,0 +1,241 @@
+"""Convolutions of the codec: normalized, and padded so that lengths divide evenly.
+
+A causal convolution only sees the past; any other looks as far ahead as back. Either way the
+output has `ceil(T / stride)` steps, the last one padded to be whole. The nesting of the modules
+spells the keys of released checkpoints: `conv.conv.weight_g`.
+"""
+
+import math
+import typing as tp
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORMS = ("none", "weight_norm", "spectral_norm", "time_group_norm")
+
+
+def pad1d(x: Tensor, paddings: tuple[int, int], mode: str = "constant") -> Tensor:
+    """Pad the last dimension; reflection also works when the signal is shorter than the padding.
+
+    A short signal is first lengthened with zeros on its right, so that there is something to
+    reflect; released checkpoints were trained so.
+    """
+    if mode != "reflect":
+        return F.pad(x, paddings, mode)
+    lacking = max(0, max(paddings) + 1 - x.shape[-1])
+    padded = F.pad(F.pad(x, (0, lacking)), paddings, mode)
+    return padded[..., : padded.shape[-1] - lacking]
+
+
+class WeightNormConv1d(nn.Conv1d):
+    """Convolution whose weight is a direction `weight_v` and a length `weight_g` per output.
+
+    PyTorch's own weight norm renames these parameters or warns; plain parameters under the
+    names of released checkpoints need no hook, whoever saves, averages or shards them.
+    """
+
+    def __init__(self, *args: tp.Any, **kwargs: tp.Any):
+        super().__init__(*args, **kwargs)
+        _split_weight(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight = _joined_weight(self)
+        return F.conv1d(
+            input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class WeightNormConvTranspose1d(nn.ConvTranspose1d):
+    """Transposed convolution with weight norm; the length belongs to each input channel."""
+
+    def __init__(self, *args: tp.Any, **kwargs: tp.Any):
+        super().__init__(*args, **kwargs)
+        _split_weight(self)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight = _joined_weight(self)
+        padding = tp.cast(tuple[int], self.padding)
+        return F.conv_transpose1d(
+            input, weight, self.bias, self.stride, padding, self.output_padding, self.groups
+        )
+
+
+def _split_weight(conv: nn.Module) -> None:
+    weight = conv.get_parameter("weight").detach()
+    del conv.weight
+    conv.weight_g = nn.Parameter(_length(weight))
+    conv.weight_v = nn.Parameter(weight.clone())
+
+
+def _joined_weight(conv: nn.Module) -> Tensor:
+    direction = conv.get_parameter("weight_v")
+    return direction * (conv.get_parameter("weight_g") / _length(direction))
+
+
+def _length(weight: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
+
+
+def _normalized(
+    plain: type[nn.Module], weight_normed: type[nn.Module], norm: str, args: tuple, kwargs: dict
+) -> nn.Module:
+    """Build a convolution with the norm that lives in its weight, if `norm` is one."""
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}. Choose one of: {', '.join(NORMS)}.")
+    if norm == "weight_norm":
+        return weight_normed(*args, **kwargs)
+    conv = plain(*args, **kwargs)
+    return nn.utils.spectral_norm(conv) if norm == "spectral_norm" else conv
+
+
+def _norm_after(channels: int, norm: str, norm_kwargs: dict[str, tp.Any]) -> nn.Module:
+    """The norm that is a layer of its own, after the convolution."""
+    if norm == "time_group_norm":
+        return nn.GroupNorm(1, channels, **norm_kwargs)
+    return nn.Identity()
+
+
+class NormConv1d(nn.Module):
+    """`nn.Conv1d` with one of `NORMS`; arguments of `nn.Conv1d` pass through."""
+
+    def __init__(
+        self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
+    ):
+        super().__init__()
+        self.conv = _normalized(nn.Conv1d, WeightNormConv1d, norm, args, kwargs)
+        self.norm = _norm_after(tp.cast(nn.Conv1d, self.conv).out_channels, norm, norm_kwargs or {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConvTranspose1d(nn.Module):
+    """`nn.ConvTranspose1d` with one of `NORMS`; its arguments pass through."""
+
+    def __init__(
+        self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
+    ):
+        super().__init__()
+        self.convtr = _normalized(nn.ConvTranspose1d, WeightNormConvTranspose1d, norm, args, kwargs)
+        channels = tp.cast(nn.ConvTranspose1d, self.convtr).out_channels
+        self.norm = _norm_after(channels, norm, norm_kwargs or {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.convtr(x))
+
+
+def _check_causal(causal: bool, norm: str) -> None:
+    if causal and norm == "time_group_norm":
+        raise ValueError(
+            "norm 'time_group_norm' averages over all of time, which a causal convolution "
+            "must not see. Choose 'weight_norm', or causal=False."
+        )
+
+
+class StreamableConv1d(nn.Module):
+    """Convolution `[B, C, T]` to `[B, C', ceil(T / stride)]`.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel_size: Taps, at least `stride`.
+        stride: Input steps per output step.
+        dilation: Input steps between two taps.
+        causal: Whether a step only depends on steps before it.
+        norm: One of `NORMS`.
+        norm_kwargs: Arguments of the norm, if it is a layer.
+        pad_mode: `constant`, `reflect` or `replicate`.
+        conv_kwargs: Further arguments of `nn.Conv1d` (`groups`, `bias`).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        *,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: dict[str, tp.Any] | None = None,
+        pad_mode: str = "reflect",
+        **conv_kwargs: tp.Any,
+    ):
+        super().__init__()
+        _check_causal(causal, norm)
+        self.span = (kernel_size - 1) * dilation + 1
+        self.stride = stride
+        self.causal = causal
+        self.pad_mode = pad_mode
+        self.conv = NormConv1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            dilation=dilation,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+            **conv_kwargs,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.span - self.stride
+        right = 0 if self.causal else padding // 2
+        completing = -x.shape[-1] % self.stride
+        x = pad1d(x, (padding - right, right + completing), self.pad_mode)
+        return self.conv(x)
+
+
+class StreamableConvTranspose1d(nn.Module):
+    """Transposed convolution `[B, C, T]` to `[B, C', T * stride]`.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel_size: Taps, at least `stride`.
+        stride: Output steps per input step.
+        causal: Whether what is cut off is cut at the end, by `trim_right_ratio`.
+        norm: One of `NORMS`.
+        trim_right_ratio: Share of the excess that is cut at the end when causal, 0 … 1.
+        norm_kwargs: Arguments of the norm, if it is a layer.
+        conv_kwargs: Further arguments of `nn.ConvTranspose1d` (`groups`, `bias`).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        causal: bool = False,
+        norm: str = "none",
+        trim_right_ratio: float = 1.0,
+        norm_kwargs: dict[str, tp.Any] | None = None,
+        **conv_kwargs: tp.Any,
+    ):
+        super().__init__()
+        _check_causal(causal, norm)
+        if not 0 <= trim_right_ratio <= 1 or (trim_right_ratio != 1 and not causal):
+            raise ValueError(
+                f"trim_right_ratio is {trim_right_ratio}; it is a share between 0 and 1, and "
+                "only a causal convolution may choose another one than 1."
+            )
+        excess = kernel_size - stride
+        self.right = math.ceil(excess * trim_right_ratio) if causal else excess // 2
+        self.left = excess - self.right
+        self.convtr = NormConvTranspose1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+            **conv_kwargs,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convtr(x)
+        return x[..., self.left : x.shape[-1] - self.right]
