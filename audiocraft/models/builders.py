@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import ConfigError
 from ..modules import codebooks_patterns as patterns
 from ..modules import conditioners as cond
-from ..modules.seanet import SEANetDecoder, SEANetEncoder
+from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
 from ..modules.transformer import TransformerSpec
 from ..quantization import ResidualVectorQuantizer
 from ..utils.retired_keys import why_retired
@@ -87,8 +87,12 @@ def get_encodec(cfg: DictConfig) -> CompressionModel:
         choice({built: None}, kwargs.pop(part), f"encodec.{part}")
     seanet = dict(OmegaConf.to_container(cfg.seanet, resolve=True))  # type: ignore
     own = {side: seanet.pop(side, None) or {} for side in ("encoder", "decoder")}
-    encoder = SEANetEncoder(**arguments(seanet | own["encoder"], "seanet", SEANetEncoder))
-    decoder = SEANetDecoder(**arguments(seanet | own["decoder"], "seanet", SEANetDecoder))
+    encoder = SEANetEncoder(**arguments(seanet | own["encoder"], "seanet", SEANetOptions))
+    decoder = SEANetDecoder(
+        **arguments(
+            seanet | own["decoder"], "seanet", SEANetDecoder, SEANetOptions, own=["options"]
+        )
+    )
     quantizer = ResidualVectorQuantizer(
         dimension=encoder.dimension, **arguments(cfg.rvq, "rvq", ResidualVectorQuantizer)
     )
