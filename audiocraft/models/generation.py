@@ -120,9 +120,8 @@ def generate_tokens(
     conditions = conditions or {}
     sampling, guidance = sampling or Sampling(), guidance or Guidance()
     batch_size = count_items(num_samples, conditions, prompt)
-    device = lm.emb[0].weight.device
     pattern = lm.pattern_provider.get_pattern(max_gen_len)
-    codes = torch.full((batch_size, lm.num_codebooks, max_gen_len), UNKNOWN, device=device)
+    codes = torch.full((batch_size, lm.num_codebooks, max_gen_len), UNKNOWN, device=lm.device)
     num_known = 0
     if prompt is not None:
         check_prompt(lm, prompt, max_gen_len)
@@ -136,7 +135,7 @@ def generate_tokens(
     dice = None
     if not sampling.greedy:
         dice = draw_uniform(batch_size, (num_steps - first, lm.num_codebooks), generators)
-        dice = dice.to(device)
+        dice = dice.to(lm.device)
 
     start = 0
     for step in range(first, num_steps):

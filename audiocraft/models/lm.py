@@ -19,7 +19,8 @@ from ..modules.conditioners.base import Condition
 from ..modules.conditioners.fuser import ConditionFuser
 from ..modules.conditioners.provider import ConditionProvider
 from ..modules.kv_cache import KVCache
-from ..modules.transformer import StreamingTransformer, check_choice
+from ..modules.transformer import StreamingTransformer
+from ..modules.transformer_spec import check_choice
 
 Conditions = tp.Mapping[str, Condition]
 
@@ -116,6 +117,11 @@ class LMModel(nn.Module):
     def special_token_id(self) -> int:
         """Stands in a sequence where no code does."""
         return self.card
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.emb.parameters()).device
 
     def param_groups(self) -> list[dict[str, tp.Any]]:
         """Trainable parameters as an optimizer takes them; embeddings apart if they have a rate."""

@@ -85,13 +85,16 @@ class MultiheadAttention(nn.Module):
         if self.rope is not None:
             queries, keys = self.rope(queries, keys, offset)
         if cache is not None:
-            keys, values = cache.extend(keys, values)
+            keys, values = cache.extend(keys, values, offset)
         return self._attend(queries, keys, values, mask, is_causal)
 
-    def cross(self, x: Tensor, source: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def cross(self, x: Tensor, source: Tensor | None, cache: LayerCache | None = None) -> Tensor:
         """Attend from `x`, `[B, S, D]`, to `source`, `[B, X, D]`.
 
         With a cache the source is projected once: later calls use the first one's.
+
+        Raises:
+            ValueError: There is no source, and none is in the cache.
         """
         dim = self.widths[0]
         q_bias = kv_bias = None
@@ -99,6 +102,11 @@ class MultiheadAttention(nn.Module):
             q_bias, kv_bias = self.in_proj_bias[:dim], self.in_proj_bias[dim:]
 
         def project_source() -> tuple[Tensor, Tensor]:
+            if source is None:
+                raise ValueError(
+                    "Cross attention was given nothing to read. "
+                    "Where a condition is absent give zeros, [B, 1, D]."
+                )
             k, v = F.linear(source, self.in_proj_weight[dim:], kv_bias).chunk(2, dim=-1)
             return self._keys(k), self._heads(v)
 
@@ -155,5 +163,5 @@ class NestedAttention(nn.Module):
     def forward(self, x: Tensor, **context) -> Tensor:
         return self.mha(x, **context)
 
-    def cross(self, x: Tensor, source: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def cross(self, x: Tensor, source: Tensor | None, cache: LayerCache | None = None) -> Tensor:
         return self.mha.cross(x, source, cache)

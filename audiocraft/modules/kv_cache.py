@@ -37,12 +37,10 @@ class KVCache:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        shape = (num_layers, batch_size, num_heads, num_steps, head_dim)
         self.length = 0  # steps so far
         self.num_steps = num_steps
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.layers = [LayerCache(self, index) for index in range(num_layers)]
+        shape = (batch_size, num_heads, num_steps, head_dim)
+        self.layers = [LayerCache(shape, device, dtype) for _ in range(num_layers)]
 
     def check_room(self, num_steps: int) -> None:
         """Refuse steps that do not fit.
@@ -70,15 +68,18 @@ class KVCache:
 class LayerCache:
     """One layer's part of a `KVCache`."""
 
-    def __init__(self, cache: KVCache, index: int):
-        self.cache = cache
-        self.keys = cache.keys[index]  # [B, H, N, D]
-        self.values = cache.values[index]
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ):
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # [B, H, N, D]
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.source: KeysValues | None = None  # of the cross attention, 2 × [B, H, X, D]
 
-    def extend(self, keys: Tensor, values: Tensor) -> KeysValues:
-        """Store the next steps, `[B, H, S, D]` each, and return all the steps so far."""
-        start = self.cache.length
+    def extend(self, keys: Tensor, values: Tensor, start: int) -> KeysValues:
+        """Store the steps from `start` on, `[B, H, S, D]` each, and return all the steps so far."""
         end = start + keys.shape[2]
         self.keys[:, :, start:end] = keys.detach()
         self.values[:, :, start:end] = values.detach()

@@ -74,7 +74,7 @@ def draw_uniform(
         raise ValueError(
             f"There are {len(generators)} generators for {batch_size} items. Give one per item."
         )
-    draws = [torch.rand(*shape, generator=rng, device=rng.device) for rng in generators]
+    draws = [torch.rand(tuple(shape), generator=rng, device=rng.device) for rng in generators]
     return 1 - torch.stack([draw.cpu() for draw in draws])
 
 

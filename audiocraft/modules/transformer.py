@@ -8,99 +8,14 @@ https://arxiv.org/abs/2103.17239.
 """
 
 import typing as tp
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .attention import MultiheadAttention, NestedAttention
 from .kv_cache import KVCache, LayerCache
 from .rope import RotaryEmbedding
-
-ACTIVATIONS: dict[str, tp.Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
-POSITIONS = ("sin", "rope", "sin_rope")
-# The `xformers_*` kinds of older configurations chose what to keep; all of them save memory.
-CHECKPOINTING = ("none", "torch", "xformers_default", "xformers_mm")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerSpec:
-    """The keyword arguments of a `StreamingTransformer`.
-
-    `custom` and `memory_efficient` once chose an implementation. There is one left; the weights
-    keep the names that the choice gave them.
-    """
-
-    d_model: int
-    num_heads: int
-    num_layers: int
-    dim_feedforward: int = 2048
-    dropout: float = 0.1
-    attention_dropout: float | None = None  # None: as `dropout`
-    activation: str = "gelu"  # gelu | relu
-    norm: str = "layer_norm"
-    norm_first: bool = True  # normalise before each block; False: after it
-    bias_ff: bool = True
-    bias_attn: bool = True
-    layer_scale: float | None = None  # start of the learnt scale of each block; None: no scale
-    causal: bool = True
-    past_context: int | None = None  # steps of the past that a step sees; None: all of them
-    cross_attention: bool = False
-    positional_embedding: str = "sin"  # sin | rope | sin_rope
-    max_period: float = 10000.0
-    positional_scale: float = 1.0  # strength of the positions; 0 is off
-    xpos: bool = False  # rotary attention decays with the distance
-    qk_layer_norm: bool = False
-    qk_layer_norm_cross: bool = False
-    kv_repeat: int = 1  # query heads per head of keys and values, in self-attention
-    attention_as_float32: bool = False
-    checkpointing: str = "none"  # none | torch: recompute each layer in the backward pass
-    custom: bool = False
-    memory_efficient: bool = False
-
-    def __post_init__(self):
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("norm", self.norm, ("layer_norm",))
-        check_choice("positional_embedding", self.positional_embedding, POSITIONS)
-        check_choice("checkpointing", self.checkpointing, CHECKPOINTING)
-        if self.d_model % self.num_heads or self.num_heads % self.kv_repeat:
-            raise ValueError(
-                f"A width of {self.d_model} does not split into {self.num_heads} heads of which "
-                f"each {self.kv_repeat} share keys. Choose `num_heads` so that it divides "
-                "`d_model`, and `kv_repeat` so that it divides `num_heads`."
-            )
-
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.num_heads
-
-    def rope(self) -> RotaryEmbedding | None:
-        if self.positional_embedding == "sin":
-            return None
-        return RotaryEmbedding(self.head_dim, self.max_period, self.xpos, self.positional_scale)
-
-    def attention(self, **options) -> MultiheadAttention | NestedAttention:
-        attention = MultiheadAttention(
-            self.d_model,
-            self.num_heads,
-            bias=self.bias_attn,
-            dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
-            as_float32=self.attention_as_float32,
-            **options,
-        )
-        return attention if self.custom or self.memory_efficient else NestedAttention(attention)
-
-
-def check_choice(name: str, value: str, choices: tp.Iterable[str]) -> None:
-    """Refuse a value that nobody implements.
-
-    Raises:
-        ValueError: `value` is none of the choices.
-    """
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}. Choose one of: {', '.join(choices)}.")
+from .transformer_spec import ACTIVATIONS, TransformerSpec
 
 
 def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -213,7 +128,7 @@ class StreamingTransformer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> KVCache:
         """A memory for `num_steps` steps; on the module's device and in its dtype by default."""
-        weight = self.layers[0].linear1.weight
+        weight = next(self.parameters())
         return KVCache(
             self.spec.num_layers,
             batch_size,
@@ -239,15 +154,12 @@ class StreamingTransformer(nn.Module):
             cache: The steps before; `None` if there are none.
 
         Raises:
-            ValueError: A source is missing, or does not fit the transformer, or the cache is full.
+            ValueError: There is a source without cross attention or the reverse, or the cache is
+                full.
         """
         num_steps = x.shape[1]
-        offset = 0
-        if cache is not None:
-            self._check_cache(cache, num_steps)
-            offset = cache.length
-        self._check_source(cross_attention_src, offset)
-
+        offset = 0 if cache is None else cache.length
+        self._check(cross_attention_src, cache, num_steps)
         x = self._add_positions(x, offset)
         context = {"offset": offset, **self._visible(num_steps, offset, x.device)}
         for index, layer in enumerate(self.layers):
@@ -284,22 +196,17 @@ class StreamingTransformer(nn.Module):
             visible &= distance <= self.spec.past_context
         return {"mask": visible}
 
-    def _check_cache(self, cache: KVCache, num_steps: int) -> None:
+    def _check(self, source: Tensor | None, cache: KVCache | None, num_steps: int) -> None:
+        if source is not None and not self.spec.cross_attention:
+            raise ValueError(
+                "This transformer has no cross attention but was given a `cross_attention_src`. "
+                "Build it with `cross_attention=True`."
+            )
+        if cache is None:
+            return
         if not self.spec.causal:
             raise ValueError(
                 "A transformer that sees the future cannot decode step by step. "
                 "Call it without a cache, or build it with `causal=True`."
             )
         cache.check_room(num_steps)
-
-    def _check_source(self, source: Tensor | None, offset: int) -> None:
-        if self.spec.cross_attention and source is None and offset == 0:
-            raise ValueError(
-                "This transformer has cross attention but was given no `cross_attention_src`. "
-                "Where a condition is absent give zeros, [B, 1, D]."
-            )
-        if source is not None and not self.spec.cross_attention:
-            raise ValueError(
-                "This transformer has no cross attention but was given a `cross_attention_src`. "
-                "Build it with `cross_attention=True`."
-            )

@@ -1,0 +1,129 @@
+import pytest
+import torch
+
+from audiocraft.modules.codebooks_patterns import (
+    CoarseFirstPattern,
+    DelayedPatternProvider,
+    MusicLMPattern,
+    ParallelPatternProvider,
+    UnrolledPatternProvider,
+)
+
+PROVIDERS = [
+    DelayedPatternProvider(4),
+    DelayedPatternProvider(8, [0, 0, 1, 1, 2, 2, 3, 3]),
+    DelayedPatternProvider(4, [3, 0, 2, 0], flatten_first=2, empty_initial=1),
+    ParallelPatternProvider(3),
+    UnrolledPatternProvider(4),
+    UnrolledPatternProvider(4, flattening=[0, 1, 1, 2], delays=[0, 3, 3, 4]),
+    CoarseFirstPattern(4, delays=[0, 1, 2]),
+    MusicLMPattern(5, group_by=2),
+]
+every_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda p: type(p).__name__)
+every_length = pytest.mark.parametrize("timesteps", [1, 2, 5, 12])
+
+
+@every_provider
+@every_length
+def test_the_way_back_undoes_the_way_there(provider, timesteps):
+    pattern = provider.get_pattern(timesteps)
+    codes = torch.randint(10, (2, provider.n_q, timesteps))
+
+    sequence = pattern.build_pattern_sequence(codes, special_token=10)
+    back = pattern.revert_pattern_sequence(sequence.values, special_token=-1)
+
+    assert torch.equal(back.values, codes)
+    assert back.mask.all()
+    assert int(sequence.mask.sum()) == provider.n_q * timesteps
+    assert torch.equal(sequence.values[:, ~sequence.mask].unique(), torch.tensor([10]))
+
+
+@every_provider
+@every_length
+def test_the_layout_holds_every_code_once(provider, timesteps):
+    pattern = provider.get_pattern(timesteps)
+
+    coords = [coord for step in pattern.layout for coord in step]
+
+    assert len(coords) == len(set(coords))
+    real = {(t, q) for t in range(timesteps) for q in range(provider.n_q)}
+    assert real == {coord for coord in coords if coord.t < timesteps}
+
+
+@every_provider
+def test_a_frame_never_comes_before_the_one_before_it(provider):
+    steps = provider.get_pattern(9).real
+
+    assert (steps.diff(dim=1) > 0).all()
+
+
+@every_provider
+def test_logits_of_a_step_are_about_the_next_one(provider):
+    pattern = provider.get_pattern(6)
+    codes = torch.randint(10, (2, provider.n_q, 6))
+    sequence = pattern.build_pattern_sequence(codes, special_token=10).values
+    perfect = torch.nn.functional.one_hot(sequence.roll(-1, dims=2), 11).float()
+
+    logits, _, mask = pattern.revert_pattern_logits(perfect, float("nan"))
+
+    assert mask.all()
+    assert torch.equal(logits.argmax(dim=-1), codes)
+
+
+@every_provider
+def test_what_valid_steps_leave_out_is_masked(provider):
+    pattern = provider.get_pattern(6)
+    codes = torch.randint(10, (1, provider.n_q, 6))
+
+    sequence = pattern.build_pattern_sequence(codes, 10, keep_only_valid_steps=True).values
+    back = pattern.revert_pattern_sequence(sequence, special_token=-1)
+
+    assert sequence.shape[2] == pattern.num_valid_steps
+    assert torch.equal(back.values[0][back.mask], codes[0][back.mask])
+    assert (back.values[0][~back.mask] == -1).all()
+
+
+def test_delays_move_codebooks_to_the_right():
+    codes = torch.tensor([[[1, 2, 3], [4, 5, 6]]])
+
+    sequence = DelayedPatternProvider(2).get_pattern(3).build_pattern_sequence(codes, 0).values
+
+    assert sequence.tolist() == [[[0, 1, 2, 3, 0], [0, 0, 4, 5, 6]]]
+
+
+def test_the_first_step_of_a_frame_is_found():
+    pattern = UnrolledPatternProvider(4).get_pattern(3)
+
+    assert [pattern.get_first_step_with_timesteps(t) for t in (0, 1, 2, 3)] == [1, 5, 9, None]
+
+
+def test_a_pattern_is_made_once_per_length():
+    provider = DelayedPatternProvider(4)
+
+    assert provider.get_pattern(7) is provider.get_pattern(7)
+
+
+def test_codes_of_another_length_say_so():
+    pattern = DelayedPatternProvider(4).get_pattern(7)
+
+    with pytest.raises(ValueError, match="for 4 codebooks and 7 frames but the codes are"):
+        pattern.build_pattern_sequence(torch.zeros(1, 4, 8, dtype=torch.long), 0)
+    with pytest.raises(ValueError, match="20 steps is longer than its pattern, which has 11"):
+        pattern.revert_pattern_sequence(torch.zeros(1, 4, 20, dtype=torch.long), 0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DelayedPatternProvider(4, [0, 1]), r"delays is \[0, 1\]. Give 4 numbers"),
+        (lambda: DelayedPatternProvider(2, [0, -1]), "at least 0"),
+        (lambda: CoarseFirstPattern(4, [0, 1, 2, 3]), "Give 3 numbers"),
+        (lambda: UnrolledPatternProvider(2, [0, 0], [0, 1]), "late by the same"),
+        (lambda: MusicLMPattern(4, group_by=0), "group_by is 0"),
+        (lambda: ParallelPatternProvider(0), "n_q is 0"),
+        (lambda: DelayedPatternProvider(4).get_pattern(0), "at least one frame"),
+    ],
+)
+def test_a_wrong_argument_says_so(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
