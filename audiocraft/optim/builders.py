@@ -23,23 +23,14 @@ SCHEDULES: dict[str, tp.Callable[..., schedules.Rule]] = {
 
 
 def get_optim_parameter_groups(model: nn.Module) -> list[dict[str, tp.Any]]:
-    """Sort the parameters that learn by their learning rate.
+    """The parameters that learn, as groups for an optimizer.
 
-    A submodule that learns at a rate of its own says so in an attribute `lr`, a float.
-
-    Returns:
-        Groups for an optimizer; the first one has the optimizer's own rate.
+    A model whose parts learn at different rates says so in a method `param_groups`.
     """
-    groups: list[dict[str, tp.Any]] = []
-    taken: set[nn.Parameter] = set()
-    for module in model.modules():
-        rate = getattr(module, "lr", None)
-        own = [p for p in module.parameters() if p.requires_grad and p not in taken]
-        if isinstance(rate, float) and own:
-            groups.append({"params": own, "lr": rate})
-            taken.update(own)
-    rest = [p for p in model.parameters() if p.requires_grad and p not in taken]
-    return [{"params": rest}, *groups] if rest else groups
+    param_groups = getattr(model, "param_groups", None)
+    if param_groups is not None:
+        return param_groups()
+    return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
 def get_optimizer(groups: list[dict[str, tp.Any]], cfg: DictConfig) -> Optimizer:

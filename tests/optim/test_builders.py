@@ -15,15 +15,19 @@ from audiocraft.optim.builders import (
 )
 
 
-class Embedding(nn.Embedding):
-    def __init__(self, *args, lr=None):
-        super().__init__(*args)
-        self.lr = lr
+class TwoRates(nn.ModuleDict):
+    """A model whose embeddings learn at a rate of their own."""
+
+    def param_groups(self):
+        return [
+            {"params": list(self["out"].parameters())},
+            {"params": list(self["emb"].parameters()), "lr": 1e-4},
+        ]
 
 
 @pytest.fixture
 def model():
-    return nn.ModuleDict({"emb": Embedding(5, 4), "out": nn.Linear(4, 5)})
+    return nn.ModuleDict({"emb": nn.Embedding(5, 4), "out": nn.Linear(4, 5)})
 
 
 def optim(**changes):
@@ -56,20 +60,23 @@ def test_dadam_says_nothing(model, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_every_learning_parameter_is_in_exactly_one_group(model):
-    model["emb"].lr = 1e-4
+def test_what_is_frozen_is_in_no_group(model):
     model["out"].bias.requires_grad_(False)
-    groups = get_optim_parameter_groups(model)
-    params = [p for group in groups for p in group["params"]]
-    assert {id(p) for p in params} == {id(p) for p in model.parameters() if p.requires_grad}
-    assert len(params) == 2
-    assert [group.get("lr") for group in groups] == [None, 1e-4]
+    (group,) = get_optim_parameter_groups(model)
+    assert {id(p) for p in group["params"]} == {
+        id(model["emb"].weight),
+        id(model["out"].weight),
+    }
+
+
+def test_a_model_may_ask_for_two_learning_rates(model):
+    optimizer = get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(lr=1e-2))
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-2, 1e-4]
 
 
 def test_dadam_with_two_learning_rates_says_what_to_do(model):
-    model["emb"].lr = 1e-4
     with pytest.raises(ConfigError, match="emb_lr=null"):
-        get_optimizer(get_optim_parameter_groups(model), optim(optimizer="dadam"))
+        get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(optimizer="dadam"))
 
 
 def test_an_unknown_optimizer_lists_the_known_ones(model):

@@ -1,0 +1,1 @@
+"""Experiment sweeps: `dora grid musicgen.musicgen_style_32khz` schedules one on SLURM."""

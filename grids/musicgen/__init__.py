@@ -1,0 +1,1 @@
+"""Sweeps over language models of music."""
