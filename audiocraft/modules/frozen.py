@@ -24,7 +24,7 @@ class Frozen(tp.Generic[M]):
         self._source = source
         self._module: M | None = None
         if isinstance(source, nn.Module):
-            self._module = freeze(source)
+            self._module = freeze(tp.cast(M, source))
 
     @property
     def is_loaded(self) -> bool:

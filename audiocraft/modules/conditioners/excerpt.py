@@ -1,0 +1,117 @@
+"""Which part of a clip the style conditioner hears, and which target frames that shows it.
+
+A model that was just shown a sound must not be rewarded for predicting it, so an excerpt also
+knows which codec frames it covers. One length is drawn per training batch, so that excerpts can
+be stacked; every clip has a start of its own, inside its real audio and never in its padding.
+
+Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
+"""
+
+import typing as tp
+
+import torch
+from torch import Tensor
+
+from .base import Rng, generator_for
+
+
+def draw_excerpt(num_samples: int, length: int, rng: torch.Generator | None = None) -> slice:
+    """Choose the samples that the conditioner hears.
+
+    Args:
+        num_samples: Length of the waveform, in samples.
+        length: Length of the excerpt, in samples.
+        rng: Draws the start; `None` takes the middle, as evaluation does.
+
+    Raises:
+        ValueError: The waveform is shorter than the excerpt.
+    """
+    spare = num_samples - length
+    if spare < 0:
+        raise ValueError(
+            f"A style excerpt of {length} samples does not fit in {num_samples}. "
+            "Give longer audio or a shorter `excerpt_length`."
+        )
+    start = spare // 2 if rng is None else int(torch.randint(spare + 1, (), generator=rng))
+    return slice(start, start + length)
+
+
+def place_excerpt(num_samples: int, length: int, start: int) -> slice:
+    """The excerpt that starts at a given sample.
+
+    Raises:
+        ValueError: It does not lie inside the waveform.
+    """
+    if not 0 <= start <= num_samples - length:
+        raise ValueError(
+            f"A style excerpt of {length} samples that starts at sample {start} does not fit in "
+            f"{num_samples}. Give an earlier `excerpt_start`, longer audio, or a shorter "
+            "`excerpt_length`."
+        )
+    return slice(start, start + length)
+
+
+def draw_excerpts(
+    lengths: tp.Sequence[int], starts: tp.Sequence[int | None], length: int, rng: Rng = None
+) -> list[slice | None]:
+    """Choose what is heard of each clip of a batch.
+
+    Args:
+        lengths: Real samples of each clip; of an empty one nothing is heard.
+        starts: First sample wanted, or `None` for `draw_excerpt` to choose.
+        length: Length of every excerpt, in samples.
+        rng: One generator, or one per clip; `None` takes the middle.
+
+    Raises:
+        ValueError: An excerpt does not lie inside its clip.
+    """
+    excerpts: list[slice | None] = []
+    for i, (num_samples, start) in enumerate(zip(lengths, starts)):
+        if num_samples == 0:
+            excerpts.append(None)
+        elif start is None:
+            excerpts.append(draw_excerpt(num_samples, length, generator_for(rng, i)))
+        else:
+            excerpts.append(place_excerpt(num_samples, length, start))
+    return excerpts
+
+
+def draw_length(
+    varying_lengths: tuple[float, float], longest: float, rng: torch.Generator
+) -> float:
+    """Draw how long the excerpts of a training batch are.
+
+    Args:
+        varying_lengths: Shortest and longest excerpt, in seconds; any between is equally likely.
+        longest: Duration of the shortest clip in the batch, in seconds. Training goes on with
+            what fits: where it is less than the longest excerpt it takes that one's place.
+        rng: Draws the length.
+
+    Returns:
+        Seconds.
+    """
+    high = min(varying_lengths[1], longest)
+    low = min(varying_lengths[0], high)
+    return low + (high - low) * float(torch.rand((), generator=rng, dtype=torch.float64))
+
+
+def covered_frames(excerpts: tp.Sequence[slice | None], hop: int) -> Tensor:
+    """Which codec frames the excerpts show.
+
+    As in released models `length // hop` frames from `start // hop` count as shown, although the
+    excerpt may reach a little into the next one.
+
+    Args:
+        excerpts: Samples that were heard, one slice per clip; `None` where nothing was.
+        hop: Samples per codec frame.
+
+    Returns:
+        `[B, F]` bool, F reaching to the last frame that any excerpt shows.
+    """
+    spans = [
+        (e.start // hop, e.start // hop + (e.stop - e.start) // hop) if e else (0, 0)
+        for e in excerpts
+    ]
+    frames = torch.arange(max(stop for _, stop in spans))
+    begins, stops = torch.tensor(spans).unbind(1)
+    return (frames >= begins[:, None]) & (frames < stops[:, None])
