@@ -84,13 +84,13 @@ def expected(recorded: Flat) -> Flat:
         if not why_retired(key)
     }
     if "dora.exclude" in ours:
-        ours["dora.exclude"] = sorted({*ours["dora.exclude"]} - EXCLUDE_GONE | EXCLUDE_ADDED)
+        ours["dora.exclude"] = [*{*ours["dora.exclude"]} - EXCLUDE_GONE | EXCLUDE_ADDED]
     return ours
 
 
-def comparable(ours: Flat) -> Flat:
-    """Our configuration without added keys, with the patterns of `dora.exclude` in order."""
-    known = {key: value for key, value in ours.items() if key not in ADDED_KEYS}
+def comparable(flat: Flat) -> Flat:
+    """A configuration without added keys, with the patterns of `dora.exclude` in order."""
+    known = {key: value for key, value in flat.items() if key not in ADDED_KEYS}
     if "dora.exclude" in known:
         known["dora.exclude"] = sorted(known["dora.exclude"])
     return known
@@ -98,7 +98,7 @@ def comparable(ours: Flat) -> Flat:
 
 def assert_same(ours: Flat, recorded: Flat, title: str) -> None:
     """Fail with every key that differs."""
-    ours, recorded = comparable(ours), expected(recorded)
+    ours, recorded = comparable(ours), comparable(expected(recorded))
     differing = {
         key: (ours.get(key, MISSING), recorded.get(key, MISSING))
         for key in sorted({*ours, *recorded})
