@@ -17,6 +17,8 @@ from .features import MertFeatures as MertFeatures
 from .features import MusicnnFeatures as MusicnnFeatures
 from .fuser import ConditionFuser as ConditionFuser
 from .fuser import Fused as Fused
+from .mert import build_hubert as build_hubert
+from .mert import load_hubert_state as load_hubert_state
 from .musicnn import Musicnn as Musicnn
 from .provider import ConditionProvider as ConditionProvider
 from .style import StyleConditioner as StyleConditioner
