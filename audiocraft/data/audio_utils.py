@@ -1,0 +1,228 @@
+"""What happens to a waveform between its file and the model: rate, channels, level, PCM.
+
+Everything here is a function of tensors; files are `audio.py`'s business.
+
+Method: resampling by windowed sinc, Julius O. Smith, https://ccrma.stanford.edu/~jos/resample/;
+loudness after ITU-R BS.1770-4.
+"""
+
+import logging
+import math
+import typing as tp
+from functools import lru_cache
+
+import julius
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import AudioError
+
+logger = logging.getLogger(__name__)
+
+STRATEGIES = ("peak", "clip", "rms", "loudness")
+MAX_KERNEL_SIZE = 2**24  # elements; beyond this the polyphase kernel would not fit in memory
+LOUDNESS_WINDOW = 0.4  # seconds, the gating block of BS.1770
+ENERGY_FLOOR = 2e-3  # RMS below which a clip counts as silence and is not amplified
+
+
+@lru_cache(maxsize=32)
+def _polyphase(from_rate: int, to_rate: int) -> julius.ResampleFrac:
+    return julius.ResampleFrac(from_rate, to_rate)
+
+
+def _resample_directly(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """As julius does, weighing each output sample by itself: slower, but in little memory."""
+    zeros, rolloff = 24, 0.945
+    bandwidth = min(from_rate, to_rate) * rolloff
+    width = math.ceil(zeros * from_rate / bandwidth)
+    num_samples = wav.shape[-1] * to_rate // from_rate
+    flat = F.pad(wav.reshape(-1, 1, wav.shape[-1]), (width, width + 1), mode="replicate")[:, 0]
+    taps = torch.arange(-width, width + 1, device=wav.device)
+    pieces = [flat[:, :0]]
+    for out in torch.arange(num_samples, device=wav.device).split(2**21 // len(taps) + 1):
+        before = out * from_rate // to_rate
+        phase = (out * from_rate % to_rate).double() / to_rate
+        time = (taps - phase[:, None]) * (bandwidth / from_rate)
+        time = time.clamp(-zeros, zeros)
+        kernel = torch.sinc(time) * torch.cos(math.pi * time / zeros / 2) ** 2
+        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(wav.dtype)
+        pieces.append((flat[:, before[:, None] + taps + width] * kernel).sum(dim=-1))
+    return torch.cat(pieces, dim=-1).view(*wav.shape[:-1], -1)
+
+
+def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Change the sample rate.
+
+    Args:
+        wav: Waveform, `[..., T]`.
+        from_rate: Samples per second of `wav`.
+        to_rate: Samples per second wanted.
+
+    Returns:
+        Waveform, `[..., floor(T * to_rate / from_rate)]`.
+    """
+    if from_rate <= 0 or to_rate <= 0:
+        raise ValueError(f"Sample rates must be positive but are {from_rate} and {to_rate}.")
+    if from_rate == to_rate or wav.shape[-1] == 0:
+        return wav
+    common = math.gcd(from_rate, to_rate)
+    old, new = from_rate // common, to_rate // common
+    if new * (old + 2 * math.ceil(26 * old / min(old, new))) > MAX_KERNEL_SIZE:
+        return _resample_directly(wav, old, new)
+    module = _polyphase(old, new)
+    if wav.device.type != "cpu" or wav.dtype != torch.float32:
+        module = julius.ResampleFrac(old, new).to(wav)  # the shared one never moves
+    return module(wav)
+
+
+def convert_audio_channels(wav: Tensor, channels: int = 2) -> Tensor:
+    """Change the number of channels: their mean, copies of the only one, or the first ones.
+
+    Args:
+        wav: Waveform, `[..., C, T]`.
+        channels: Channels wanted.
+
+    Raises:
+        ValueError: More channels are wanted than there are, and there is more than one.
+    """
+    have = wav.shape[-2]
+    if have == channels:
+        return wav
+    if channels == 1:
+        return wav.mean(dim=-2, keepdim=True)
+    if have == 1:
+        return wav.expand(*wav.shape[:-2], channels, wav.shape[-1])
+    if have > channels:
+        return wav[..., :channels, :]
+    raise ValueError(
+        f"Audio with {have} channels cannot become {channels} channels: nothing says what the "
+        f"others should hold. Ask for at most {have}, or give mono."
+    )
+
+
+def convert_audio(wav: Tensor, from_rate: int, to_rate: int, to_channels: int) -> Tensor:
+    """Change the sample rate and the number of channels.
+
+    Args:
+        wav: Waveform, `[..., C, T]`.
+        from_rate: Samples per second of `wav`.
+        to_rate: Samples per second wanted.
+        to_channels: Channels wanted.
+
+    Returns:
+        Waveform, `[..., to_channels, floor(T * to_rate / from_rate)]`.
+    """
+    if to_channels < wav.shape[-2]:  # fewer channels to resample
+        wav = convert_audio_channels(wav, to_channels)
+    return convert_audio_channels(resample(wav, from_rate, to_rate), to_channels)
+
+
+def normalize_loudness(
+    wav: Tensor,
+    sample_rate: int,
+    loudness_headroom_db: float = 14,
+    loudness_compressor: bool = False,
+    energy_floor: float = ENERGY_FLOOR,
+) -> Tensor:
+    """Scale to a loudness of `-loudness_headroom_db` LUFS.
+
+    Silence, and clips too short for the measurement (0.4 s), come back as they are.
+
+    Args:
+        wav: Waveform, `[C, T]`.
+        sample_rate: Samples per second of `wav`.
+        loudness_headroom_db: Distance from full scale, in LUFS.
+        loudness_compressor: Bend peaks softly below 1 with a hyperbolic tangent.
+        energy_floor: RMS below which a clip counts as silence.
+    """
+    if wav.shape[-1] < LOUDNESS_WINDOW * sample_rate or wav.square().mean().sqrt() < energy_floor:
+        return wav
+    loudness = torchaudio.functional.loudness(wav, sample_rate)
+    wav = wav * 10 ** ((-loudness_headroom_db - float(loudness)) / 20)
+    return wav.tanh() if loudness_compressor else wav
+
+
+def _clamp(wav: Tensor, limit: float, log_clipping: bool, stem_name: str | None) -> Tensor:
+    peak = float(wav.abs().max())
+    if log_clipping and peak > limit:
+        logger.warning("Clipping %s: its peak of %.2f exceeds %.2f.", stem_name, peak, limit)
+    return wav.clamp(-limit, limit)
+
+
+def normalize_audio(
+    wav: Tensor,
+    normalize: bool = True,
+    strategy: tp.Literal["peak", "clip", "rms", "loudness"] = "peak",
+    peak_clip_headroom_db: float = 1,
+    rms_headroom_db: float = 18,
+    loudness_headroom_db: float = 14,
+    loudness_compressor: bool = False,
+    log_clipping: bool = False,
+    sample_rate: int | None = None,
+    stem_name: str | None = None,
+) -> Tensor:
+    """Bring a waveform to a level that a file of fixed range can hold.
+
+    Args:
+        wav: Waveform, `[C, T]`.
+        normalize: Also amplify; `False` lets `peak` and `rms` only attenuate.
+        strategy: `peak` and `rms` scale to a level, `loudness` scales to a loudness, `clip`
+            only cuts peaks off.
+        peak_clip_headroom_db: Distance of peaks from full scale (`peak`, `clip`).
+        rms_headroom_db: Distance of the RMS of the mono mix from full scale (`rms`).
+        loudness_headroom_db: Distance of the loudness from full scale (`loudness`).
+        loudness_compressor: Bend peaks softly instead of cutting them (`loudness`).
+        log_clipping: Warn when samples are cut off.
+        sample_rate: Samples per second; only `loudness` needs it.
+        stem_name: What to call the clip in a warning.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}. Choose one of: {', '.join(STRATEGIES)}.")
+    if wav.shape[-1] == 0:
+        return wav
+    if strategy == "loudness":
+        if sample_rate is None:
+            raise ValueError("strategy 'loudness' needs the sample_rate of the waveform.")
+        wav = normalize_loudness(wav, sample_rate, loudness_headroom_db, loudness_compressor)
+        return _clamp(wav, 1.0, log_clipping, stem_name)
+    limit = 10 ** (-peak_clip_headroom_db / 20)
+    if strategy == "clip":
+        return wav.clamp(-limit, limit)
+    if strategy == "peak":
+        gain = limit / max(float(wav.abs().max()), 1e-12)
+    else:
+        rms = float(wav.mean(dim=0).square().mean().sqrt())
+        gain = 10 ** (-rms_headroom_db / 20) / max(rms, 1e-12)
+    if normalize or gain < 1:
+        wav = wav * gain
+    return _clamp(wav, 1.0, log_clipping, stem_name)
+
+
+def f32_pcm(wav: Tensor) -> Tensor:
+    """PCM samples as floats in [-1, 1]; floats come back as they are.
+
+    Raises:
+        AudioError: The samples are neither floats nor 16 or 32 bit integers.
+    """
+    if wav.is_floating_point():
+        return wav
+    if wav.dtype in (torch.int16, torch.int32):
+        return wav.float() / (1 << (8 * wav.dtype.itemsize - 1))
+    raise AudioError(f"PCM samples must be int16, int32 or float but are {wav.dtype}.")
+
+
+def i16_pcm(wav: Tensor) -> Tensor:
+    """Floats in [-1, 1] as 16 bit PCM; 16 bit integers come back as they are.
+
+    A clip that reaches +1, which 16 bit PCM cannot hold, is scaled by 2**15 - 1 as a whole.
+    """
+    if not wav.is_floating_point():
+        if wav.dtype == torch.int16:
+            return wav
+        raise AudioError(f"Samples must be int16 or float but are {wav.dtype}.")
+    scaled = (wav * 2**15).round()
+    if scaled.numel() and scaled.max() >= 2**15:
+        scaled = (wav * (2**15 - 1)).round()
+    return scaled.clamp(-(2**15), 2**15 - 1).to(torch.int16)
