@@ -124,7 +124,7 @@ class HFEncodecCompressionModel(_FrozenEncodec):
             frame_rate=config.sampling_rate / math.prod(config.upsampling_ratios),
             channels=config.audio_channels,
             cardinality=config.codebook_size,
-            total_codebooks=max(bandwidths),
+            total_codebooks=min(max(bandwidths), len(model.quantizer.layers)),
         )
         self._bandwidths = bandwidths  # by the number of codebooks they pay for, fewest first
 
@@ -153,7 +153,7 @@ class EncodecPackageCompressionModel(_FrozenEncodec):
         super().__init__(
             model,
             sample_rate=model.sample_rate,
-            frame_rate=model.sample_rate / model.encoder.hop_length,
+            frame_rate=model.sample_rate / int(model.encoder.hop_length),
             channels=model.channels,
             cardinality=quantizer.bins,
             total_codebooks=quantizer.get_num_quantizers_for_bandwidth(

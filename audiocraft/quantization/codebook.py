@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
-MAX_ROWS = 65_536  # compared with all entries at a time; bounds the memory of `nearest`
+MAX_ROWS = 16_384  # compared with all entries at a time, which bounds the memory
 LAPLACE_EPS = 1e-5  # added to each count, so that an unused entry divides by no zero
 
 PickRows = tp.Callable[[Tensor, int, torch.Generator | None], Tensor]
@@ -91,10 +91,10 @@ class EuclideanCodebook(nn.Module):
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
-        """Rows `[..., D]` to indices `[...]`, always in the precision of the entries."""
+        """Rows `[..., D]` to indices `[...]`, always compared in full precision."""
         with torch.autocast(rows.device.type, enabled=False):
-            flat = rows.reshape(-1, rows.shape[-1]).to(self.embed)
-            return nearest(flat, self.embed).view(rows.shape[:-1])
+            flat = rows.reshape(-1, rows.shape[-1])
+            return nearest(flat.float(), self.embed.float()).view(rows.shape[:-1])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Indices `[...]` to entries `[..., D]`."""
@@ -110,14 +110,23 @@ class EuclideanCodebook(nn.Module):
         Returns:
             Entries `[..., D]` and indices `[...]`, both from before this step's update.
         """
-        flat = rows.detach().reshape(-1, rows.shape[-1]).to(self.embed)
-        learning = self.training and sum_over_ranks(self.embed.new_tensor(len(flat))) > 0
-        if learning and not self.inited:
-            self.start(flat, rng)
-        codes = self.encode(rows)
+        if not self.training:
+            codes = self.encode(rows)
+            return self.decode(codes), codes
+        with torch.autocast(rows.device.type, enabled=False):
+            flat = rows.detach().reshape(-1, rows.shape[-1]).to(self.embed)
+            quantized, codes = self._learn(flat, rng)
+        return quantized.view(rows.shape), codes.view(rows.shape[:-1])
+
+    def _learn(self, rows: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Quantize rows `[N, D]`, and follow them if any process has some."""
+        teaching = bool(sum_over_ranks(self.embed.new_tensor(len(rows))) > 0)
+        if teaching and not self.inited:
+            self.start(rows, rng)
+        codes = nearest(rows, self.embed)
         quantized = self.decode(codes)
-        if learning:
-            self._update(flat, codes.flatten(), rng)
+        if teaching:
+            self._update(rows, codes, rng)
         return quantized, codes
 
     @torch.no_grad()
@@ -168,8 +177,14 @@ class EuclideanCodebook(nn.Module):
 
     def _statistics(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How many rows chose each entry, `[V]`, and the sum of those rows, `[V, D]`."""
-        one_hot = F.one_hot(codes, len(self.embed)).to(rows)
-        return sum_over_ranks(one_hot.sum(dim=0)), sum_over_ranks(one_hot.t() @ rows)
+        counts = torch.zeros_like(self.cluster_size)
+        sums = torch.zeros_like(self.embed)
+        bins = torch.arange(len(self.embed), device=codes.device)
+        for some_codes, some_rows in zip(codes.split(MAX_ROWS), rows.split(MAX_ROWS)):
+            chosen = (some_codes == bins[:, None]).to(rows)  # [V, N]
+            counts += chosen.sum(dim=1)
+            sums += chosen @ some_rows  # as a product, which a GPU repeats bit by bit
+        return sum_over_ranks(counts), sum_over_ranks(sums)
 
 
 def _many_ranks() -> bool:

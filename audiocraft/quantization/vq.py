@@ -124,8 +124,8 @@ class ResidualVectorQuantizer(nn.Module):
             ValueError: The latent has another width, or there are not so many codebooks.
         """
         n = self.n_q if num_codebooks is None else self._checked_number(num_codebooks)
-        residual = self._rows(x)
-        quantized = torch.zeros_like(residual)
+        rows = self._rows(x)
+        residual, quantized = rows, torch.zeros_like(rows)
         codes, penalties = [], []
         for book in self.codebooks[:n]:
             found, indices = book(residual, rng)
@@ -135,7 +135,6 @@ class ResidualVectorQuantizer(nn.Module):
             quantized = quantized + found
             codes.append(indices)
         self._join_the_other_ranks(residual, n, rng)
-        rows = self._rows(x)
         if self.training:
             quantized = rows + (quantized - rows).detach()  # straight through
         bandwidth = n * math.log2(self.bins) * frame_rate / 1000

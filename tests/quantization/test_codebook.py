@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import distributed as dist
 
+from audiocraft.quantization import codebook
 from audiocraft.quantization.codebook import EuclideanCodebook, nearest, pick_rows
 
 
@@ -96,6 +97,31 @@ def test_the_same_generator_gives_the_same_codebook():
             book(rows, rng)
 
     assert_unchanged(books[0], snapshot(books[1]))
+
+
+def test_learning_under_autocast_keeps_full_precision():
+    rows = 100 + torch.randn(50, 3, generator=generator())
+    books = [EuclideanCodebook(dim=3, bins=8) for _ in range(2)]
+
+    plain = books[0](rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = books[1](rows)
+
+    assert torch.equal(plain[0], mixed[0])
+    assert_unchanged(books[0], snapshot(books[1]))
+
+
+def test_many_rows_are_worked_through_in_parts(monkeypatch):
+    rows = torch.randn(50, 3, generator=generator())
+    books = [EuclideanCodebook(dim=3, bins=8) for _ in range(2)]
+
+    whole = books[0](rows)
+    monkeypatch.setattr(codebook, "MAX_ROWS", 7)
+    parts = books[1](rows)
+
+    assert torch.equal(whole[1], parts[1])
+    for name, value in books[0].state_dict().items():
+        torch.testing.assert_close(books[1].state_dict()[name], value)
 
 
 def test_learning_leaves_the_global_generator_alone():
