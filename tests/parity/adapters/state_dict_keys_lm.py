@@ -1,4 +1,4 @@
-"""Names and shapes of all the weights of models in their real size, built from our configuration."""
+"""Names and shapes of the weights of models in their real size, built from our configuration."""
 
 import torch
 from hydra import compose, initialize_config_dir
