@@ -153,6 +153,13 @@ class MusicGenSolver(StandardSolver):
         elif not self.is_training:
             self.held_out_counts.add(codes.cpu(), learnable.cpu())
 
+    def train(self) -> dict:
+        """One epoch of learning; the first one also counts the tokens."""
+        metrics = super().train()
+        if self.epoch == 1:
+            self.token_counts.sum_over_processes(self.device)
+        return metrics
+
     def valid(self) -> dict:
         """Loss on held-out music, beside what token frequencies alone would give."""
         return self.measure(super().valid)
@@ -166,6 +173,7 @@ class MusicGenSolver(StandardSolver):
         self.held_out_counts = TokenCounts(self.model.num_codebooks, self.model.card)
         with self.averaged():
             metrics = stage()
+        self.held_out_counts.sum_over_processes(self.device)
         return metrics | {
             "ce_unigram": self.token_counts.cross_entropy(self.held_out_counts),
             "ce_uniform": self.token_counts.uniform,

@@ -40,9 +40,7 @@ class SampleFolder:
         audio: Keyword arguments of `audio_write`, such as `format` and `strategy`.
     """
 
-    def __init__(
-        self, folder: Path, sample_rate: int, loggers: Loggers, audio: dict[str, tp.Any]
-    ):
+    def __init__(self, folder: Path, sample_rate: int, loggers: Loggers, audio: dict[str, tp.Any]):
         self.folder = folder
         self.sample_rate = sample_rate
         self.loggers = loggers

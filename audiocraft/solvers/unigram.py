@@ -8,6 +8,7 @@ tokens, both measured on the same held-out tokens.
 import math
 
 import torch
+from flashy.distrib import all_reduce
 from torch import Tensor
 
 
@@ -27,6 +28,12 @@ class TokenCounts:
         for k, row in enumerate(self.counts):
             seen = codes[:, k][mask[:, k]]
             row += torch.bincount(seen, minlength=row.numel()).to(row)
+
+    def sum_over_processes(self, device: torch.device) -> None:
+        """Add what the other processes counted. Every process has to call it."""
+        total = self.counts.to(device, torch.float32 if device.type == "mps" else torch.float64)
+        all_reduce(total)
+        self.counts.copy_(total)
 
     def entropy(self) -> float:
         """Entropy of the counted distribution in nats, averaged over codebooks."""

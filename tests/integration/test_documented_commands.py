@@ -1,0 +1,106 @@
+"""Every command in the README and in docs/ works as it stands, or with small overrides appended.
+
+A command that is not in the table fails: whoever writes one says here how it is tried.
+"""
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from .conftest import ROOT, SMALL, command
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "dataset" / "README.md"]
+TINY = [override for override in SMALL if not override.startswith("solver=")]
+ONE_EPOCH = [o for o in TINY if not o.startswith("optim.epochs")] + ["optim.epochs=1"]
+
+
+@dataclass(frozen=True)
+class Try:
+    """How a documented command is tried."""
+
+    append: tuple[str, ...] = ()  # overrides after the command
+    parse_only: bool = False  # `make -n`: targets that would recurse or run long
+    compose_only: bool = False  # `dora info` in place of `dora run`: wants a hub or a GPU
+    signature: bool = False  # SIG stands for the signature of a finished experiment
+    epochs: bool = False  # trains: appended overrides make it small
+
+
+COMMANDS = {
+    "make install": Try(parse_only=True),
+    "make train": Try(parse_only=True),
+    "make train ARGS='optim.epochs=20 dataset.batch_size=16'": Try(parse_only=True),
+    "make test": Try(parse_only=True),
+    "dora info solver=musicgen/musicgen_style_tiny": Try(),
+    "dora run solver=musicgen/musicgen_style_tiny": Try(epochs=True),
+    "dora run --clear solver=musicgen/musicgen_style_tiny": Try(epochs=True),
+    "python train.py solver=musicgen/musicgen_style_tiny": Try(epochs=True),
+    "python -m audiocraft.train solver=musicgen/musicgen_style_tiny": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_tiny execute_only=generate": Try(signature=True),
+    "dora run solver=musicgen/musicgen_style_tiny logging.log_wandb=true": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG optim.lr=1e-4": Try(
+        epochs=True, signature=True
+    ),
+    "dora run -d --ddp_workers=2 solver=musicgen/musicgen_style_tiny device=cpu": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_32khz dset=audio/example model/lm/model_scale=medium": (
+        Try(compose_only=True)
+    ),
+    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
+    "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style": Try(
+        compose_only=True
+    ),
+    "dora grid musicgen.musicgen_style_32khz --dry_run --init": Try(),
+}
+
+
+def documented():
+    """Commands of the pages' shell blocks, without comments."""
+    for page in PAGES:
+        for block in re.findall(r"```shell\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                text = re.sub(r"\s+#.*", "", line).strip()
+                if text:
+                    yield text
+
+
+@pytest.mark.parametrize("text", sorted(set(documented())))
+def test_every_documented_command_is_tried_somewhere(text):
+    assert text in COMMANDS, "add it to the table, and say how it is tried"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", sorted(COMMANDS))
+def test_a_documented_command_works(text, finished, tmp_path):
+    how = COMMANDS[text]
+    words = shlex.split(text)
+    if how.parse_only:
+        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        return
+    outputs = finished.outputs if how.signature else tmp_path
+    if how.signature:
+        words = [word.replace("SIG", finished.folder.name) for word in words]
+    if how.compose_only:
+        words = [word if word != "run" else "info" for word in words]
+    words = ["-m", *words] if words[0] == "dora" else words[1:]
+    small = ONE_EPOCH if how.epochs else TINY if how.signature else []
+    run = command(*words, *small, *how.append, outputs=outputs)
+    assert run.returncode == 0, run.output
+    assert "Traceback" not in run.output
+
+
+def test_the_python_of_the_readme_runs(tiny_musicgen, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    asked_for = []
+
+    def get_pretrained(name, *args, **kwargs):
+        asked_for.append(name)
+        return tiny_musicgen
+
+    monkeypatch.setattr(type(tiny_musicgen), "get_pretrained", staticmethod(get_pretrained))
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("duration=8", "duration=0.2"), "README.md", "exec"), {})
+    assert asked_for == ["facebook/musicgen-style"]
+    assert len(list(tmp_path.glob("*.wav"))) == 3
