@@ -1,0 +1,122 @@
+"""Writing: PCM and ogg by libsndfile, mp3, m4a and opus by FFmpeg."""
+
+import typing as tp
+from pathlib import Path
+
+import av
+import soundfile
+from torch import Tensor
+
+from ..errors import AudioError
+from .audio_utils import i16_pcm, resample
+
+
+class Format(tp.NamedTuple):
+    """How a format is written."""
+
+    suffix: str
+    container: str  # name at libsndfile or FFmpeg
+    encoder: str  # PCM subtype, or FFmpeg's encoder
+    by_ffmpeg: bool = False
+
+
+FORMATS = {
+    "wav": Format(".wav", "WAV", "PCM_16"),
+    "flac": Format(".flac", "FLAC", "PCM_16"),
+    "aiff": Format(".aiff", "AIFF", "PCM_16"),
+    "ogg": Format(".ogg", "OGG", "VORBIS"),
+    "mp3": Format(".mp3", "mp3", "libmp3lame", by_ffmpeg=True),
+    "m4a": Format(".m4a", "ipod", "aac", by_ffmpeg=True),
+    "opus": Format(".opus", "ogg", "libopus", by_ffmpeg=True),
+}
+OPUS_RATE = 48000  # Hz, what an opus file always decodes to
+
+
+def encode(
+    path: Path,
+    wav: Tensor,
+    sample_rate: int,
+    format: str,
+    mp3_rate: int = 320,
+    ogg_rate: int | None = None,
+) -> None:
+    """Write a waveform `[C, T]`, float in [-1, 1], as `format`.
+
+    Args:
+        path: The file.
+        wav: Waveform, `[C, T]`.
+        sample_rate: Samples per second; opus files store 48 kHz whatever it is.
+        format: One of `FORMATS`.
+        mp3_rate: Bit rate of mp3 in kb/s.
+        ogg_rate: Bit rate of ogg in kb/s; `None` is a middle quality.
+
+    Raises:
+        AudioError: The format cannot hold this audio.
+    """
+    try:
+        _encode(path, wav, sample_rate, FORMATS[format], mp3_rate, ogg_rate)
+    except (soundfile.SoundFileError, av.FFmpegError, ValueError):
+        raise AudioError(
+            f"{format} cannot hold {wav.shape[0]} channels at {sample_rate} Hz. "
+            "Convert the audio first, or write wav or flac."
+        ) from None
+
+
+def _encode(
+    path: Path, wav: Tensor, sample_rate: int, kind: Format, mp3_rate: int, ogg_rate: int | None
+) -> None:
+    if kind.encoder == "libopus":
+        wav, sample_rate = resample(wav, sample_rate, OPUS_RATE), OPUS_RATE
+    if kind.by_ffmpeg:
+        bit_rate = mp3_rate * 1000 if kind.encoder == "libmp3lame" else None
+        _encode_av(path, wav, sample_rate, kind, bit_rate)
+    elif kind.encoder == "VORBIS":
+        _encode_vorbis(path, wav, sample_rate, ogg_rate)
+    else:
+        samples = i16_pcm(wav).t().numpy()
+        soundfile.write(path, samples, sample_rate, kind.encoder, format=kind.container)
+
+
+def _encode_av(
+    path: Path, wav: Tensor, sample_rate: int, kind: Format, bit_rate: int | None
+) -> None:
+    with av.open(str(path), "w", format=kind.container) as container:
+        layout = {1: "mono", 2: "stereo"}.get(wav.shape[0], f"{wav.shape[0]} channels")
+        stream = container.add_stream(kind.encoder, rate=sample_rate, layout=layout)
+        stream = tp.cast(av.AudioStream, stream)
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
+        frame = av.AudioFrame.from_ndarray(wav.contiguous().numpy(), "fltp", layout)
+        frame.sample_rate, frame.pts = sample_rate, 0
+        resampler = av.AudioResampler(
+            stream.format, layout, sample_rate, stream.codec_context.frame_size
+        )
+        for piece in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+
+
+def _encode_vorbis(path: Path, wav: Tensor, sample_rate: int, rate: int | None) -> None:
+    """Write ogg; libsndfile knows only a quality, so a bit rate is found by halving intervals."""
+
+    def encode(compression: float) -> float:
+        with soundfile.SoundFile(
+            path,
+            "w",
+            sample_rate,
+            wav.shape[0],
+            "VORBIS",
+            format="OGG",
+            compression_level=compression,
+        ) as file:
+            for block in wav.t().split(sample_rate):  # libsndfile crashes on long blocks
+                file.write(block.numpy())
+        return path.stat().st_size * 8 / 1000 / (wav.shape[-1] / sample_rate)
+
+    if rate is None:
+        encode(0.6)
+        return
+    low, high = 0.0, 1.0
+    for _ in range(6):
+        middle = (low + high) / 2
+        low, high = (middle, high) if encode(middle) > rate else (low, middle)
