@@ -8,6 +8,7 @@ from .base import TextConditioner as TextConditioner
 from .base import WavConditioner as WavConditioner
 from .base import null_condition as null_condition
 from .base import shown_frames as shown_frames
+from .chroma import ChromaStemConditioner as ChromaStemConditioner
 from .dropout import AttributeDropout as AttributeDropout
 from .dropout import ClassifierFreeGuidanceDropout as ClassifierFreeGuidanceDropout
 from .excerpt import draw_excerpt as draw_excerpt

@@ -1,0 +1,38 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocraft.modules.conditioners import draw_excerpt
+from audiocraft.modules.conditioners.excerpt import covered_frames, draw_length
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 99))
+def test_an_excerpt_lies_inside_the_audio(length, spare, seed):
+    excerpt = draw_excerpt(length + spare, length, rng(seed))
+    assert excerpt.start >= 0
+    assert excerpt.stop - excerpt.start == length
+    assert excerpt.stop <= length + spare
+
+
+def test_without_dice_the_middle_is_taken():
+    assert draw_excerpt(100, 20) == slice(40, 60)
+
+
+def test_an_excerpt_longer_than_the_audio_says_so():
+    with pytest.raises(ValueError, match="does not fit"):
+        draw_excerpt(num_samples=10, length=30)
+
+
+@given(st.floats(0.01, 9), st.integers(0, 99))
+def test_a_length_fits_into_the_shortest_clip(longest, seed):
+    assert min(1.5, longest) <= draw_length((1.5, 4.5), longest, rng(seed)) <= min(4.5, longest)
+
+
+def test_frames_are_covered_from_where_the_excerpt_starts():
+    covered = covered_frames([slice(25, 56), None, slice(0, 9)], hop=10)
+    assert covered.int().tolist() == [[0, 0, 1, 1, 1], [0] * 5, [0] * 5]

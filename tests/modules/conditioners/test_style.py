@@ -1,0 +1,300 @@
+import logging
+
+import pytest
+import torch
+
+from audiocraft.data.conditions import WavCondition
+from audiocraft.modules.conditioners import MertFeatures, StyleConditioner, shown_frames
+
+from .stubs import SAMPLE_RATE, StubListener, style_conditioner
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def clips(*seconds, start=None, total=None, sample_rate=SAMPLE_RATE):
+    """Noise of the given durations, padded to the longest; zero seconds is a null clip."""
+    lengths = torch.tensor([int(s * SAMPLE_RATE) for s in seconds])
+    total = max(1, int(lengths.max())) if total is None else total
+    wav = torch.randn(len(seconds), 1, total, generator=rng(7)) + 3
+    wav = wav * (torch.arange(total) < lengths[:, None, None])
+    starts = [None] * len(seconds) if start is None else start
+    return WavCondition(wav, lengths, [sample_rate] * len(seconds), start=starts)
+
+
+def statistics(style):
+    return {k: v.clone() for k, v in style.state_dict().items() if "rvq" in k or "batch_norm" in k}
+
+
+def hear(style, values, dice=None):
+    return style(style.prepare(values, dice))
+
+
+# What is heard
+
+
+def test_evaluation_hears_the_middle_of_the_real_audio():
+    style = style_conditioner().eval()
+    values = clips(1.0, 0.5)
+    heard = style.prepare(values).excerpts
+    assert torch.equal(heard[0], values.wav[0, 0, 280:520])
+    assert torch.equal(heard[1], values.wav[1, 0, 80:320])
+
+
+def test_padding_is_never_heard():
+    style = style_conditioner().train()
+    for seed in range(50):
+        assert style.prepare(clips(0.5, 1.0, total=4000), rng(seed)).excerpts.abs().min() > 0
+
+
+def test_every_clip_has_a_start_of_its_own():
+    shown = style_conditioner().prepare(clips(9.0, 9.0, 9.0), rng()).shown
+    assert len({tuple(row.tolist()) for row in shown}) == 3
+
+
+def test_one_length_is_drawn_per_training_batch():
+    style = style_conditioner().train()
+    lengths = {style.prepare(clips(1.0, 1.0), rng(i)).excerpts.shape[1] for i in range(60)}
+    assert 0.15 * SAMPLE_RATE <= min(lengths) < 0.2 * SAMPLE_RATE
+    assert 0.4 * SAMPLE_RATE < max(lengths) <= 0.45 * SAMPLE_RATE
+
+
+def test_training_leaves_no_length_behind_for_evaluation():
+    style = style_conditioner().train()
+    hear(style, clips(1.0, 1.0), rng())
+    assert style.eval().prepare(clips(1.0, 1.0), rng()).excerpts.shape[1] == 0.3 * SAMPLE_RATE
+
+
+def test_a_start_can_be_asked_for():
+    values = clips(1.0, start=[0.25])
+    heard = style_conditioner().eval().prepare(values, rng()).excerpts
+    assert torch.equal(heard[0], values.wav[0, 0, 200:440])
+
+
+def test_a_start_too_late_says_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"240 samples that starts at sample 720 .* 800"):
+        style_conditioner().eval().prepare(clips(1.0, start=[0.9]))
+
+
+def test_an_excerpt_longer_than_the_audio_names_both():
+    with pytest.raises(ValueError, match="240 samples does not fit in 160"):
+        style_conditioner().eval().prepare(clips(1.0, 0.2))
+
+
+def test_training_goes_on_with_what_fits_into_a_short_clip():
+    style = style_conditioner().train()
+    for seed in range(20):
+        num_samples = style.prepare(clips(1.0, 0.2), rng(seed)).excerpts.shape[1]
+        assert 0.15 * SAMPLE_RATE <= num_samples <= 0.2 * SAMPLE_RATE
+
+
+def test_the_middle_can_be_fixed():
+    style = style_conditioner(use_middle_of_segment=True).eval()
+    assert torch.equal(
+        style.prepare(clips(1.0), rng()).excerpts, style.prepare(clips(1.0)).excerpts
+    )
+
+
+def test_a_sample_hears_the_same_whoever_is_beside_it():
+    style = style_conditioner().eval()
+    alone = style.prepare(clips(1.0, 1.0)._replace(), [rng(1), rng(2)]).excerpts[1]
+    other = style.prepare(clips(1.0, 1.0), [rng(9), rng(2)]).excerpts[1]
+    assert torch.equal(alone, other)
+
+
+def test_the_same_dice_give_the_same_condition():
+    for training in (True, False):
+        one, other = (style_conditioner().train(training) for _ in range(2))
+        first, second = hear(one, clips(1.0, 1.0), rng()), hear(other, clips(1.0, 1.0), rng())
+        assert torch.equal(first.embed, second.embed)
+        assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers()))
+
+
+def test_clips_of_another_rate_are_refused():
+    with pytest.raises(ValueError, match="44100"):
+        style_conditioner().prepare(clips(1.0, sample_rate=44100))
+
+
+# What is shown
+
+
+def test_shown_frames_are_those_of_the_excerpt():
+    # Quirk of released models: `length // hop` frames from `start // hop`, hop is 16 here.
+    style = style_conditioner().eval()
+    condition = hear(style, clips(1.0, 0.0, start=[0.26, None]))
+    shown = shown_frames({"self_wav": condition}, 50)
+    assert shown[0].nonzero().flatten().tolist() == list(range(13, 28))
+    assert not shown[1].any()
+
+
+def test_shown_frames_can_be_left_out():
+    assert hear(style_conditioner(compute_mask=False).eval(), clips(1.0)).shown is None
+
+
+# Null clips
+
+
+def test_a_null_clip_gives_zero_vectors():
+    condition = hear(style_conditioner().eval(), clips(1.0, 0.0))
+    assert condition.mask.tolist() == [[True] * 6, [False] * 6]
+    assert condition.embed[0].any()
+    assert not condition.embed[1].any()
+
+
+def test_a_batch_of_null_clips_is_one_zero_step_and_wakes_nobody():
+    def load():
+        raise AssertionError("loaded")
+
+    style = StyleConditioner(MertFeatures(load), 6, transformer_scale="xsmall", bins=8).eval()
+    condition = hear(style, clips(0.0, 0.0))
+    assert condition.embed.shape == (2, 1, 6)
+    assert not condition.embed.any()
+    assert not condition.mask.any()
+    assert condition.shown is None
+
+
+def test_null_clips_teach_nothing():
+    # Ten such batches would halve the variance, a first one would make the k-means start collapse.
+    style = style_conditioner().train()
+    before = statistics(style)
+    hear(style, clips(0.0, 0.0), rng())
+    after = statistics(style)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_null_clip_beside_others_changes_no_statistics():
+    alone, together = style_conditioner().train(), style_conditioner().train()
+    prepared = together.prepare(clips(1.0, 1.0, 0.0), rng())
+    together(prepared)
+    alone(prepared._replace(lengths=prepared.lengths[:2], shown=prepared.shown[:2]))
+    ours, theirs = statistics(alone), statistics(together)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("seconds", [(0.0, 0.0), (1.0, 0.0), (1.0,)])
+def test_every_weight_gets_a_gradient_even_without_any_clip(seconds):
+    # Otherwise a distributed run waits for ever for the processes that dropped their clips.
+    style = style_conditioner().train()
+    hear(style, clips(*seconds), rng()).embed.sum().backward()
+    assert all(weight.grad is not None for weight in style.parameters())
+
+
+def test_a_first_null_batch_leaves_the_start_of_the_codebooks_to_the_next_one():
+    style = style_conditioner().train()
+    hear(style, clips(0.0), rng())
+    assert not any(book.inited for book in style.rvq.codebooks)
+    hear(style, clips(1.0, 1.0), rng())
+    assert len(style.rvq.codebooks[0].embed.unique(dim=0)) == 8
+
+
+# The bottleneck
+
+
+def test_evaluation_learns_nothing():
+    style = style_conditioner().eval()
+    before = statistics(style)
+    hear(style, clips(1.0, 1.0), rng())
+    assert all(torch.equal(before[key], after) for key, after in statistics(style).items())
+
+
+def test_the_number_of_codebooks_is_drawn_per_training_batch():
+    style = style_conditioner().train()
+    drawn = {style.prepare(clips(1.0), rng(i)).num_codebooks for i in range(60)}
+    assert drawn == {1, 2, 3, 4}
+    assert style.eval().prepare(clips(1.0), rng()).num_codebooks == 2
+
+
+def test_without_quantizer_dropout_training_uses_all_codebooks():
+    style = style_conditioner(q_dropout=False).train()
+    assert {style.prepare(clips(1.0), rng(i)).num_codebooks for i in range(10)} == {4}
+
+
+def test_gradients_pass_the_bottleneck():
+    style = style_conditioner().train()
+    hear(style, clips(1.0, 1.0), rng()).embed.square().sum().backward()
+    assert style.embed.weight.grad.any()
+
+
+def test_one_codebook_lets_through_at_most_as_many_vectors_as_it_has():
+    style = style_conditioner(bins=3).train()
+    for seed in range(4):
+        hear(style, clips(1.0, 1.0, 1.0), rng(seed))
+    style.eval().set_params(eval_q=1)
+    vectors = hear(style, clips(1.0, 1.0, 1.0, 1.0)).embed.flatten(0, 1)
+    assert len(vectors.mul(1e4).round().unique(dim=0)) <= 3
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(1.5, 8), (3.0, 15), (4.5, 23)])
+def test_released_excerpts_give_eight_to_twenty_three_steps(seconds, steps):
+    listener = MertFeatures(torch.nn.Identity())
+    assert -(-listener.num_frames(int(seconds * 24_000)) // 15) == steps
+
+
+# Settings
+
+
+def test_the_listener_is_not_part_of_the_weights():
+    names = {key.split(".")[0] for key in style_conditioner().state_dict()}
+    assert names == {"embed", "transformer", "batch_norm", "rvq", "output_proj"}
+
+
+def test_fewer_frames_can_be_kept():
+    style = style_conditioner().eval()
+    style.set_params(ds_factor=10)
+    assert hear(style, clips(1.0)).embed.shape[1] == 3
+
+
+def test_values_that_are_not_named_stay():
+    style = style_conditioner()
+    style.set_params(excerpt_length=0.2)
+    assert (style.eval_q, style.excerpt_length, style.ds_factor) == (2, 0.2, 5)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"eval_q": 0}, "Choose 1 to 4"),
+        ({"eval_q": 5}, "Choose 1 to 4"),
+        ({"excerpt_length": 0.0}, "not even one frame"),
+        ({"ds_factor": 0}, "at least 1"),
+        ({"encodec_n_q": 2}, "not a codec"),
+        ({"eval_q": 1, "ds_factor": 0}, "at least 1"),
+    ],
+)
+def test_a_value_out_of_range_says_what_is_right_and_changes_nothing(params, message):
+    style = style_conditioner()
+    with pytest.raises(ValueError, match=message):
+        style.set_params(**params)
+    assert (style.eval_q, style.excerpt_length, style.ds_factor) == (2, 0.3, 5)
+
+
+def test_an_unusual_excerpt_is_pointed_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        style_conditioner().set_params(excerpt_length=0.6)
+    assert "0.15 to 0.45 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transformer_scale": "huge"}, "none, xsmall, default, large"),
+        ({"varying_lengths": (2.0, 1.0)}, "shortest and the longest"),
+        ({"eval_q": 9}, "Choose 1 to 4"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        style_conditioner(**options)
+
+
+def test_it_works_in_half_precision():
+    style = style_conditioner().eval().half()
+    assert hear(style, clips(1.0)).embed.dtype == torch.float16
+
+
+def test_clips_at_the_rate_of_the_model_are_resampled_for_the_listener():
+    listener = StubListener()
+    listener.sample_rate = SAMPLE_RATE // 2
+    hear(style_conditioner(listener=listener).eval(), clips(1.0))
+    assert listener.heard[0].shape == (1, 120)
