@@ -1,7 +1,7 @@
 """Configuration keys of released checkpoints that mean nothing here, each with the reason.
 
-Reading a checkpoint's configuration skips them in silence; a user's own run that sets one is told
-the reason. Every other unknown key is a mistake.
+Builders leave them out in silence, since checkpoints carry them; every other key that nobody takes
+is a mistake.
 """
 
 from fnmatch import fnmatchcase

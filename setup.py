@@ -1,0 +1,63 @@
+"""The package, and what it needs. `requirements.lock` pins one working set of all of it."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "audiocraft" / "__init__.py").read_text())
+assert VERSION, "audiocraft/__init__.py states no version"  # noqa: S101
+
+REQUIRED = [
+    "av>=14",
+    "dadaptation==2.0",  # 1.x and 3.x compute something else
+    "dora-search>=0.1.13",
+    "encodec>=0.1.1",
+    "flashy>=0.0.2",
+    "huggingface_hub>=0.27",
+    "hydra-core>=1.3",
+    "julius>=0.2.7",
+    "librosa>=0.10",
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "omegaconf>=2.3,<2.4",  # hydra 1.3 needs it so
+    "safetensors>=0.4",
+    "sentencepiece>=0.2",  # without it T5 silently gets an empty vocabulary
+    "soundfile>=0.13",
+    "tensorboard>=2.15",
+    "torch>=2.6",
+    "torchaudio>=2.6",
+    "tqdm>=4.66",
+    "transformers>=4.48",
+    "treetable>=0.2",
+]
+
+EXTRAS = {
+    "dac": ["descript-audio-codec>=1.0"],  # the DAC tokenizer
+    "dataset": ["mido>=1.3"],  # rendering the example music anew
+    "demo": ["gradio>=5", "ipython>=8"],
+    "dev": [
+        "hypothesis>=6",
+        "pre-commit>=4",
+        "pyright>=1.1.400",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
+        "ruff>=0.12",
+    ],
+    "wandb": ["wandb>=0.19"],
+}
+
+setup(
+    name="audiocraft-style",
+    version=VERSION.group(1),
+    description="Music from text and from a few seconds of style: an independent MusicGen-Style",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["audiocraft", "audiocraft.*"]),
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+)

@@ -1,0 +1,107 @@
+"""A file imports from its own floor or one below; nothing is fetched from above."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "audiocraft"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = [
+    {"errors", "quantization"},
+    {"environment", "utils", "optim", "losses"},
+    {"data"},
+    {"modules"},
+    {"models", "metrics"},
+    {"solvers"},
+    {"train", "__main__"},
+]
+OUTSIDE = {"benchmarks", "dataset", "demos", "grids", "tests", "train"}
+# Only these may be imported inside a function, because a user may not have them.
+OPTIONAL = {"dac", "gradio", "IPython", "wandb"}
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor_of(module: str) -> int | None:
+    """Floor of a dotted name; `None` for the package itself."""
+    parts = module.split(".")
+    return next((i for i, floor in enumerate(FLOORS) if parts[1:] and parts[1] in floor), None)
+
+
+def imported(node: ast.AST, path: Path) -> list[str]:
+    """Full dotted names of what an import statement brings in."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        package = name_of(path).split(".")
+        if path.name != "__init__.py":
+            package = package[:-1]
+        package = package[: len(package) - node.level + 1]
+        base = ".".join([*package, base] if base else package)
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def all_imports(path: Path) -> list[tuple[int, str]]:
+    tree = ast.parse(path.read_text())
+    return [(node.lineno, name) for node in ast.walk(tree) for name in imported(node, path)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_imports_from_its_own_floor_or_below(path):
+    here = floor_of(name_of(path))
+    if here is None:
+        assert name_of(path) == "audiocraft", f"{path} is on no floor"
+        here = 0
+    above = [
+        f"line {line}: {name}"
+        for line, name in all_imports(path)
+        if name.startswith("audiocraft.") and (floor_of(name) or 0) > here
+    ]
+    assert not above, f"{name_of(path)} imports from above: {above}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_package_does_not_know_what_is_built_on_it(path):
+    outside = [name for _, name in all_imports(path) if name.split(".")[0] in OUTSIDE]
+    assert not outside
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_optional_packages_are_imported_inside_a_function(path):
+    inside = [
+        f"line {node.lineno}: {name}"  # type: ignore[attr-defined]
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        for name in imported(node, path)
+        if name.split(".")[0] not in OPTIONAL
+    ]
+    assert not inside, f"Move these to the top of {name_of(path)}: {inside}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=name_of)
+def test_the_face_of_a_package_only_re_exports(path):
+    allowed = (ast.Import, ast.ImportFrom, ast.Assign)
+    docstring, *body = ast.parse(path.read_text()).body or [ast.Expr(ast.Constant(""))]
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(node, allowed) for node in body)
+
+
+def test_every_directory_of_the_package_stands_on_a_floor():
+    known = set().union(*FLOORS) | {"__init__", "__pycache__"}
+    assert {path.stem for path in PACKAGE.iterdir()} <= known
+
+
+def test_optional_packages_are_not_part_of_python():
+    assert not OPTIONAL & set(sys.stdlib_module_names)

@@ -1,0 +1,136 @@
+"""Import paths and signatures that users' scripts rely on: formats that never change quietly."""
+
+import importlib
+import inspect
+import typing as tp
+
+import pytest
+
+NAMES = [
+    "audiocraft.data.audio:audio_info",
+    "audiocraft.data.audio:audio_read",
+    "audiocraft.data.audio:audio_write",
+    "audiocraft.data.audio_dataset:AudioDataset",
+    "audiocraft.data.audio_dataset:main",
+    "audiocraft.data.audio_utils:convert_audio",
+    "audiocraft.environment:AudioCraftEnvironment",
+    "audiocraft.models:MusicGen",
+    "audiocraft.models.builders:get_lm_model",
+    "audiocraft.models.encodec:CompressionModel",
+    "audiocraft.models.encodec:EncodecModel",
+    "audiocraft.models.lm:LMModel",
+    "audiocraft.models.loaders:load_compression_model",
+    "audiocraft.models.musicgen:MusicGen",
+    "audiocraft.modules.conditioners:ConditioningAttributes",
+    "audiocraft.modules.conditioners:StyleConditioner",
+    "audiocraft.modules.conditioners:WavCondition",
+    "audiocraft.solvers.musicgen:MusicGenSolver",
+    "audiocraft.train:main",
+    "audiocraft.utils.export:export_lm",
+    "audiocraft.utils.export:export_pretrained_compression_model",
+    "audiocraft.utils.notebook:display_audio",
+]
+
+# Parameters in order, with their defaults; what ours adds comes behind, as keywords.
+SIGNATURES = {
+    "audiocraft.data.audio:audio_read": [
+        "path",
+        ("seek_time", 0),
+        ("duration", -1),
+        ("pad", False),
+    ],
+    "audiocraft.data.audio:audio_write": [
+        "stem",
+        "wav",
+        "sample_rate",
+        ("format", "wav"),
+        ("mp3_rate", 320),
+        ("ogg_rate", None),
+        ("normalize", True),
+        ("strategy", "peak"),
+        ("peak_clip_headroom_db", 1),
+        ("rms_headroom_db", 18),
+        ("loudness_headroom_db", 14),
+        ("loudness_compressor", False),
+        ("log_clipping", True),
+        ("make_parent_dir", True),
+        ("add_suffix", True),
+    ],
+    "audiocraft.data.audio_utils:convert_audio": ["wav", "from_rate", "to_rate", "to_channels"],
+    "audiocraft.models:MusicGen.get_pretrained": ["name", ("device", None)],
+    "audiocraft.models:MusicGen.set_generation_params": [
+        ("use_sampling", True),
+        ("top_k", 250),
+        ("top_p", 0.0),
+        ("temperature", 1.0),
+        ("duration", 30.0),
+        ("cfg_coef", 3.0),
+        ("cfg_coef_beta", None),
+        ("two_step_cfg", False),
+        ("extend_stride", None),
+    ],
+    "audiocraft.models:MusicGen.set_style_conditioner_params": [
+        ("eval_q", 3),
+        ("excerpt_length", 3.0),
+        ("ds_factor", None),
+        ("encodec_n_q", None),
+    ],
+    "audiocraft.models:MusicGen.generate": [
+        "descriptions",
+        ("progress", False),
+        ("return_tokens", False),
+    ],
+    "audiocraft.models:MusicGen.generate_unconditional": ["num_samples"],
+    "audiocraft.models:MusicGen.generate_continuation": [
+        "prompt",
+        "prompt_sample_rate",
+        ("descriptions", None),
+    ],
+    "audiocraft.models:MusicGen.generate_with_chroma": [
+        "descriptions",
+        "melody_wavs",
+        "melody_sample_rate",
+    ],
+}
+
+
+def find(name: str):
+    module, _, path = name.partition(":")
+    value = importlib.import_module(module)
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_scripts_import_is_there(name):
+    assert find(name) is not None
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_call_that_scripts_make_is_understood(name):
+    parameters = [
+        p
+        for p in inspect.signature(tp.cast(tp.Callable, find(name))).parameters.values()
+        if p.name != "self"
+    ]
+    promised = [wanted if isinstance(wanted, tuple) else (wanted,) for wanted in SIGNATURES[name]]
+    given = [(p.name, p.default)[: len(wanted)] for p, wanted in zip(parameters, promised)]
+    assert given == promised
+    for extra in parameters[len(promised) :]:
+        assert extra.default is not extra.empty or extra.kind is extra.VAR_KEYWORD, (
+            f"{name} now demands {extra.name}"
+        )
+
+
+def test_an_attribute_that_scripts_read_is_there(tiny_musicgen):
+    for name in (
+        "sample_rate",
+        "frame_rate",
+        "audio_channels",
+        "device",
+        "max_duration",
+        "lm",
+        "compression_model",
+    ):
+        assert getattr(tiny_musicgen, name) is not None

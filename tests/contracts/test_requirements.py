@@ -1,0 +1,32 @@
+"""The lock file pins everything that the package, its tests and its tools pull in."""
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LINES = (ROOT / "requirements.lock").read_text().splitlines()
+PINNED = {
+    canonicalize_name(requirement.name): requirement
+    for requirement in (Requirement(line) for line in LINES if not line.startswith("#"))
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_what_a_pinned_package_needs_is_pinned_too(name):
+    try:
+        needed = [Requirement(line) for line in distribution(name).requires or []]
+    except PackageNotFoundError:
+        pytest.skip(f"{name} is not installed here")
+    for requirement in needed:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            assert canonicalize_name(requirement.name) in PINNED
+
+
+def test_every_line_pins_one_version():
+    for requirement in PINNED.values():
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "=="
