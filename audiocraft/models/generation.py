@@ -120,15 +120,11 @@ def generate_tokens(
     conditions = conditions or {}
     sampling, guidance = sampling or Sampling(), guidance or Guidance()
     batch_size = count_items(num_samples, conditions, prompt)
-    pattern = lm.pattern_provider.get_pattern(max_gen_len)
-    codes = torch.full((batch_size, lm.num_codebooks, max_gen_len), UNKNOWN, device=lm.device)
-    num_known = 0
     if prompt is not None:
         check_prompt(lm, prompt, max_gen_len)
-        num_known = prompt.shape[-1]
-        codes[..., :num_known] = prompt
-    sequence = pattern.build_pattern_sequence(codes, lm.special_token_id).values
-
+    num_known = 0 if prompt is None else prompt.shape[-1]
+    pattern = lm.pattern_provider.get_pattern(max_gen_len)
+    sequence = lay_out(lm, pattern, batch_size, prompt)
     first = first_unknown_step(pattern, num_known)
     num_steps = pattern.num_steps
     decoder = Decoder(lm, conditions, guidance, batch_size, num_steps)
@@ -149,6 +145,15 @@ def generate_tokens(
 
     codes = pattern.revert_pattern_sequence(sequence, UNKNOWN).values
     return codes[..., num_known:] if remove_prompts else codes
+
+
+def lay_out(lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | None) -> Tensor:
+    """The sequence to fill, `[B, K, S]`: known codes, special tokens, and `UNKNOWN`."""
+    shape = (batch_size, lm.num_codebooks, pattern.timesteps)
+    codes = torch.full(shape, UNKNOWN, device=lm.device)
+    if prompt is not None:
+        codes[..., : prompt.shape[-1]] = prompt
+    return pattern.build_pattern_sequence(codes, lm.special_token_id).values
 
 
 def count_items(

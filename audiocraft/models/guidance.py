@@ -60,8 +60,11 @@ class Guidance:
         return [branch for branch in branches if branch.weight != 0]
 
     def mix(self, logits: tp.Sequence[Tensor], branches: tp.Sequence[Branch]) -> Tensor:
-        """Combine the answers, `[B, K, V]` each, to one."""
-        return sum_weighted(logits, [branch.weight for branch in branches])
+        """Combine the answers, `[B, K, V]` each, to one in float32."""
+        mixed = logits[0].float() * branches[0].weight
+        for answer, branch in zip(logits[1:], branches[1:], strict=True):
+            mixed = mixed.add(answer, alpha=branch.weight)
+        return mixed
 
     def _has_style(self, conditions: Conditions, style_names: tp.Collection[str]) -> bool:
         if any(name in style_names for name in conditions):
@@ -78,14 +81,6 @@ class Guidance:
             name: null_condition(condition, num_steps) if name in names else condition
             for name, condition in conditions.items()
         }
-
-
-def sum_weighted(tensors: tp.Sequence[Tensor], weights: tp.Sequence[float]) -> Tensor:
-    """Σ wᵢ tᵢ in float32."""
-    total = tensors[0].float() * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total = total.add(tensor, alpha=weight)
-    return total
 
 
 def join(branches: tp.Sequence[Branch]) -> dict[str, Condition]:
