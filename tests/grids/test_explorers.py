@@ -1,0 +1,41 @@
+"""The table that `dora grid` shows."""
+
+import pytest
+import treetable as tt
+
+from grids._explorers import LMExplorer
+
+
+@pytest.fixture
+def explorer():
+    return LMExplorer(lambda launcher: None)
+
+
+def test_an_experiment_that_has_not_started_has_a_row(explorer):
+    assert explorer.process_history([]) == {"train": {"epoch": 0}, "valid": {}, "evaluate": {}}
+
+
+def test_the_row_shows_the_latest_figures_and_the_best_loss(explorer):
+    history = [
+        {"train": {"ce": 5.0}, "valid": {"ce": 4.0}, "evaluate": {"ce": 4.1, "fad": 2.0}},
+        {"train": {"ce": 4.0}, "valid": {"ce": 3.0}},
+        {"train": {"ce": 3.0}, "valid": {"ce": 3.5}},
+    ]
+    row = explorer.process_history(history)
+    assert row["train"] == {"epoch": 3, "ce": 3.0}
+    assert row["valid"] == {"ce": 3.5, "best_ce": 3.0}
+    assert row["evaluate"] == {"ce": 4.1, "fad": 2.0}
+
+
+def test_following_a_run_leaves_its_history_alone(explorer):
+    history = [{"train": {"ce": 5.0}}, {"train": {"ce": 4.0}}]
+    explorer.process_history(history)
+    assert history[0] == {"train": {"ce": 5.0}}
+
+
+def test_figures_are_shown(explorer):
+    row = explorer.process_history([{"train": {"lr": 1e-4}, "valid": {"ce": 3.25}}])
+    table = tt.table(groups=explorer.get_grid_metrics())
+    shown = tt.treetable([row], table, colors=["0"])
+    assert "1.00E-04" in shown
+    assert shown.count("3.250") == 2  # the latest and the best
