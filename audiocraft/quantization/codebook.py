@@ -56,8 +56,8 @@ class EuclideanCodebook(nn.Module):
         decay: Share of the old average that stays at each training step.
         kmeans_init: Start as k-means of the first training batch, else at random.
         kmeans_iters: Iterations of that k-means.
-        threshold_ema_dead_code: An entry chosen less often than this per batch, on average, is
-            dead and revived. Keep it well below rows per batch / `bins`; 0 is never.
+        threshold_ema_dead_code: An entry that fewer rows per batch choose, on average, is dead
+            and will be revived, unless it is chosen half as often as the mean entry; 0 is never.
         pick_rows: Picks the rows on which entries start or are revived.
     """
 
@@ -123,6 +123,9 @@ class EuclideanCodebook(nn.Module):
         teaching = bool(sum_over_ranks(self.embed.new_tensor(len(rows))) > 0)
         if teaching and not self.inited:
             self.start(rows, rng)
+            # Not the sums: a quirk of released models, which shrinks the entries for the first
+            # updates. An explicit `start` before training avoids it.
+            self.embed_avg.copy_(self.embed)
         codes = nearest(rows, self.embed)
         quantized = self.decode(codes)
         if teaching:
@@ -131,24 +134,22 @@ class EuclideanCodebook(nn.Module):
 
     @torch.no_grad()
     def start(self, rows: Tensor, rng: torch.Generator | None = None) -> None:
-        """Put the entries on the k-means centres of the rows `[N, D]`.
-
-        `embed_avg` starts as the centre, not as the sum of its rows, which pulls the entries
-        towards zero for the first updates; kept, since released models were trained so.
-        """
+        """Put the entries on the k-means centres of the rows `[N, D]`; at least one row."""
         self.embed.copy_(self._pick(rows, rng))
         for _ in range(self.kmeans_iters):
             counts, sums = self._statistics(rows, nearest(rows, self.embed))
             means = sums / counts.clamp(min=1)[:, None]
             self.embed.copy_(torch.where(counts[:, None] > 0, means, self.embed))
             self.cluster_size.copy_(counts)
-        self.embed_avg.copy_(self.embed)
+        self.embed_avg.copy_(self.embed * self.cluster_size[:, None])
         self.inited.fill_(1)
 
     @torch.no_grad()
     def _update(self, rows: Tensor, codes: Tensor, rng: torch.Generator | None) -> None:
         """Move each entry towards the rows that chose it; revive the dead ones."""
+        # Without the second limit, a threshold above rows per batch / V would kill all at once.
         dead = self.cluster_size < self.threshold_ema_dead_code
+        dead &= self.cluster_size < self.cluster_size.mean() / 2
         counts, sums = self._statistics(rows, codes)
         self.cluster_size.lerp_(counts, 1 - self.decay)
         self.embed_avg.lerp_(sums, 1 - self.decay)
@@ -163,7 +164,7 @@ class EuclideanCodebook(nn.Module):
 
         All three averages are set: were it the entry alone, the next update would undo it.
         """
-        usage = self.cluster_size.mean().clamp(min=self.threshold_ema_dead_code)
+        usage = self.cluster_size.mean()
         picked = self._pick(rows, rng)
         self.embed.copy_(torch.where(dead[:, None], picked, self.embed))
         self.embed_avg.copy_(torch.where(dead[:, None], picked * usage, self.embed_avg))

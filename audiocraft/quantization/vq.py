@@ -63,8 +63,8 @@ class ResidualVectorQuantizer(nn.Module):
         orthogonal_reg_max_codes: int | None = None,
     ):
         super().__init__()
-        if n_q < 1:
-            raise ValueError(f"n_q is {n_q}; a quantizer needs at least one codebook.")
+        if n_q < 1 or kmeans_iters < 1:
+            raise ValueError(f"n_q is {n_q}, kmeans_iters {kmeans_iters}; both must be at least 1.")
         self.dimension = dimension
         self.n_q = n_q
         self.max_n_q = n_q
@@ -144,6 +144,18 @@ class ResidualVectorQuantizer(nn.Module):
             bandwidth=torch.tensor(bandwidth, device=x.device),
             penalty=torch.stack(penalties).mean(),
         )
+
+    @torch.no_grad()
+    def start(self, x: Tensor, rng: torch.Generator | None = None) -> None:
+        """Fit all codebooks to a latent `[B, D, F]` by k-means, one after the other.
+
+        Training then goes on from there; without it, the first training batch starts them less
+        well (as in released models, whose entries shrink at first and take long to recover).
+        """
+        residual = self._rows(x).flatten(0, 1)
+        for book in self.codebooks:
+            book.start(residual.to(book.embed), rng)
+            residual = residual - book.decode(book.encode(residual))
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:

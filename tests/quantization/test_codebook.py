@@ -30,6 +30,11 @@ def assert_unchanged(book, before):
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
 
 
+def assert_found(book, centres):
+    distances = torch.cdist(centres, book.embed).amin(dim=1)
+    torch.testing.assert_close(distances, torch.zeros(len(centres)), atol=0.05, rtol=0)
+
+
 def test_nearest_is_the_argmin_of_all_distances():
     rows, entries = torch.randn(50, 4), torch.randn(9, 4)
 
@@ -59,8 +64,7 @@ def test_the_start_finds_the_centres_of_the_first_batch():
     book.start(rows)
 
     assert book.inited
-    nearest_entry = torch.cdist(centres, book.embed).amin(dim=1)
-    torch.testing.assert_close(nearest_entry, torch.zeros(4), atol=0.05, rtol=0)
+    assert_found(book, centres)
 
 
 @pytest.mark.parametrize("kmeans_init", [True, False])
@@ -150,9 +154,7 @@ def test_entries_follow_the_mean_of_the_rows_that_choose_them():
     for _ in range(40):
         book(rows)
 
-    torch.testing.assert_close(
-        torch.cdist(centres, book.embed).amin(1), torch.zeros(4), atol=0.05, rtol=0
-    )
+    assert_found(book, centres)
     torch.testing.assert_close(book.cluster_size, torch.full((4,), 50.0))
 
 
@@ -191,6 +193,17 @@ def test_a_revived_entry_that_nobody_chooses_is_given_time():
         book(elsewhere, generator())
 
     torch.testing.assert_close(book.embed[3], revived, atol=1e-3, rtol=1e-3)
+
+
+def test_a_threshold_that_no_entry_can_reach_leaves_the_busy_ones_alone():
+    rows, centres = blobs()
+    book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=1e6)
+    book.start(rows)
+
+    for _ in range(800):
+        book(rows, generator())
+
+    assert_found(book, centres)
 
 
 def test_a_threshold_of_zero_revives_nobody():

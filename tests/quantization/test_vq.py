@@ -65,6 +65,18 @@ def test_more_codebooks_come_closer_once_trained(x):
     assert errors[-1] < 0.1 * errors[0]
 
 
+def test_training_goes_on_from_an_explicit_start(x):
+    rvq = ResidualVectorQuantizer(dimension=6, n_q=3, bins=16, threshold_ema_dead_code=0)
+    rvq.start(x, generator())
+    started = (rvq(x, 50, rng=generator()).x - x).square().mean()
+
+    for _ in range(5):
+        later = (rvq(x, 50, rng=generator()).x - x).square().mean()
+
+    assert all(book.inited for book in rvq.codebooks)
+    assert later < 1.05 * started
+
+
 def test_gradients_pass_straight_through(rvq, x):
     rvq.train()
     rvq.codebooks[0].threshold_ema_dead_code = 0
@@ -159,6 +171,12 @@ def test_a_number_of_codebooks_that_is_not_there_says_so(rvq, x, n):
     ):
         with pytest.raises(ValueError, match="1 to 4"):
             ask()
+
+
+@pytest.mark.parametrize("wrong", [{"n_q": 0}, {"kmeans_iters": 0}])
+def test_a_quantizer_of_nothing_says_so(wrong):
+    with pytest.raises(ValueError, match="at least 1"):
+        ResidualVectorQuantizer(**wrong)
 
 
 def test_a_latent_of_another_width_says_so(rvq):
