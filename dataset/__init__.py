@@ -1,0 +1,1 @@
+"""Example music: composed, rendered and labelled by this repository (see `README.md`)."""

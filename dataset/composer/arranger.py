@@ -1,0 +1,175 @@
+"""Turns a style and a seed into a piece: key, tempo, form, band, notes.
+
+Each choice has its own generator, named by what it decides. So the second time a section
+comes it is the same music, and a new line in a style leaves the other lines as they were.
+"""
+
+import random
+from typing import NamedTuple
+
+from .instruments import INSTRUMENTS, Instrument
+from .players import Passage, play
+from .score import Note, Part, Score
+from .style import Line, Style
+from .theory import Chord, Key, parse_chord
+from .titles import draw_title
+
+INTENSITIES = {"intro": 0.82, "A": 0.94, "B": 1.0, "outro": 0.85}
+
+
+class Section(NamedTuple):
+    label: str  # a key of INTENSITIES
+    first_bar: int
+    num_bars: int
+
+
+def compose(style: Style, seed: int, seconds: float = 45.0) -> Score:
+    """Write one piece.
+
+    Args:
+        style: What may be chosen from.
+        seed: Which piece of the style. The same pair gives the same notes.
+        seconds: About how long the piece is; it ends with a whole section.
+    """
+    rng = _generator(style, seed, "piece")
+    mode = rng.choice(sorted(style.progressions))
+    key = Key(rng.randrange(12), mode)
+    bpm = rng.randint(*style.bpm)
+    sections = plan_form(style.beats_per_bar * 60 / bpm, seconds)
+    chords = lay_chords(style, key, sections, _generator(style, seed, "chords"))
+    passages = [_passage(style, key, bpm, sections, chords, i) for i in range(len(sections))]
+    parts = []
+    for line, instrument in choose_band(style, _generator(style, seed, "band")):
+        notes = []
+        for section, passage in zip(sections, passages, strict=True):
+            if section.label == "intro" and not line.in_intro:
+                continue
+            source = _generator(style, seed, f"{line.role}/{_theme(section)}")
+            played = (
+                _final_chord(line, instrument, passage, source)
+                if section.label == "outro"
+                else play(line, instrument, passage, source)
+            )
+            notes += [_scaled(note, INTENSITIES[section.label]) for note in played]
+        humanised = humanise(notes, style, bpm, _generator(style, seed, f"{line.role}/hands"))
+        volume = min(127, round(92 * line.level * instrument.gain))
+        parts.append(Part(line.role, instrument, humanised, volume, line.pan))
+    return Score(
+        style=style.name,
+        seed=seed,
+        title=draw_title(style.nouns, seed, _generator(style, seed, "title")),
+        key=key,
+        bpm=bpm,
+        beats_per_bar=style.beats_per_bar,
+        chords=tuple((start, chord) for start, _, chord in chords),
+        moods=tuple(rng.sample(style.moods, 2)),
+        parts=tuple(parts),
+        num_bars=sections[-1].first_bar + sections[-1].num_bars,
+        first_full_bar=sections[1].first_bar,
+        last_full_bar=sections[-1].first_bar,
+    )
+
+
+def plan_form(seconds_per_bar: float, seconds: float) -> list[Section]:
+    """An introduction, sections A B A B … of about 15 seconds, and a final chord."""
+    num_bars = 4
+    while num_bars * seconds_per_bar < 11:
+        num_bars *= 2
+    labels = ["A", "B"] * max(1, round(seconds / (2 * num_bars * seconds_per_bar)))
+    sections = [Section("intro", 0, num_bars // 2)]
+    for label in labels:
+        last = sections[-1]
+        sections.append(Section(label, last.first_bar + last.num_bars, num_bars))
+    last = sections[-1]
+    return [*sections, Section("outro", last.first_bar + last.num_bars, 2)]
+
+
+def lay_chords(
+    style: Style, key: Key, sections: list[Section], rng: random.Random
+) -> list[tuple[float, float, Chord]]:
+    """One progression per theme, repeated to fill its sections: (start, length, chord)."""
+    options = style.progressions[key.mode]
+    themes = dict(zip(("A", "B"), rng.sample(options, 2), strict=True))
+    beats = style.beats_per_bar
+    laid = []
+    for section in sections:
+        bars = themes[_theme(section)].split()
+        for bar in range(section.num_bars):
+            text = bars[0] if section.label == "outro" else bars[bar % len(bars)]
+            numerals = text.split("/")
+            length = beats / len(numerals)
+            for index, numeral in enumerate(numerals):
+                start = (section.first_bar + bar) * beats + index * length
+                laid.append((start, length, parse_chord(numeral, key)))
+    return laid
+
+
+def choose_band(style: Style, rng: random.Random) -> list[tuple[Line, Instrument]]:
+    """The lines that play in this piece, each with its own instrument where possible."""
+    band, taken = [], set()
+    for line in style.lines:
+        present = rng.random() < line.presence_p
+        free = [name for name in line.instruments if name not in taken] or line.instruments
+        name = rng.choice(free)
+        if present:
+            taken.add(name)
+            band.append((line, INSTRUMENTS[name]))
+    return band
+
+
+def humanise(notes: list[Note], style: Style, bpm: int, rng: random.Random) -> tuple[Note, ...]:
+    """Swing the off-beats, and let no two attacks be quite alike."""
+    beats_per_second = bpm / 60
+    played = []
+    for note in sorted(notes):
+        start = _swung(note.start, style.swing)
+        start += min(3.0, max(-3.0, rng.gauss(0, 1))) * style.looseness * beats_per_second
+        velocity = round(note.velocity + rng.gauss(0, 4))
+        played.append(Note(max(0.0, start), note.length, note.pitch, min(127, max(20, velocity))))
+    return tuple(sorted(played))
+
+
+def _swung(beat: float, swing: float) -> float:
+    whole, part = divmod(beat, 1)
+    if part < 0.5:
+        return whole + part * 2 * swing
+    return whole + swing + (part - 0.5) * 2 * (1 - swing)
+
+
+def _theme(section: Section) -> str:
+    """Introductions and endings are made of the first theme."""
+    return "B" if section.label == "B" else "A"
+
+
+def _passage(style, key, bpm, sections, chords, index) -> Passage:
+    section = sections[index]
+    start = float(section.first_bar * style.beats_per_bar)
+    length = float(section.num_bars * style.beats_per_bar)
+    inside = tuple(chord for chord in chords if start <= chord[0] < start + length)
+    after = [chord for chord in chords if chord[0] >= start + length]
+    return Passage(
+        key=key,
+        start=start,
+        length=length,
+        beats_per_bar=style.beats_per_bar,
+        bpm=bpm,
+        chords=inside,
+        next_chord=after[0][2] if after else inside[-1][2],
+        with_fill=style.fills and section.label != "outro",
+    )
+
+
+def _final_chord(line, instrument, passage, rng) -> list[Note]:
+    """The first thing a line would play at the end, held until it has faded."""
+    first = play(line, instrument, passage, rng)
+    onset = [note for note in first if note.start < passage.start + 0.1]
+    held = passage.length if line.kind != "drums" else 0.1
+    return [Note(note.start, held, note.pitch, note.velocity) for note in onset]
+
+
+def _scaled(note: Note, intensity: float) -> Note:
+    return Note(note.start, note.length, note.pitch, round(note.velocity * intensity))
+
+
+def _generator(style: Style, seed: int, purpose: str) -> random.Random:
+    return random.Random(f"{style.name}/{seed}/{purpose}")

@@ -1,0 +1,49 @@
+"""Invents tunes: a short motif, its answer, and a close, as in a sung four-bar phrase.
+
+Rhythms come from the style. Pitches walk on the scale; on strong beats they settle on the
+nearest chord tone, so that the same motif fits whatever chord it meets again.
+"""
+
+import random
+
+from .score import Note
+from .style import Hit, parse_pattern
+from .theory import ladder, nearest
+
+PHRASE = ("motif", "answer", "motif", "close")
+
+
+def play_melody(line, instrument, passage, rng) -> list[Note]:
+    """A melody over a passage; phrases of four bars share their motif."""
+    low, high = max(line.low, instrument.low), min(line.high, instrument.high)
+    motifs = {name: _invent(line, rng) for name in ("motif", "answer", "close", "other close")}
+    home = (low + high) / 2 + rng.uniform(-3, 3)
+    notes: list[Note] = []
+    bar_length = passage.beats_per_bar
+    num_bars = round(passage.length / bar_length)
+    for bar in range(num_bars):
+        name = PHRASE[bar % 4]
+        if name == "close" and bar + 1 == num_bars:
+            name = "other close"
+        if bar % 4 == 0:
+            position = home
+        bar_start = passage.start + bar * bar_length
+        for hit, motion in motifs[name]:
+            start = bar_start + hit.start
+            chord = passage.chord_at(start)
+            pitches = ladder(passage.key, chord, low, high)
+            tones = [pitch for pitch in pitches if pitch % 12 in chord.pitch_classes]
+            strong = hit.start % 2 < 1e-6 or hit.length >= 1.5
+            index = pitches.index(nearest(position, pitches)) + motion
+            index = min(max(index, 0), len(pitches) - 1)
+            pitch = nearest(pitches[index], tones) if strong else pitches[index]
+            position = pitch + 0.12 * (home - pitch)  # drawn home, so that tunes do not drift off
+            velocity = {"X": 104, "x": 94, "o": 78}[hit.sign]
+            notes.append(Note(start, hit.length * line.legato, pitch, velocity))
+    return notes
+
+
+def _invent(line, rng: random.Random) -> list[tuple[Hit, int]]:
+    """One bar of rhythm, with a step of the scale before every note."""
+    hits, _ = parse_pattern(rng.choice(line.patterns), line.steps_per_beat)
+    return [(hit, rng.choice(line.motion)) for hit in hits]
