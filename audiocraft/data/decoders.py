@@ -7,6 +7,7 @@ of the whole, to the sample: decoders that lean on earlier frames start a little
 import contextlib
 import os
 import typing as tp
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -53,7 +54,7 @@ class SoundfileReader:
         self.file.seek(start - early)
         missing = self.file.frames - start if num_samples is None else num_samples
         missing += early
-        blocks = [np.zeros((0, self.file.channels), np.float32)]
+        blocks: list[np.ndarray] = [np.zeros((0, self.file.channels), np.float32)]
         while missing > 0:
             block = self.file.read(min(missing, BLOCK), dtype="float32", always_2d=True)
             if not len(block):
@@ -70,6 +71,7 @@ class AvReader:
     def __init__(self, container: InputContainer):
         self.container = container
         self.stream = container.streams.audio[0]
+        self.time_base = self.stream.time_base or Fraction(1, self.stream.rate)
 
     @property
     def _indexed_duration(self) -> int | None:
@@ -82,12 +84,12 @@ class AvReader:
             packets = self.container.demux(self.stream)
             duration = sum(packet.duration or 0 for packet in packets)
             self.container.seek(0)
-        seconds = float(duration * (self.stream.time_base or 0))
+        seconds = float(duration * self.time_base)
         return AudioFileInfo(self.stream.rate, seconds, self.stream.channels)
 
     def read(self, start: int, num_samples: int | None) -> Tensor:
         """Samples from `start`, `[C, T]`; fewer where the file ends."""
-        rate, time_base = self.stream.rate, self.stream.time_base
+        rate, time_base = self.stream.rate, self.time_base
         origin = self.stream.start_time or 0
         end = 2**62 if num_samples is None else start + num_samples
         if self._indexed_duration is not None:  # what follows is padding of the codec
@@ -96,7 +98,7 @@ class AvReader:
         if early > 0:
             self.container.seek(origin + int(early / time_base), stream=self.stream)
         resampler = av.AudioResampler(format="fltp")
-        pieces = [np.zeros((self.stream.channels, 0), np.float32)]
+        pieces: list[np.ndarray] = [np.zeros((self.stream.channels, 0), np.float32)]
         for decoded in self.container.decode(self.stream):
             if decoded.pts is None:
                 raise AudioError("a frame does not say when it sounds")
@@ -145,7 +147,7 @@ def _reader(
         pass
     file.seek(0)
     container = stack.enter_context(av.open(file, "r"))
-    if not container.streams.audio:
+    if not container.streams.audio or container.streams.audio[0].rate <= 0:
         raise AudioError("it has no audio track")
     return AvReader(container)
 

@@ -1,0 +1,277 @@
+"""A data set of audio segments, and the command that writes the manifest of a folder.
+
+python -m audiocraft.data.audio_dataset FOLDER egs/NAME/data.jsonl.gz
+"""
+
+import argparse
+import logging
+import math
+import typing as tp
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from ..errors import AudiocraftError, AudioError, ManifestError
+from .audio import audio_info, audio_read
+from .audio_utils import convert_audio
+from .manifest import AudioMeta, PathMap, find_audio_files, load_manifest, save_manifest
+from .sampler import SegmentSampler
+
+logger = logging.getLogger(__name__)
+
+CHECKED_FILES = 64  # how many files `check` opens
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentInfo:
+    """Where a segment comes from, and how much of it is real."""
+
+    meta: AudioMeta | None = None
+    seek_time: float = 0.0  # seconds into the file
+    n_frames: int = 0  # samples that are real; zeros follow
+    total_frames: int = 0  # samples
+    sample_rate: int = 0  # Hz
+    channels: int = 0
+
+
+class AudioDataset(Dataset):
+    """Segments of audio files, drawn as `sampler.SegmentSampler` says.
+
+    A file that cannot be read is reported, once, and another one takes its place.
+
+    Args:
+        meta: The files.
+        segment_duration: Seconds of a segment; `None` means whole files.
+        shuffle: Draw anew in every epoch.
+        num_samples: Segments of an epoch; whole files are as many as there are.
+        sample_rate: Hz, to which everything is resampled.
+        channels: To which everything is mixed.
+        pad: Fill segments with zeros to their full length.
+        sample_on_duration: Draw files in proportion to their durations.
+        sample_on_weight: Draw files in proportion to their weights.
+        min_segment_ratio: Least share of a segment that is inside its file.
+        max_read_retry: How many unreadable files in a row are put up with.
+        return_info: Return `(wav, info)` instead of `wav`.
+        min_audio_duration: Leave shorter files out, in seconds.
+        max_audio_duration: Leave longer files out, in seconds.
+        shuffle_seed: Another seed, another order.
+        load_wav: `False` reads no audio and returns zeros, where only the metadata is wanted.
+        permutation_on_files: Go through all files before any comes again.
+
+    Raises:
+        ManifestError: No file is left, or all weights are zero.
+    """
+
+    def __init__(
+        self,
+        meta: tp.Sequence[AudioMeta],
+        *,
+        segment_duration: float | None = None,
+        shuffle: bool = True,
+        num_samples: int = 10_000,
+        sample_rate: int = 48_000,
+        channels: int = 2,
+        pad: bool = True,
+        sample_on_duration: bool = True,
+        sample_on_weight: bool = True,
+        min_segment_ratio: float = 0.5,
+        max_read_retry: int = 10,
+        return_info: bool = False,
+        min_audio_duration: float | None = None,
+        max_audio_duration: float | None = None,
+        shuffle_seed: int = 0,
+        load_wav: bool = True,
+        permutation_on_files: bool = False,
+    ):
+        self.meta = _usable(meta, min_audio_duration or 0.0, max_audio_duration or math.inf)
+        self.sampler = SegmentSampler(
+            durations=torch.tensor([m.duration for m in self.meta], dtype=torch.float64),
+            weights=torch.tensor(
+                [1.0 if m.weight is None else m.weight for m in self.meta], dtype=torch.float64
+            ),
+            segment_duration=segment_duration,
+            num_samples=num_samples,
+            shuffle=shuffle,
+            shuffle_seed=shuffle_seed,
+            sample_on_duration=sample_on_duration,
+            sample_on_weight=sample_on_weight,
+            permutation_on_files=permutation_on_files,
+            min_segment_ratio=min_segment_ratio,
+        )
+        self.segment_duration = segment_duration
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.pad = pad
+        self.max_read_retry = max_read_retry
+        self.return_info = return_info
+        self.load_wav = load_wav
+        # In shared memory, since workers that live on must hear of a new epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._damaged: dict[int, str] = {}
+
+    @classmethod
+    def from_meta(cls, source: str | Path, map_path: PathMap | None = None, **kwargs: tp.Any):
+        """Build from a manifest or the folder that holds it."""
+        return cls(load_manifest(source, map_path), **kwargs)
+
+    @classmethod
+    def from_path(cls, folder: str | Path, minimal: bool = True, **kwargs: tp.Any):
+        """Build from a folder of audio."""
+        return cls(find_audio_files(folder, minimal), **kwargs)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which epoch is drawn, in this process and in all its workers."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, tp.Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"Sample {index} of a data set of {len(self)}.")
+        epoch = self.epoch
+        rng = self.sampler.generator(epoch, index)
+        for attempt in range(max(1, self.max_read_retry)):
+            file, seek_time = self.sampler.draw(epoch, index, rng, attempt)
+            if file in self._damaged:
+                continue
+            try:
+                wav, segment = self._read(self.meta[file], seek_time)
+                info = self.describe(segment, wav, epoch, index)
+            except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
+                self._damaged[file] = str(error)
+                logger.warning("Skipping %s from now on: %s", self.meta[file].path, error)
+                continue
+            return (wav, info) if self.return_info else wav
+        raise AudioError(
+            f"{max(1, self.max_read_retry)} files in a row could not be used, "
+            f"such as: {next(iter(self._damaged.values()))}"
+        )
+
+    def describe(self, segment: SegmentInfo, wav: Tensor, epoch: int, index: int) -> tp.Any:
+        """What is returned beside the waveform; deterministic in (seed, epoch, index)."""
+        return segment
+
+    def _read(self, meta: AudioMeta, seek_time: float) -> tuple[Tensor, SegmentInfo]:
+        """One segment, `[C, T]`."""
+        duration = -1.0 if self.segment_duration is None else self.segment_duration
+        if self.load_wav:
+            wav, rate = audio_read(meta.path, seek_time, duration)
+            wav = convert_audio(wav, rate, self.sample_rate, self.channels)
+        else:
+            left = meta.duration - seek_time
+            real = int((left if duration < 0 else min(left, duration)) * self.sample_rate)
+            wav = torch.zeros(self.channels, real)
+        total = wav.shape[-1]
+        if self.segment_duration is not None:
+            target = int(self.segment_duration * self.sample_rate)
+            wav = wav[..., :target]
+            total = target if self.pad else wav.shape[-1]
+        real = wav.shape[-1]
+        if not real:
+            raise AudioError(f"{meta.path} holds no audio at second {seek_time:.3f}.")
+        if not wav.isfinite().all():
+            raise AudioError(f"{meta.path} holds samples that are not finite.")
+        segment = SegmentInfo(
+            meta=meta,
+            seek_time=seek_time,
+            n_frames=real,
+            total_frames=total,
+            sample_rate=self.sample_rate,
+            channels=self.channels,
+        )
+        return F.pad(wav, (0, total - real)), segment
+
+    def collater(self, samples: tp.Sequence[tp.Any]) -> Tensor | tuple[Tensor, list[tp.Any]]:
+        """Stack samples, filled with zeros to the longest.
+
+        Returns:
+            Waveforms `[B, C, T]`, with a list of what is known about each if `return_info`.
+        """
+        if not self.return_info:
+            return _stack(samples)
+        wavs, infos = zip(*samples)
+        return _stack(wavs), list(infos)
+
+    def check(self, limit: int = CHECKED_FILES) -> None:
+        """Open some files, evenly chosen, so that mistakes show before any work is done.
+
+        Raises:
+            AudioError: None of them can be read.
+        """
+        step = max(1, len(self.meta) // limit)
+        problems: dict[str, AudioError] = {}
+        chosen = self.meta[::step][:limit]
+        for meta in chosen:
+            try:
+                audio_info(meta.path)
+            except AudioError as error:
+                problems[meta.path] = error
+        if len(problems) == len(chosen):
+            raise AudioError(
+                f"None of {len(chosen)} files can be read, such as: {problems[chosen[0].path]} "
+                "Correct the paths in the manifest or write it anew."
+            )
+        for problem in problems.values():
+            logger.warning("Will be skipped: %s", problem)
+
+
+def _stack(wavs: tp.Sequence[Tensor]) -> Tensor:
+    longest = max(wav.shape[-1] for wav in wavs)
+    return torch.stack([F.pad(wav, (0, longest - wav.shape[-1])) for wav in wavs])
+
+
+def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> list[AudioMeta]:
+    """The files whose duration is sane and within limits."""
+    for m in meta:
+        if not 0 < m.duration < math.inf:
+            logger.warning("Left out: %s has a duration of %s seconds.", m.path, m.duration)
+    kept = [m for m in meta if 0 < m.duration < math.inf and shortest <= m.duration <= longest]
+    if not kept:
+        raise ManifestError(
+            f"None of {len(meta)} files lasts between {shortest} and {longest} seconds. "
+            "Add audio, or change min_audio_duration and max_audio_duration."
+        )
+    return kept
+
+
+def main(argv: tp.Sequence[str] | None = None) -> None:
+    """Write the manifest of a folder."""
+    logging.basicConfig(format="%(message)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m audiocraft.data.audio_dataset",
+        description="Write the manifest of a folder of audio.",
+    )
+    parser.add_argument("folder", help="where the audio is")
+    parser.add_argument("manifest", help="where to write: a path ending in .jsonl or .jsonl.gz")
+    depth = parser.add_mutually_exclusive_group()
+    depth.add_argument(
+        "--minimal", action="store_true", default=True, help="read headers only (the default)"
+    )
+    depth.add_argument(
+        "--complete", action="store_false", dest="minimal", help="also find amplitudes: slow"
+    )
+    parser.add_argument("--resolve", action="store_true", help="write absolute paths")
+    parser.add_argument("--workers", type=int, default=10, help="files read at the same time")
+    args = parser.parse_args(argv)
+    try:
+        metas = find_audio_files(
+            args.folder, args.minimal, args.resolve, max(1, args.workers), progress=True
+        )
+    except AudiocraftError as error:
+        raise SystemExit(str(error)) from None
+    save_manifest(args.manifest, metas)
+    hours = sum(meta.duration for meta in metas) / 3600
+    print(f"{len(metas)} files, {hours:.2f} hours: {args.manifest}")
+
+
+if __name__ == "__main__":
+    main()

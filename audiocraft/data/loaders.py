@@ -1,0 +1,200 @@
+"""From configuration to batches: the only place of this floor that sees a configuration.
+
+`datasource` names a manifest per split, `dataset` says how segments are drawn; what stands in
+`dataset.train`, `dataset.valid`, `dataset.evaluate` or `dataset.generate` wins for that split.
+"""
+
+import inspect
+import os
+import typing as tp
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader, Sampler
+
+from ..environment import AudioCraftEnvironment
+from ..errors import AudiocraftError, ConfigError
+from ..utils.randomness import derive_seed
+from .audio_dataset import AudioDataset
+from .manifest import load_manifest
+from .music_dataset import MusicDataset
+from .music_info import READERS
+
+SPLITS = ("train", "valid", "evaluate", "generate")
+NOT_OF_THE_DATASET = {*SPLITS, "batch_size", "num_workers"}
+
+
+class ShardedSampler(Sampler[int]):
+    """The samples of one process, in order.
+
+    Every process takes its part of each batch, so the batches of all processes together are
+    those of a single one. An incomplete last batch is left out, or filled up with the first
+    samples until it divides.
+
+    Args:
+        num_samples: Samples of an epoch.
+        batch_size: Samples per batch, over all processes.
+        rank: Which process this is.
+        world_size: How many there are.
+        drop_last: Leave an incomplete batch out.
+        max_batches: End an epoch after so many batches; `None` is no limit.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        max_batches: int | None = None,
+    ):
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        total = num_samples // batch_size * batch_size if drop_last else num_samples
+        if max_batches is not None:
+            total = min(total, max_batches * batch_size)
+        self.total = -(-total // world_size) * world_size
+
+    def __len__(self) -> int:
+        return self.total // self.world_size
+
+    def __iter__(self) -> tp.Iterator[int]:
+        for start in range(0, self.total, self.batch_size):
+            size = min(self.batch_size, self.total - start) // self.world_size
+            first = start + self.rank * size
+            yield from (index % self.num_samples for index in range(first, first + size))
+
+
+def get_audio_datasets(
+    cfg: DictConfig,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    splits: tp.Sequence[str] = SPLITS,
+) -> dict[str, DataLoader]:
+    """Build the loader of every split that has a data source.
+
+    Every file list is read and some files of each are opened, so that mistakes show now.
+
+    Args:
+        cfg: The configuration; read are `datasource`, `dataset`, `solver`, `conditioners`,
+            `sample_rate`, `channels`, `seed` and `optim.updates_per_epoch`.
+        rank: Which process this is.
+        world_size: How many there are.
+        splits: Which splits to build.
+
+    Returns:
+        Loaders by split. Batches are `(wavs [B, C, T], infos)`, or `wavs` without
+        `dataset.return_info`. `loader.dataset.set_epoch` belongs before every epoch.
+
+    Raises:
+        ConfigError: Two values of the configuration disagree.
+        ManifestError: A manifest or a metadata file cannot be used.
+        AudioError: No audio file of a split can be read.
+    """
+    _check_limits(cfg)
+    if cfg.datasource.get("train") is None and not OmegaConf.select(cfg, "execute_only"):
+        raise ConfigError(
+            "datasource.train is not set. Choose a data set such as dset=audio/example, "
+            "or give a manifest: datasource.train=egs/NAME."
+        )
+    return {
+        split: _get_loader(cfg, split, rank, world_size)
+        for split in splits
+        if cfg.datasource.get(split) is not None
+    }
+
+
+def _check_limits(cfg: DictConfig) -> None:
+    """A model must not be asked for more than its data can hold."""
+    for wanted, limit in (("sample_rate", "max_sample_rate"), ("channels", "max_channels")):
+        most = cfg.datasource.get(limit)
+        if most is not None and cfg[wanted] > most:
+            raise ConfigError(
+                f"{wanted} is {cfg[wanted]} but datasource.{limit} is {most}. Lower {wanted}, "
+                f"or raise datasource.{limit} if the audio has that much."
+            )
+
+
+def _get_loader(cfg: DictConfig, split: str, rank: int, world_size: int) -> DataLoader:
+    options = {**cfg.dataset, **(cfg.dataset.get(split) or {})}
+    batch_size = options["batch_size"]
+    _check_batch_size(batch_size, world_size)
+    dataset = _build_dataset(cfg, split, options)
+    training = split == "train"
+    sampler = ShardedSampler(
+        len(dataset),
+        batch_size,
+        rank=rank,
+        world_size=world_size,
+        drop_last=training,
+        max_batches=OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None,
+    )
+    if not len(sampler):
+        raise ConfigError(
+            f"dataset.{split}.num_samples is {len(dataset)}, not even one batch of {batch_size}. "
+            "Raise it, or lower dataset.batch_size."
+        )
+    num_workers = _num_workers(cfg, split, options.get("num_workers", 0))
+    return DataLoader(
+        dataset,
+        batch_size // world_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=dataset.collater,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        # Otherwise every epoch would take a number from the global generator.
+        generator=torch.Generator().manual_seed(derive_seed("workers", cfg.seed, split, rank)),
+    )
+
+
+def _check_batch_size(batch_size: tp.Any, world_size: int) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"dataset.batch_size must be at least 1 but is {batch_size!r}.")
+    if batch_size % world_size:
+        nearest = -(-batch_size // world_size) * world_size
+        raise ConfigError(
+            f"dataset.batch_size is {batch_size}, over all processes, which does not divide by "
+            f"{world_size} processes. Choose a multiple of {world_size}, such as {nearest}."
+        )
+
+
+def _num_workers(cfg: DictConfig, split: str, wanted: int) -> int:
+    """Processes that read: as configured, but never more than there are CPUs."""
+    most = OmegaConf.select(cfg, f"{split}.num_workers")
+    return min(wanted, os.cpu_count() or 1, wanted if most is None else most)
+
+
+def _build_dataset(cfg: DictConfig, split: str, options: dict[str, tp.Any]) -> AudioDataset:
+    kind = MusicDataset if cfg.solver == "musicgen" else AudioDataset
+    known = {*inspect.signature(kind).parameters, *inspect.signature(AudioDataset).parameters}
+    options = {k: v for k, v in options.items() if k not in NOT_OF_THE_DATASET}
+    for key in options:
+        if key not in known:
+            raise ConfigError(
+                f"dataset.{split} has {key!r}, which nobody reads. "
+                f"Choose among: {', '.join(sorted(known - {'meta', 'kwargs'}))}."
+            )
+    if options.get("num_samples") is None:
+        options.pop("num_samples", None)
+    if kind is MusicDataset:
+        conditioners = OmegaConf.select(cfg, "conditioners") or {}
+        options["required_fields"] = [name for name in conditioners if name in READERS]
+    source = AudioCraftEnvironment.resolve_reference_path(cfg.datasource[split])
+    mapped = bool(AudioCraftEnvironment.get_dataset_mappers())
+    try:
+        metas = load_manifest(
+            source, AudioCraftEnvironment.apply_dataset_mappers if mapped else None
+        )
+        dataset = kind(metas, sample_rate=cfg.sample_rate, channels=cfg.channels, **options)
+        dataset.check()
+    except AudiocraftError as error:
+        raise type(error)(f"datasource.{split}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"dataset.{split}: {error}") from None
+    return dataset

@@ -1,0 +1,227 @@
+"""Manifests: which audio files a data set has, one JSON object per line.
+
+A data source is such a file (`.jsonl` or `.jsonl.gz`) or the folder that holds it as
+`data.jsonl[.gz]`. Relative paths in it count from the current directory or, failing that, from
+the nearest folder above the manifest where they lead somewhere.
+"""
+
+import gzip
+import json
+import logging
+import math
+import os
+import typing as tp
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import AudioError, ManifestError
+from .audio import audio_info, audio_read
+from .files import exists
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff")
+NAMES = ("data.jsonl", "data.jsonl.gz")
+COMMAND = "python -m audiocraft.data.audio_dataset"
+PathMap = tp.Callable[[str], str]
+
+
+@dataclass(slots=True)
+class AudioMeta:
+    """One audio file of a data set."""
+
+    path: str  # a file, or a zip member: `archive.zip:inner.mp3`
+    duration: float  # seconds
+    sample_rate: int  # Hz
+    amplitude: float | None = None  # its highest absolute sample
+    weight: float | None = None  # how often to draw it; None is 1
+    info_path: str | None = None  # its metadata; None is `path` with the suffix .json
+
+
+def find_manifest(source: str | Path) -> Path:
+    """The manifest that a data source means.
+
+    Raises:
+        ManifestError: There is none.
+    """
+    path = Path(source)
+    candidates = [path / name for name in NAMES] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise ManifestError(
+            f"The folder {source} holds no {' or '.join(NAMES)}. Give the folder of a manifest; "
+            f"one is written by `{COMMAND} AUDIO_FOLDER {path / NAMES[0]}`."
+        )
+    raise ManifestError(
+        f"There is no manifest at {source}. Correct the path, or write one with "
+        f"`{COMMAND} AUDIO_FOLDER {path if path.suffix else path / NAMES[0]}`."
+    )
+
+
+def load_manifest(source: str | Path, map_path: PathMap | None = None) -> list[AudioMeta]:
+    """Read a manifest.
+
+    Args:
+        source: The file, or the folder that holds it.
+        map_path: Turns paths as written into paths of this machine.
+
+    Raises:
+        ManifestError: It is missing, empty, cut short, or a line is no audio file's.
+    """
+    file = find_manifest(source)
+    metas = []
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.isspace():
+                    metas.append(_parse(line, file, number))
+    except (OSError, EOFError, zlib.error) as error:
+        raise ManifestError(f"{file} cannot be read: {error}. Write it anew.") from None
+    if not metas:
+        raise ManifestError(
+            f"{file} names no audio file. Fill it with `{COMMAND} AUDIO_FOLDER {file}`."
+        )
+    _find_files(metas, file, map_path)
+    return metas
+
+
+def _parse(line: bytes, file: Path, number: int) -> AudioMeta:
+    try:
+        entry = json.loads(line)
+        meta = AudioMeta(
+            entry["path"],
+            float(entry["duration"]),
+            int(entry["sample_rate"]),
+            entry.get("amplitude"),
+            entry.get("weight"),
+            entry.get("info_path"),
+        )
+    except KeyError as error:
+        raise ManifestError(
+            f"{file}, line {number}, has no {error}. A line needs path, duration and sample_rate."
+        ) from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ManifestError(
+            f"{file}, line {number}, is not one JSON object about an audio file ({error})."
+        ) from None
+    weighty = meta.weight is None or (_is_number(meta.weight) and 0 <= meta.weight < math.inf)
+    paths = isinstance(meta.path, str) and isinstance(meta.info_path, str | None)
+    if not (weighty and paths):
+        raise ManifestError(
+            f"{file}, line {number}: path and info_path are texts, weight is a number from 0 up, "
+            f"not {meta.path!r}, {meta.info_path!r} and {meta.weight!r}."
+        )
+    return meta
+
+
+def _is_number(value: tp.Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) -> None:
+    """Turn the paths of a manifest into paths from the current directory."""
+    first = metas[0].path if map_path is None else map_path(metas[0].path)
+    base = ""
+    if not os.path.isabs(first) and not exists(first):
+        above = (folder for folder in file.absolute().parents if exists(folder / first))
+        base = str(next(above, ""))
+    if not base and map_path is None:
+        return
+    for meta in metas:
+        mapped = meta.path if map_path is None else map_path(meta.path)
+        meta.path = os.path.join(base, mapped)
+        if meta.info_path is not None:
+            mapped = meta.info_path if map_path is None else map_path(meta.info_path)
+            meta.info_path = os.path.join(base, mapped)
+
+
+def save_manifest(path: str | Path, metas: tp.Iterable[AudioMeta]) -> None:
+    """Write a manifest, compressed if it ends in `.gz`; it appears complete or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = "".join(json.dumps(asdict(meta)) + "\n" for meta in metas).encode()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def list_audio_files(folder: str | Path) -> list[Path]:
+    """All audio files below a folder, sorted; links are followed, though never in a circle."""
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(parent, name) for name in files if name.lower().endswith(EXTENSIONS)]
+    return sorted(found)
+
+
+def find_audio_files(
+    folder: str | Path,
+    minimal: bool = True,
+    resolve: bool = False,
+    workers: int = 10,
+    progress: bool = False,
+) -> list[AudioMeta]:
+    """Describe every audio file below a folder, in the order of their paths.
+
+    Files that cannot be read are reported and left out.
+
+    Args:
+        folder: Where to look.
+        minimal: Read headers only; `False` also decodes everything to find the amplitude.
+        resolve: Write absolute paths.
+        workers: Files that are read at the same time.
+        progress: Show a bar.
+
+    Raises:
+        ManifestError: There is no such folder, or no readable audio file in it.
+    """
+    if not Path(folder).is_dir():
+        raise ManifestError(f"There is no folder {folder}. Give the folder that holds the audio.")
+    paths = list_audio_files(folder)
+
+    def describe(path: Path) -> AudioMeta | AudioError:
+        try:
+            return describe_audio_file(path.resolve() if resolve else path, minimal)
+        except AudioError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        described = tqdm(pool.map(describe, paths), total=len(paths), disable=not progress)
+        results = list(described)
+    metas = [result for result in results if isinstance(result, AudioMeta)]
+    for problem in (result for result in results if isinstance(result, AudioError)):
+        logger.warning("Left out: %s", problem)
+    if not metas:
+        raise ManifestError(
+            f"{folder} holds {len(paths)} audio files and none can be read. "
+            f"Give a folder with files of type {', '.join(EXTENSIONS)}."
+        )
+    return metas
+
+
+def describe_audio_file(path: Path, minimal: bool = True) -> AudioMeta:
+    """Read what a manifest says about a file.
+
+    Args:
+        path: The file.
+        minimal: Leave the amplitude out, for which the file would be decoded.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    info = audio_info(path)
+    amplitude = None if minimal else float(audio_read(path)[0].abs().max())
+    return AudioMeta(str(path), info.duration, info.sample_rate, amplitude)

@@ -1,0 +1,103 @@
+"""A data set of music: audio segments with what is known about them."""
+
+import typing as tp
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..utils.randomness import derive_generator
+from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
+from .conditions import wav_condition
+from .manifest import AudioMeta
+from .music_info import MusicInfo, load_music_info
+from .text_augment import (
+    augment_description,
+    draw_text_augmentation,
+    draw_wording,
+    load_paraphrases,
+    paraphrase,
+)
+
+
+class MusicDataset(AudioDataset):
+    """Segments of music with their `MusicInfo`, read from a JSON file per audio file.
+
+    Args:
+        meta: The files.
+        required_fields: Fields that every JSON file must have, though they may be null.
+        merge_text_p: Probability that other fields are appended to the description.
+        drop_desc_p: Then: probability that the description itself is left out.
+        drop_other_p: And that a field is *kept*, as released models were trained.
+        paraphrase_source: Other wordings of descriptions, see `load_paraphrases`.
+        paraphrase_p: Probability that one of them is taken.
+        kwargs: As for `AudioDataset`.
+
+    Raises:
+        ManifestError: No file can be used.
+    """
+
+    def __init__(
+        self,
+        meta: tp.Sequence[AudioMeta],
+        *,
+        required_fields: tp.Sequence[str] = (),
+        merge_text_p: float = 0.0,
+        drop_desc_p: float = 0.0,
+        drop_other_p: float = 0.0,
+        paraphrase_source: str | None = None,
+        paraphrase_p: float = 0.0,
+        return_info: bool = True,
+        **kwargs: tp.Any,
+    ):
+        if not return_info:
+            raise ConfigError("A music data set is about its metadata: leave return_info true.")
+        super().__init__(meta, return_info=True, **kwargs)
+        self.required_fields = tuple(required_fields)
+        self.text_chances = (merge_text_p, drop_desc_p, drop_other_p)
+        self.paraphrase_p = paraphrase_p
+        self.paraphrases = load_paraphrases(paraphrase_source) if paraphrase_source else {}
+
+    def describe(self, segment: SegmentInfo, wav: Tensor, epoch: int, index: int) -> MusicInfo:
+        """The metadata of a segment, its description augmented."""
+        meta = tp.cast(AudioMeta, segment.meta)
+        heard = self._heard(segment, wav)
+        info = load_music_info(meta, self.required_fields, segment, self_wav=heard)
+        sampler = self.sampler
+        rng = derive_generator("text", sampler.shuffle_seed, epoch if sampler.shuffle else 0, index)
+        wordings = self.paraphrases.get(meta.path) or self.paraphrases.get(Path(meta.path).stem)
+        info = paraphrase(info, wordings or (), draw_wording(self.paraphrase_p, rng))
+        augmentation = draw_text_augmentation(*self.text_chances, rng)
+        return replace(info, description=augment_description(info, augmentation))
+
+    def _heard(self, segment: SegmentInfo, wav: Tensor):
+        return wav_condition(
+            wav,
+            segment.sample_rate,
+            length=segment.n_frames,
+            path=segment.meta and segment.meta.path,
+            seek_time=segment.seek_time,
+        )
+
+    def collater(self, samples: tp.Sequence[tp.Any]) -> tuple[Tensor, list[MusicInfo]]:
+        """Stack waveforms to `[B, C, T]`; the clips of the infos become views of them.
+
+        A batch on its way from a worker so holds its audio once instead of twice.
+        """
+        wavs, infos = tp.cast(tuple[Tensor, list[MusicInfo]], super().collater(samples))
+        return wavs, [
+            replace(info, self_wav=self._heard(info, wav)) for wav, info in zip(wavs, infos)
+        ]
+
+    def check(self, limit: int = CHECKED_FILES) -> None:
+        """Open some files and read their metadata.
+
+        Raises:
+            AudioError: None of the audio files can be read.
+            ManifestError: A JSON file is missing, is something else, or lacks a field.
+        """
+        super().check(limit)
+        step = max(1, len(self.meta) // (limit * 32))  # JSON files cost little
+        for meta in self.meta[::step]:
+            load_music_info(meta, self.required_fields)

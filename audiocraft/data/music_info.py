@@ -1,0 +1,183 @@
+"""What is known about a piece of music, and how it is read from a JSON file beside the audio.
+
+Texts in the wild are spelled in many ways; each field has a reader that brings it into one form
+or into `None`. The text conditioners only ever see these forms.
+"""
+
+import json
+import math
+import re
+import typing as tp
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ManifestError
+from .audio_dataset import SegmentInfo
+from .conditions import ConditioningAttributes, WavCondition
+from .files import open_binary
+from .manifest import AudioMeta
+
+
+def read_string(value: tp.Any) -> str | None:
+    """Text without the space around it; `None` where it says nothing."""
+    if _is_missing(value):
+        return None
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"must be a text, not {value!r}")
+    return str(value).strip() or None
+
+
+def read_keyword(value: tp.Any) -> str | None:
+    """Text in lower case."""
+    text = read_string(value)
+    return None if text is None else text.lower()
+
+
+def read_keywords(value: tp.Any) -> list[str] | None:
+    """A list of keywords; a text is split at commas and spaces."""
+    if isinstance(value, list):
+        words = [str(word).strip().lower() for word in value if not _is_missing(word)]
+    else:
+        words = re.split(r"[\s,]+", read_keyword(value) or "")
+    return [word for word in words if word] or None
+
+
+def read_keyword_or_keywords(value: tp.Any) -> str | list[str] | None:
+    """Keywords if it is a list, else one keyword that may hold spaces."""
+    return read_keywords(value) if isinstance(value, list) else read_keyword(value)
+
+
+def read_key(value: tp.Any) -> str | None:
+    """A musical key such as `c major`; `None` where there are several."""
+    text = read_keyword(value)
+    return None if text is None or "," in text else text
+
+
+def read_bpm(value: tp.Any) -> float | None:
+    """Beats per minute; `None` where it is no number."""
+    try:
+        bpm = float(value)
+    except (TypeError, ValueError):
+        return None
+    return bpm if math.isfinite(bpm) else None
+
+
+def _is_missing(value: tp.Any) -> bool:
+    return value is None or value in ("", "None") or (isinstance(value, float) and value != value)
+
+
+READERS: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
+    "title": read_string,
+    "artist": read_string,
+    "key": read_key,
+    "bpm": read_bpm,
+    "genre": read_keyword,
+    "moods": read_keywords,
+    "keywords": read_keywords,
+    "description": read_string,
+    "name": read_string,
+    "instrument": read_keyword_or_keywords,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MusicInfo(SegmentInfo):
+    """A segment and what is known about its music; every field may be missing."""
+
+    title: str | None = None
+    artist: str | None = None
+    key: str | None = None
+    bpm: float | None = None
+    genre: str | None = None
+    moods: list[str] | None = None
+    keywords: list[str] | None = None
+    description: str | None = None
+    name: str | None = None
+    instrument: str | list[str] | None = None
+    self_wav: WavCondition | None = None  # the segment itself, for the style conditioner
+
+    @classmethod
+    def from_dict(
+        cls, raw: tp.Mapping[str, tp.Any], segment: SegmentInfo | None = None, **more: tp.Any
+    ) -> "MusicInfo":
+        """Read the fields of a JSON object; those it lacks are `None`, others are ignored.
+
+        Args:
+            raw: The object.
+            segment: The segment that it describes.
+            more: Other fields, as they are.
+
+        Raises:
+            ManifestError: A field has a type that cannot be read.
+        """
+        fields = {}
+        for name, read in READERS.items():
+            try:
+                fields[name] = read(raw.get(name))
+            except TypeError as error:
+                raise ManifestError(f"The field {name!r} {error}.") from None
+        return cls(**(vars(segment) if segment else {}), **(fields | more))
+
+    @property
+    def texts(self) -> dict[str, str | None]:
+        """All fields as texts; the words of a list follow each other."""
+        return {name: _as_text(getattr(self, name), " ") for name in READERS}
+
+    def to_condition_attributes(self) -> ConditioningAttributes:
+        """What a model may be conditioned on: every text by name, and the sound as `self_wav`."""
+        wav = {} if self.self_wav is None else {"self_wav": self.self_wav}
+        return ConditioningAttributes(text=self.texts, wav=wav)
+
+
+def _as_text(value: tp.Any, separator: str) -> str | None:
+    if isinstance(value, list):
+        return separator.join(value)
+    return None if value is None else str(value)
+
+
+def info_path_of(meta: AudioMeta) -> str:
+    """Where the metadata of a file is: as the manifest says, or beside the audio."""
+    return meta.info_path or str(Path(meta.path).with_suffix(".json"))
+
+
+def load_music_info(
+    meta: AudioMeta,
+    required: tp.Iterable[str] = (),
+    segment: SegmentInfo | None = None,
+    **more: tp.Any,
+) -> MusicInfo:
+    """Read the JSON file of an audio file.
+
+    Args:
+        meta: The audio file.
+        required: Fields that the object must have, though they may be null.
+        segment: The segment of the file that is described.
+        more: Other fields of the result, as they are.
+
+    Raises:
+        ManifestError: The file is missing, is no JSON object, lacks a required field, or a field
+            has a type that cannot be read.
+    """
+    path = info_path_of(meta)
+    try:
+        with open_binary(path) as file:
+            raw = json.loads(file.read())
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{meta.path} has no metadata: there is no {path}. "
+            "Write it, or name another file as info_path in the manifest."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(raw, dict):
+        raise ManifestError(f"{path} holds a JSON {type(raw).__name__}, where an object is needed.")
+    for name in required:
+        if name not in raw:
+            raise ManifestError(
+                f"{path} has no field {name!r}, which the model is conditioned on. "
+                "Add it; null says that it is unknown."
+            )
+    try:
+        return MusicInfo.from_dict(raw, segment, **more)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
