@@ -46,9 +46,9 @@ class FeatureExtractor(ABC):
     def num_frames(self, num_samples: int) -> int:
         """How many frames so many samples give."""
 
-    def nothing(self, device: torch.device) -> Tensor:
-        """One frame of each of no clips, `[0, 1, dim]`; the network is not loaded for it."""
-        return torch.zeros(0, 1, self.dim, device=device)
+    def silence(self, device: torch.device) -> Tensor:
+        """One frame of zeros, `[1, 1, dim]`; the network is not loaded for it."""
+        return torch.zeros(1, 1, self.dim, device=device)
 
     def new_embed(self, width: int) -> nn.Module:
         """A trainable layer that brings frames to a width."""
@@ -146,8 +146,8 @@ class EncodecFeatures(FeatureExtractor):
     def num_frames(self, num_samples: int) -> int:
         return round(num_samples * self.frame_rate / self.sample_rate)
 
-    def nothing(self, device: torch.device) -> Tensor:
-        return torch.zeros(0, 1, self.dim, dtype=torch.long, device=device)
+    def silence(self, device: torch.device) -> Tensor:
+        return torch.zeros(1, 1, self.dim, dtype=torch.long, device=device)
 
     def new_embed(self, width: int) -> nn.Module:
         return TokenEmbedding(self.max_n_q, self.cardinality, width)

@@ -110,6 +110,7 @@ class StyleConditioner(WavConditioner):
                 q_dropout=q_dropout,
                 bins=bins,
                 threshold_ema_dead_code=rvq_threshold_ema_dead_code,
+                shrinking_start=False,
             )
         self.eval_q, self.excerpt_length, self.ds_factor = eval_q, length, ds_factor
         self._check_params(eval_q if n_q_out else None, length, ds_factor, None)
@@ -178,11 +179,10 @@ class StyleConditioner(WavConditioner):
         )
 
     def forward(self, prepared: StyleInputs) -> Condition:
-        # Without any clip everything still runs, on an empty batch: in a distributed run each
-        # process then takes part in the same sums, and each weight gets a gradient.
         hidden = self.embed(self._listen(prepared.excerpts.to(self.device)))
         if self.transformer is not None:
             hidden = self.transformer(hidden)
+        hidden = hidden[: len(prepared.rows)]  # none, where only silence was listened to
         hidden = self._squeeze(hidden, prepared)[:, :: self.ds_factor]
 
         B, P = len(prepared.lengths), hidden.shape[1]
@@ -193,9 +193,14 @@ class StyleConditioner(WavConditioner):
         return self.project(hidden, mask)._replace(shown=shown)
 
     def _listen(self, excerpts: Tensor) -> Tensor:
-        """Excerpts `[N, T]` to frames `[N, frames, dim]` of the listener, without gradient."""
+        """Excerpts `[N, T]` to frames `[N, frames, dim]` of the listener, without gradient.
+
+        Without any clip it gives one silent frame, of which nothing is kept. The layers run all
+        the same: in a distributed run each process then takes part in the same sums, and each
+        weight gets a gradient, if only of zeros.
+        """
         if not len(excerpts):
-            return self.listener.nothing(excerpts.device)
+            return self.listener.silence(excerpts.device)
         wav = resample(excerpts, self.sample_rate, self.listener.sample_rate)
         features = self.listener.features(wav)
         return features.to(self.output_proj.weight) if features.is_floating_point() else features
@@ -226,7 +231,15 @@ class StyleConditioner(WavConditioner):
             return int(self.excerpt_length * self.sample_rate)
         longest = min(lengths, default=0) / self.sample_rate
         seconds = draw_length(self.varying_lengths, longest, rng)
+        if lengths and not self._is_audible(seconds):
+            raise ValueError(
+                f"A training clip of {longest} s is too short: the listener hears not even one "
+                "frame of it. Remove such files from the manifest."
+            )
         return int(seconds * self.sample_rate)
+
+    def _is_audible(self, seconds: float) -> bool:
+        return self.listener.num_frames(int(seconds * self.listener.sample_rate)) > 0
 
     def _draw_num_codebooks(self, rng: torch.Generator | None) -> int:
         if self.rvq is None or rng is None:
@@ -260,8 +273,7 @@ class StyleConditioner(WavConditioner):
             )
 
     def _check_excerpt_length(self, seconds: float) -> None:
-        rate = self.listener.sample_rate
-        if self.listener.num_frames(int(seconds * rate)) < 1:
+        if seconds <= 0 or not self._is_audible(seconds):
             raise ValueError(
                 f"excerpt_length is {seconds} s, in which the listener hears not even one frame. "
                 f"Give between {self.varying_lengths[0]} and {self.varying_lengths[1]} s."

@@ -89,6 +89,11 @@ def test_training_goes_on_with_what_fits_into_a_short_clip():
         assert 0.15 * SAMPLE_RATE <= num_samples <= 0.2 * SAMPLE_RATE
 
 
+def test_a_training_clip_too_short_for_one_frame_is_named():
+    with pytest.raises(ValueError, match=r"training clip of 0.005 s"):
+        style_conditioner().train().prepare(clips(1.0, 0.005), rng())
+
+
 def test_the_middle_can_be_fixed():
     style = style_conditioner(use_middle_of_segment=True).eval()
     assert torch.equal(
