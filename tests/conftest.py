@@ -32,6 +32,8 @@ def tiny_musicgen(tiny_config) -> MusicGen:
         torch.manual_seed(0)
         tokenizer = builders.get_debug_compression_model(sample_rate=32000)
         lm = builders.get_lm_model(tiny_config)
+        style = lm.condition_provider.conditioners["self_wav"]
+        style.rvq.start(torch.randn(1, style.dim, 2000))  # an untrained bottleneck is deaf
     model = MusicGen("tiny", tokenizer.eval(), lm.eval(), max_duration=2.0)
     model.set_generation_params(duration=0.4)
     model.set_style_conditioner_params(excerpt_length=1.5)

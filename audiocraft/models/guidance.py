@@ -67,7 +67,7 @@ class Guidance:
         return mixed
 
     def _has_style(self, conditions: Conditions, style_names: tp.Collection[str]) -> bool:
-        if any(name in style_names for name in conditions):
+        if any(bool(c.mask.any()) for name, c in conditions.items() if name in style_names):
             return True
         logger.info(
             "cfg_coef_beta=%s needs a style clip and there is none: single guidance is used.",

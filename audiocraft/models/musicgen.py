@@ -366,22 +366,48 @@ class MusicGen:
         progress: bool,
         return_tokens: bool,
     ) -> tp.Any:
-        provider = self.lm.condition_provider
-        conditions = provider(provider.prepare(attributes, None))
         is_drawn = isinstance(seed, list) and isinstance(seed[0], torch.Generator)
         generators = seed if is_drawn else _generators(tp.cast(Seed, seed), len(attributes))
         generators = tp.cast(list[torch.Generator], generators)
-        total = int(self.generation_params.duration * self.frame_rate)
-        with tqdm(total=total, disable=not progress, unit="frame") as bar:
+        length = int(self.generation_params.duration * self.frame_rate)
+        groups = self._groups(attributes)
+        tokens: list[Tensor | None] = [None] * len(attributes)
+        with tqdm(total=length * len(groups), disable=not progress, unit="frame") as bar:
+            for number, (members, conditions) in enumerate(groups):
 
-            def report(done: int, of: int) -> None:
-                bar.update(done - bar.n)
-                if self.progress_callback is not None:
-                    self.progress_callback(done, of)
+                def report(done: int, before: int = number * length) -> None:
+                    bar.update(before + done - bar.n)
+                    if self.progress_callback is not None:
+                        self.progress_callback(before + done, length * len(groups))
 
-            tokens = self._windows(conditions, prompt, generators, total, report)
-        wav = self.decode(tokens)
-        return (wav, tokens) if return_tokens else wav
+                codes = self._windows(
+                    conditions,
+                    None if prompt is None else prompt[members],
+                    [generators[i] for i in members],
+                    length,
+                    report,
+                )
+                for i, row in zip(members, codes):
+                    tokens[i] = row
+        codes = torch.stack(tp.cast(list[Tensor], tokens))
+        wav = self.decode(codes)
+        return (wav, codes) if return_tokens else wav
+
+    def _groups(
+        self, attributes: list[ConditioningAttributes]
+    ) -> list[tuple[list[int], dict[str, Condition]]]:
+        """Conditions, computed once for each sample, joined where they have the same form.
+
+        Released models attend to padding, so a text that is padded to the length of its
+        neighbour's sounds different. Only samples whose conditions are equally long share a batch.
+        """
+        provider = self.lm.condition_provider
+        groups: dict[tuple, list[tuple[int, dict[str, Condition]]]] = {}
+        for i, sample in enumerate(attributes):
+            conditions = provider(provider.prepare([sample], None))
+            form = tuple((c.embed.shape[1], bool(c.mask.any())) for c in conditions.values())
+            groups.setdefault(form, []).append((i, conditions))
+        return [([i for i, _ in group], _join([c for _, c in group])) for group in groups.values()]
 
     def _windows(
         self,
@@ -389,7 +415,7 @@ class MusicGen:
         prompt: Tensor | None,
         generators: list[torch.Generator],
         total: int,
-        report: Progress,
+        report: tp.Callable[[int], None],
     ) -> Tensor:
         """Generate `total` frames, sliding a window where they are more than one holds.
 
@@ -419,7 +445,7 @@ class MusicGen:
                 sampling=params.sampling,
                 guidance=params.guidance,
                 generators=generators,
-                on_step=lambda done, _, start=offset: report(min(start + done, total), total),
+                on_step=lambda done, _, start=offset: report(min(start + done, total)),
             )
             known = prompt.shape[-1] if prompt is not None and pieces else 0
             pieces.append(tokens[..., known:])
@@ -427,6 +453,17 @@ class MusicGen:
                 return torch.cat(pieces, dim=-1)
             prompt = tokens[..., stride:]
             offset += stride
+
+
+def _join(conditions: list[dict[str, Condition]]) -> dict[str, Condition]:
+    """Conditions of single samples as those of a batch."""
+    return {
+        name: Condition(
+            torch.cat([sample[name].embed for sample in conditions]),
+            torch.cat([sample[name].mask for sample in conditions]),
+        )
+        for name in conditions[0]
+    }
 
 
 def _generators(seed: Seed, num_samples: int) -> list[torch.Generator]:
@@ -453,6 +490,11 @@ def _as_clips(wavs: Tensor | tp.Sequence[Tensor | None], name: str) -> list[Tens
             continue
         if clip.dim() != 2 or clip.shape[-1] == 0:
             raise ValueError(f"A clip in {name} must be [C, T] but is {list(clip.shape)}.")
+        if clip.shape[0] > 2:
+            raise ValueError(
+                f"A clip in {name} has {clip.shape[0]} channels. Give mono or stereo, [C, T]: "
+                "mix it down, or transpose it if time comes first."
+            )
         if not torch.isfinite(clip).all():
             raise ValueError(f"A clip in {name} holds NaN or infinite samples.")
     return list(wavs)

@@ -59,6 +59,8 @@ class EuclideanCodebook(nn.Module):
         threshold_ema_dead_code: An entry that fewer rows per batch choose, on average, is dead
             and will be revived, unless it is chosen half as often as the mean entry; 0 is never.
         pick_rows: Picks the rows on which entries start or are revived.
+        shrinking_start: Let the k-means start of the first training batch shrink at the next
+            updates, as that of released models does.
     """
 
     inited: Tensor  # [1], 1 once the entries have a start
@@ -75,12 +77,14 @@ class EuclideanCodebook(nn.Module):
         kmeans_iters: int = 10,
         threshold_ema_dead_code: float = 2.0,
         pick_rows: PickRows = pick_rows,
+        shrinking_start: bool = True,
     ):
         super().__init__()
         self.decay = decay
         self.kmeans_iters = kmeans_iters
         self.threshold_ema_dead_code = threshold_ema_dead_code
         self.pick_rows = pick_rows
+        self.shrinking_start = shrinking_start
         embed = torch.zeros(bins, dim)
         if not kmeans_init:
             nn.init.kaiming_uniform_(embed)
@@ -123,9 +127,8 @@ class EuclideanCodebook(nn.Module):
         teaching = bool(sum_over_ranks(self.embed.new_tensor(len(rows))) > 0)
         if teaching and not self.inited:
             self.start(rows, rng)
-            # Not the sums: a quirk of released models, which shrinks the entries for the first
-            # updates. An explicit `start` before training avoids it.
-            self.embed_avg.copy_(self.embed)
+            if self.shrinking_start:  # the centres where their sums belong
+                self.embed_avg.copy_(self.embed)
         codes = nearest(rows, self.embed)
         quantized = self.decode(codes)
         if teaching:

@@ -46,6 +46,7 @@ class ResidualVectorQuantizer(nn.Module):
         orthogonal_reg_weight: Weight in the penalty of how far the entries are from orthogonal.
         orthogonal_reg_active_codes_only: Look only at the entries that the batch has chosen.
         orthogonal_reg_max_codes: Look at no more than so many entries, drawn at random.
+        shrinking_start: See `EuclideanCodebook`; a model trained anew is better off without.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ResidualVectorQuantizer(nn.Module):
         orthogonal_reg_weight: float = 0.0,
         orthogonal_reg_active_codes_only: bool = False,
         orthogonal_reg_max_codes: int | None = None,
+        shrinking_start: bool = True,
     ):
         super().__init__()
         if n_q < 1 or kmeans_iters < 1:
@@ -75,7 +77,13 @@ class ResidualVectorQuantizer(nn.Module):
         self.orthogonal_reg_max_codes = orthogonal_reg_max_codes
         codebooks = [
             EuclideanCodebook(
-                dimension, bins, decay, kmeans_init, kmeans_iters, threshold_ema_dead_code
+                dimension,
+                bins,
+                decay,
+                kmeans_init,
+                kmeans_iters,
+                threshold_ema_dead_code,
+                shrinking_start=shrinking_start,
             )
             for _ in range(n_q)
         ]

@@ -9,7 +9,11 @@ from audiocraft.solvers.checkpoint import Checkpoints, load_state, save_atomical
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    state = {"model": {"w": torch.arange(3.0)}, "history": [{"valid": {"ce": 1.5}}], "xp.cfg": "a: 1"}
+    state = {
+        "model": {"w": torch.arange(3.0)},
+        "history": [{"valid": {"ce": 1.5}}],
+        "xp.cfg": "a: 1",
+    }
     save_atomically(state, tmp_path / "checkpoint.th")
     loaded = load_state(tmp_path / "checkpoint.th")
     torch.testing.assert_close(loaded.pop("model"), state.pop("model"))
