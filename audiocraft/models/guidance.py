@@ -11,6 +11,7 @@ https://arxiv.org/abs/2407.12563.
 import logging
 import typing as tp
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -69,10 +70,7 @@ class Guidance:
     def _has_style(self, conditions: Conditions, style_names: tp.Collection[str]) -> bool:
         if any(bool(c.mask.any()) for name, c in conditions.items() if name in style_names):
             return True
-        logger.info(
-            "cfg_coef_beta=%s needs a style clip and there is none: single guidance is used.",
-            self.cfg_coef_beta,
-        )
+        _tell_of_single_guidance(self.cfg_coef_beta)
         return False
 
     def _without(self, conditions: Conditions, names: tp.Collection[str]) -> Conditions:

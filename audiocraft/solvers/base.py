@@ -6,6 +6,7 @@ durations go to the logs, so that the same seed gives the same history, digit fo
 """
 
 import logging
+import sys
 import typing as tp
 from abc import abstractmethod
 
@@ -27,6 +28,7 @@ from .loggers import get_loggers
 logger = logging.getLogger(__name__)
 
 TIMINGS = ("duration", "real_time_factor")  # measured, not decided by the seed
+SHOWN = ("ce", "lr", "grad_norm")  # beside the progress bar; the rest comes at its end
 STAGES = ("valid", "evaluate", "generate")
 
 
@@ -205,13 +207,18 @@ class StandardSolver(flashy.BaseSolver):
             torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
             metrics = average(self.run_step(idx, batch, {}), weight=len(batch[0]))
             if idx % max(1, len(bar) // self.cfg.logging.log_updates) == 0:
-                bar.set_postfix(self.formatter(metrics))
+                bar.set_postfix(self.formatter({k: metrics[k] for k in SHOWN if k in metrics}))
         return average_metrics(metrics, len(loader))
 
     def progress(self, stage: str, items: tp.Iterable) -> tqdm:
         """A bar with rate and time left, on the first process."""
-        title = f"{stage} {self.epoch}/{self.cfg.optim.epochs}"
-        return tqdm(items, desc=title, disable=not is_rank_zero(), dynamic_ncols=True)
+        return tqdm(
+            items,
+            desc=f"{stage} {self.epoch}/{self.cfg.optim.epochs}",
+            disable=not is_rank_zero(),
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 10,  # seconds between two drawings
+        )
 
     def log_metrics(
         self, stage_name: str, metrics: dict, formatter: flashy.Formatter | None = None

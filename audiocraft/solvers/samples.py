@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..data.audio import audio_write
+from ..data.audio_utils import convert_audio
 from ..utils.pictures import as_array, draw_sound, save_picture
 from .loggers import Loggers
 
@@ -35,16 +36,17 @@ class SampleFolder:
 
     Args:
         folder: Usually `samples/<epoch>` in the folder of the experiment.
-        sample_rate: Of everything that is written.
+        sample_rate: Of the audio that is given, in Hz.
         loggers: Also shown there.
-        audio: Keyword arguments of `audio_write`, such as `format` and `strategy`.
+        audio: Keyword arguments of `audio_write`, such as `format`, `strategy` and the
+            `sample_rate` of the files.
     """
 
     def __init__(self, folder: Path, sample_rate: int, loggers: Loggers, audio: dict[str, tp.Any]):
         self.folder = folder
         self.sample_rate = sample_rate
         self.loggers = loggers
-        self.audio = audio
+        self.audio = {"sample_rate": sample_rate} | audio
 
     def write(
         self,
@@ -64,16 +66,21 @@ class SampleFolder:
             heard: Samples of `style` that the model heard.
         """
         stem = self.folder / recipe.mode / name
-        path = audio_write(stem, wav, self.sample_rate, **self.audio)
+        path = self._write_audio(stem, wav)
         text = json.dumps(asdict(recipe) | {"audio": path.name}, indent=2)
         stem.with_name(f"{name}.json").write_text(text)
         picture = draw_sound(wav, self.sample_rate, f"{recipe.mode}: {recipe.description or '–'}")
         save_picture(picture, stem.with_name(f"{name}.png"))
         if style is not None:
-            audio_write(stem.with_name(f"{name}.style"), style, self.sample_rate, **self.audio)
+            self._write_audio(stem.with_name(f"{name}.style"), style)
             heard_picture = draw_sound(style, self.sample_rate, "style clip", heard)
             save_picture(heard_picture, stem.with_name(f"{name}.style.png"))
         key = f"samples/{recipe.mode}/{name}"
         self.loggers.log_audio(key, wav.cpu(), self.sample_rate, recipe.epoch)
         self.loggers.log_image(key, as_array(picture), recipe.epoch)
         return path
+
+    def _write_audio(self, stem: Path, wav: Tensor) -> Path:
+        rate = self.audio["sample_rate"]
+        wav = convert_audio(wav.cpu(), self.sample_rate, rate, wav.shape[0])
+        return audio_write(stem, wav, **self.audio)

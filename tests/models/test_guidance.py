@@ -3,6 +3,7 @@ import logging
 import pytest
 import torch
 
+from audiocraft.models import guidance
 from audiocraft.models.guidance import Guidance, join
 from audiocraft.modules.conditioners.base import Condition, null_condition
 
@@ -75,6 +76,7 @@ def test_without_any_condition_nothing_guides(given):
 def test_without_a_style_double_guidance_becomes_single_and_says_so(given, caplog):
     text = {"description": given["description"]}
 
+    guidance._tell_of_single_guidance.cache_clear()
     with caplog.at_level(logging.INFO):
         double, count = guided(Guidance(cfg_coef_beta=5.0), text)
 
