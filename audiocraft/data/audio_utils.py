@@ -22,14 +22,46 @@ from ..errors import AudioError
 logger = logging.getLogger(__name__)
 
 STRATEGIES = ("peak", "clip", "rms", "loudness")
+GROUP = 64  # output samples that are computed by one matrix product
 MAX_KERNEL_SIZE = 2**24  # elements; beyond this the polyphase kernel would not fit in memory
 LOUDNESS_WINDOW = 0.4  # seconds, the gating block of BS.1770
 ENERGY_FLOOR = 2e-3  # RMS below which a clip counts as silence and is not amplified
 
 
+class _Polyphase(tp.NamedTuple):
+    """Filters that turn `step` samples into a block of new ones, in groups of near neighbours."""
+
+    step: int
+    padding: int  # samples before and after
+    groups: list[tuple[slice, Tensor]]  # the samples a group looks at, its filters [taps, phases]
+
+
 @lru_cache(maxsize=32)
-def _polyphase(from_rate: int, to_rate: int) -> julius.ResampleFrac:
-    return julius.ResampleFrac(from_rate, to_rate)
+def _polyphase(old: int, new: int) -> _Polyphase:
+    """The filters of julius. Neighbouring ones share their support, so that little is wasted."""
+    kernel = tp.cast(Tensor, julius.ResampleFrac(old, new).kernel)[:, 0]  # [new, taps]
+    padding = (kernel.shape[1] - old) // 2
+    repeats = -(-GROUP // new)
+    rows = [F.pad(kernel, (i * old, (repeats - 1 - i) * old)) for i in range(repeats)]
+    groups = []
+    for filters in torch.cat(rows).split(GROUP):
+        taps = filters.any(dim=0).nonzero()
+        support = slice(int(taps.min()), int(taps.max()) + 1)
+        groups.append((support, filters[:, support].t().contiguous()))
+    return _Polyphase(old * repeats, padding, groups)
+
+
+def _resample_in_blocks(wav: Tensor, old: int, new: int) -> Tensor:
+    """As julius does, several times faster on a CPU."""
+    num_samples = wav.shape[-1] * new // old
+    step, padding, groups = _polyphase(old, new)
+    flat = wav.reshape(-1, 1, wav.shape[-1])
+    num_blocks = -(-wav.shape[-1] // step)
+    missing = num_blocks * step - wav.shape[-1]
+    flat = F.pad(flat, (padding, padding + missing), mode="replicate")[:, 0]
+    blocks = flat.unfold(-1, step + 2 * padding, step)  # [rows, blocks, taps]
+    pieces = [blocks[..., support] @ filters.to(wav) for support, filters in groups]
+    return torch.cat(pieces, dim=-1).flatten(1)[:, :num_samples].reshape(*wav.shape[:-1], -1)
 
 
 def _resample_directly(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -71,10 +103,7 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     old, new = from_rate // common, to_rate // common
     if new * (old + 2 * math.ceil(26 * old / min(old, new))) > MAX_KERNEL_SIZE:
         return _resample_directly(wav, old, new)
-    module = _polyphase(old, new)
-    if wav.device.type != "cpu" or wav.dtype != torch.float32:
-        module = julius.ResampleFrac(old, new).to(wav)  # the shared one never moves
-    return module(wav)
+    return _resample_in_blocks(wav, old, new)
 
 
 def convert_audio_channels(wav: Tensor, channels: int = 2) -> Tensor:

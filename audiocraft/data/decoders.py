@@ -129,24 +129,24 @@ def opened(source: Source) -> tp.Iterator[tuple[SoundfileReader | AvReader, str]
                 raise
             raise AudioError(f"{name} cannot be read as audio: {error}.") from None
         except (soundfile.SoundFileError, av.FFmpegError, OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = str(getattr(error, "strerror", None) or error).rstrip(".")
             raise AudioError(f"{name} cannot be read as audio: {reason}.") from None
 
 
 def _reader(
     file: tp.BinaryIO, source: Source, stack: contextlib.ExitStack
 ) -> SoundfileReader | AvReader:
-    on_disk = isinstance(source, str | Path) and split_member(source)[1] is None
+    readable: tp.Any = file
+    if isinstance(source, str | Path) and split_member(source)[1] is None:
+        readable = os.fsencode(source)  # libsndfile is faster on a path; names may not be UTF-8
     try:
-        sound = stack.enter_context(
-            soundfile.SoundFile(os.fspath(tp.cast(str, source)) if on_disk else file)
-        )
+        sound = stack.enter_context(soundfile.SoundFile(readable))
         if sound.format != "MP3" or _mp3_knows_its_length(file):
             return SoundfileReader(sound)
     except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
         pass
     file.seek(0)
-    container = stack.enter_context(av.open(file, "r"))
+    container = stack.enter_context(av.open(file, "r", metadata_errors="replace"))
     if not container.streams.audio or container.streams.audio[0].rate <= 0:
         raise AudioError("it has no audio track")
     return AvReader(container)

@@ -54,7 +54,7 @@ class ChromaExtractor(nn.Module):
             wav: Waveform, `[B, 1, T]`; shorter than a window, it is padded on both sides.
 
         Returns:
-            Chroma, `[B, 1 + T // hop_length, n_chroma]`.
+            Chroma, `[B, 1 + T // hop_length, n_chroma]`, T at least a window.
         """
         missing = max(0, self.win_length - wav.shape[-1])
         wav = F.pad(wav, (missing // 2, missing - missing // 2))
