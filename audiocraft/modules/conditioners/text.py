@@ -9,6 +9,7 @@ Method: T5: Raffel et al., 2019, https://arxiv.org/abs/1910.10683.
 import hashlib
 import re
 import typing as tp
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,17 @@ from torch import Tensor, nn
 from ..frozen import Frozen
 from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask
 
-T5_DIMS = {
+T5_DIMS = {  # width of the encoder, by the last part of the name
     "t5-small": 512,
     "t5-base": 768,
     "t5-large": 1024,
     "t5-3b": 1024,
     "t5-11b": 1024,
-    "google/flan-t5-small": 512,
-    "google/flan-t5-base": 768,
-    "google/flan-t5-large": 1024,
-    "google/flan-t5-xl": 2048,
-    "google/flan-t5-xxl": 4096,
+    "flan-t5-small": 512,
+    "flan-t5-base": 768,
+    "flan-t5-large": 1024,
+    "flan-t5-xl": 2048,
+    "flan-t5-xxl": 4096,
 }
 
 
@@ -37,11 +38,18 @@ class Tokens(tp.NamedTuple):
     mask: Tensor  # [B, P] bool, True where a token is real
 
 
-class PretrainedText(tp.NamedTuple):
-    """A tokenizer and its encoder, as the `transformers` library calls them."""
+class PretrainedText(nn.Module):
+    """A tokenizer and its encoder, as the `transformers` library calls them; in float32."""
 
-    tokenizer: tp.Any
-    encoder: nn.Module
+    def __init__(self, tokenizer: tp.Any, encoder: nn.Module):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.encoder = encoder.float()
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Tokens `[B, P]` to hidden states `[B, P, dim]`."""
+        with torch.autocast(ids.device.type, enabled=False):
+            return self.encoder(ids, attention_mask=mask.long()).last_hidden_state
 
 
 def hash_trick(word: str, vocab_size: int) -> int:
@@ -144,19 +152,14 @@ class T5Conditioner(TextConditioner):
         self.finetune = finetune
         self.word_dropout = word_dropout
         self.normalize_text = normalize_text
-        self._load = load
-        self._pretrained: PretrainedText | None = None
-        self._frozen = Frozen(lambda: self.pretrained.encoder)
-        self.t5 = self.pretrained.encoder if finetune else None
+        load_t5 = partial(_load_checked, load, name)
+        self._frozen = Frozen(load_t5)
+        self.t5 = load_t5() if finetune else None
 
     @property
     def pretrained(self) -> PretrainedText:
         """Tokenizer and encoder; loads them if need be."""
-        if self._pretrained is None:
-            tokenizer, encoder = self._load(self.name)
-            _check_vocabulary(self.name, tokenizer, encoder)
-            self._pretrained = PretrainedText(tokenizer, encoder.float())
-        return self._pretrained
+        return self._frozen.module if self.t5 is None else self.t5
 
     def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
         texts = [self._clean(text or "", generator_for(rng, i)) for i, text in enumerate(values)]
@@ -168,13 +171,12 @@ class T5Conditioner(TextConditioner):
 
     def forward(self, prepared: Tokens) -> Condition:
         ids, mask = (tensor.to(self.device) for tensor in prepared)
-        if not bool(prepared.mask.any()):
+        if self.t5 is not None:
+            hidden = self.t5(ids, mask)
+        elif prepared.mask.any():
+            hidden = self._frozen(ids, mask)
+        else:  # no text at all: the encoder is not needed
             hidden = torch.zeros(*ids.shape, self.dim, device=self.device)
-        elif self.t5 is not None:
-            with torch.autocast(ids.device.type, enabled=False):
-                hidden = self.t5(ids, attention_mask=mask.long()).last_hidden_state
-        else:
-            hidden = self._frozen(ids, attention_mask=mask.long()).last_hidden_state
         return self.project(hidden, mask)
 
     def _clean(self, text: str, rng: torch.Generator | None) -> str:
@@ -189,19 +191,23 @@ class T5Conditioner(TextConditioner):
 
 
 def _dim_of(name: str) -> int:
-    if name not in T5_DIMS:
+    kind = name.rstrip("/").split("/")[-1]  # also of a folder or of a hub id
+    if kind not in T5_DIMS:
         raise ValueError(
             f"t5.name is {name!r}, whose width is unknown. Choose one of: {', '.join(T5_DIMS)}."
         )
-    return T5_DIMS[name]
+    return T5_DIMS[kind]
 
 
-def _check_vocabulary(name: str, tokenizer: tp.Any, encoder: tp.Any) -> None:
-    """Refuse a tokenizer without its words: the library gives one silently when offline."""
-    known, wanted = len(tokenizer), encoder.config.vocab_size
+def _load_checked(load: tp.Callable[[str], PretrainedText], name: str) -> PretrainedText:
+    """Load, and refuse a tokenizer without its words: offline, the library gives one silently."""
+    pretrained = load(name)
+    known = len(pretrained.tokenizer)
+    wanted = tp.cast(tp.Any, pretrained.encoder).config.vocab_size
     if known < wanted // 2:
         raise ValueError(
             f"The tokenizer of {name!r} knows {known} tokens but its encoder reads {wanted}: its "
             "vocabulary file is missing. Put spiece.model or tokenizer.json beside the weights, "
             "or download the model again."
         )
+    return pretrained

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -55,9 +57,8 @@ def test_mert_gives_as_many_frames_as_announced(hubert, num_samples):
     )
 
 
-def test_the_published_sizes_are_those_of_mert_95m():
-    assert sum([(10, 3, 3, 3, 3, 2, 2)[i] > 0 for i in range(7)]) == len(MERT_CONFIG["conv_kernel"])
-    assert torch.tensor(MERT_CONFIG["conv_stride"]).prod() == MertFeatures.hop_length
+def test_a_frame_of_mert_is_the_product_of_its_strides():
+    assert math.prod(MERT_CONFIG["conv_stride"]) == MertFeatures.hop_length
 
 
 @pytest.mark.parametrize("old_names", [True, False])

@@ -1,3 +1,4 @@
+import copy
 import logging
 
 import pytest
@@ -242,6 +243,12 @@ def test_released_excerpts_give_eight_to_twenty_three_steps(seconds, steps):
 def test_the_listener_is_not_part_of_the_weights():
     names = {key.split(".")[0] for key in style_conditioner().state_dict()}
     assert names == {"embed", "transformer", "batch_norm", "rvq", "output_proj"}
+
+
+def test_copies_share_the_listener():
+    style = StyleConditioner(MertFeatures(torch.nn.Identity()), 6, transformer_scale="none", bins=8)
+    twin = copy.deepcopy(style)
+    assert twin.listener.network.module is style.listener.network.module
 
 
 def test_fewer_frames_can_be_kept():

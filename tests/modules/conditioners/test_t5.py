@@ -1,5 +1,7 @@
 """The T5 conditioner around a T5 that is real but tiny and random."""
 
+import copy
+
 import pytest
 import sentencepiece
 import torch
@@ -124,6 +126,17 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(encoder):
     conditioner = T5Conditioner("t5-base", 6, load=load, dim=16)
     with pytest.raises(ValueError, match="knows 4 tokens"):
         conditioner.prepare(["calm piano"])
+
+
+def test_copies_share_a_frozen_encoder(t5):
+    conditioner = t5()
+    read(conditioner, ["calm piano"])
+    assert copy.deepcopy(conditioner).pretrained is conditioner.pretrained
+
+
+@pytest.mark.parametrize("name", ["t5-base", "google-t5/t5-base", "/models/t5-base/"])
+def test_the_width_is_known_by_the_last_part_of_the_name(name):
+    assert T5Conditioner(name, 6, load=lambda name: None).dim == 768
 
 
 def test_an_unknown_encoder_is_named():
