@@ -81,6 +81,12 @@ class Guidance:
         }
 
 
+@cache
+def _tell_of_single_guidance(beta: float | None) -> None:
+    """Say once that there is no style to push the text against."""
+    logger.info("cfg_coef_beta=%s needs a style clip: without one, guidance is single.", beta)
+
+
 def join(branches: tp.Sequence[Branch]) -> dict[str, Condition]:
     """Conditions of all the branches as one batch, `[branches · B, ...]`."""
     return {

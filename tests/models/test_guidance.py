@@ -17,9 +17,9 @@ def answers(branches):
     return [sum(c.embed.sum(dim=(1, 2)) for c in branch.conditions.values()) for branch in branches]
 
 
-def guided(guidance, conditions):
-    branches = guidance.expand(conditions, STYLE)
-    return guidance.mix(answers(branches), branches), len(branches)
+def guided(chosen, conditions):
+    branches = chosen.expand(conditions, STYLE)
+    return chosen.mix(answers(branches), branches), len(branches)
 
 
 @pytest.fixture
