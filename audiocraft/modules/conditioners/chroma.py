@@ -35,6 +35,8 @@ class ChromaStemConditioner(WavConditioner):
         n_chroma: Pitch classes.
         radix2_exp: The window has `2**radix2_exp` samples.
         argmax: Keep only the strongest pitch class of a frame.
+        match_len_on_eval, eval_wavs, n_eval_wavs, cache_path: Not read. They serve the separation
+            and the evaluation of the original; here a clip is heard at its own length.
     """
 
     def __init__(
@@ -45,6 +47,10 @@ class ChromaStemConditioner(WavConditioner):
         n_chroma: int = 12,
         radix2_exp: int = 14,
         argmax: bool = True,
+        match_len_on_eval: bool = False,
+        eval_wavs: str | None = None,
+        n_eval_wavs: int = 100,
+        cache_path: str | None = None,
     ):
         super().__init__(n_chroma, output_dim)
         self.sample_rate = sample_rate

@@ -1,0 +1,46 @@
+"""The conditioners of released models, by the names and shapes of their weights."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from audiocraft.modules.conditioners import (
+    ChromaStemConditioner,
+    ConditionProvider,
+    MertFeatures,
+    StyleConditioner,
+    T5Conditioner,
+)
+
+FOLDER = os.environ.get("AUDIOCRAFT_PARITY", Path(__file__).parents[4] / "shared" / "parity")
+RECORDED = Path(FOLDER) / "state_dict_keys_lm.json"
+
+
+def nothing(*args):
+    raise AssertionError("loaded")
+
+
+def listener_of(kind, dim):
+    if kind == "style":
+        return {"self_wav": StyleConditioner(MertFeatures(nothing), dim)}
+    if kind == "melody":
+        return {"self_wav": ChromaStemConditioner(dim, sample_rate=32_000)}
+    return {}
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason=f"no {RECORDED}")
+@pytest.mark.parametrize("model", ["style_small", "text_small", "melody_medium"])
+def test_weights_have_the_names_of_released_models(model):
+    prefix = "condition_provider."
+    shapes = json.loads(RECORDED.read_text())["models"][model]["shapes"]
+    expected = {k.removeprefix(prefix): v for k, v in shapes.items() if k.startswith(prefix)}
+    dim = expected["conditioners.description.output_proj.bias"][0]
+
+    provider = ConditionProvider(
+        listener_of(model.split("_")[0], dim)
+        | {"description": T5Conditioner("t5-base", dim, load=nothing)}
+    )
+
+    assert {k: list(v.shape) for k, v in provider.state_dict().items()} == expected
