@@ -115,7 +115,8 @@ def audio_write(
         Path of the file.
 
     Raises:
-        AudioError: The format is unknown or cannot hold this audio, or samples are not finite.
+        AudioError: The format is unknown or cannot hold this audio, samples are not finite, or the
+            folder is missing.
     """
     if format not in FORMATS:
         raise AudioError(f"format is {format!r}. Choose one of: {', '.join(FORMATS)}.")
@@ -140,6 +141,8 @@ def audio_write(
     path = Path(f"{stem_name}{FORMATS[format].suffix}" if add_suffix else stem_name)
     if make_parent_dir:
         path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise AudioError(f"There is no folder {path.parent}. Create it or set make_parent_dir.")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         encode(unfinished, wav, sample_rate, format, mp3_rate, ogg_rate)

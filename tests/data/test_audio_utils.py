@@ -115,7 +115,7 @@ def test_silence_and_blinks_keep_their_level(wav):
 
 def test_the_compressor_bends_peaks_instead_of_cutting_them():
     wav = torch.randn(1, 16000)
-    kwargs = dict(strategy="loudness", sample_rate=16000, loudness_headroom_db=0)
+    kwargs = {"strategy": "loudness", "sample_rate": 16000, "loudness_headroom_db": 0}
     assert (normalize_audio(wav, **kwargs).abs() == 1).any()
     assert normalize_audio(wav, loudness_compressor=True, **kwargs).abs().max() < 1
 

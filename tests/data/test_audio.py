@@ -1,0 +1,244 @@
+import io
+import os
+import shutil
+import struct
+import typing as tp
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiocraft.data.audio import audio_info, audio_read, audio_write
+from audiocraft.data.encoders import FORMATS
+from audiocraft.errors import AudioError
+
+from .conftest import RATE, tone, write_tone
+
+LOSSLESS = ("wav", "flac", "aiff")
+SUPPORTED = {"m4a": 44100, "mp3": 44100, "opus": 48000}
+
+
+def sweep(seconds: float, rate: int, channels: int = 2) -> torch.Tensor:
+    """A sound without repetition, so that any shift shows; `[C, T]`."""
+    time = torch.arange(int(seconds * rate)) / rate
+    phase = 2 * torch.pi * (200 * time + 30 * time**2)
+    return torch.stack([0.5 * torch.sin(phase * (1 + c / 2)) for c in range(channels)])
+
+
+def write_sweep(folder, kind: str, seconds: float = 4.0, channels: int = 2):
+    """The path of a written sweep, the sweep and its rate."""
+    rate = SUPPORTED.get(kind, 32000)
+    wav = sweep(seconds, rate, channels)
+    return audio_write(folder / "sweep", wav, rate, format=kind, strategy="clip"), wav, rate
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_written_is_read(tmp_path, kind, channels):
+    path, wav, rate = write_sweep(tmp_path, kind, channels=channels)
+    read, read_rate = audio_read(path)
+    assert path.name == f"sweep.{kind}"
+    assert (read_rate, read.shape) == (rate, wav.shape)
+    inside = slice(rate // 2, -rate // 2)  # codecs need a moment
+    tolerance = 2**-15 if kind in LOSSLESS else 0.1
+    torch.testing.assert_close(read[:, inside], wav[:, inside], atol=tolerance, rtol=0)
+    info = audio_info(path)
+    assert (info.sample_rate, info.channels) == (rate, channels)
+    assert info.duration == pytest.approx(4.0, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("seek_time", "duration"), [(0.0, 1.0), (0.013, 0.5), (2.71, -1.0)])
+def test_a_part_equals_the_slice_of_the_whole(tmp_path, kind, seek_time, duration):
+    path, _, rate = write_sweep(tmp_path, kind)
+    whole, _ = audio_read(path)
+    part, _ = audio_read(path, seek_time, duration)
+    start = int(seek_time * rate + 1e-6)
+    end = None if duration < 0 else start + int(duration * rate)
+    # The decoder of AAC makes up its faint noise anew every time.
+    tolerance = 0.01 if kind == "m4a" else 1e-6
+    torch.testing.assert_close(part, whole[:, start:end], atol=tolerance, rtol=0)
+
+
+def variable_mp3(folder, with_count: bool = True):
+    """An mp3 whose loud and silent stretches borrow bits from each other."""
+    wav = sweep(20.0, 44100).t().numpy() * (np.arange(20 * 44100) % 88200 < 40000)[:, None]
+    path = folder / "variable.mp3"
+    soundfile.write(path, wav, 44100, bitrate_mode="VARIABLE", compression_level=0.3)
+    if not with_count:
+        content = path.read_bytes()
+        path.write_bytes(content[content.index(content[:2], 4) :])  # without its first frame
+    return path
+
+
+@pytest.mark.parametrize("with_count", [True, False])
+def test_a_variable_bit_rate_is_no_trap(tmp_path, with_count):
+    path = variable_mp3(tmp_path, with_count)
+    assert audio_info(path).duration == pytest.approx(20.0, abs=0.05)
+    whole, rate = audio_read(path)
+    assert whole.shape[-1] / rate == pytest.approx(20.0, abs=0.05)
+    for seek_time in (0.9, 3.21, 7.77, 14.0, 18.5):
+        part, _ = audio_read(path, seek_time, 1.0)
+        start = int(seek_time * rate + 1e-6)
+        torch.testing.assert_close(part, whole[:, start : start + rate], atol=1e-6, rtol=0)
+
+
+def test_padding_fills_up_to_the_duration(tmp_path):
+    path = write_tone(tmp_path / "a.wav", 1.0).path
+    assert audio_read(path, 0.5, 2.0)[0].shape == (1, RATE // 2)
+    padded, _ = audio_read(path, 0.5, 2.0, pad=True)
+    assert padded.shape == (1, 2 * RATE)
+    assert not padded[:, RATE // 2 :].any()
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "m4a"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_members_of_archives_and_file_objects_are_files_too(tmp_path, kind, compression):
+    path, _, rate = write_sweep(tmp_path, kind, seconds=1.0)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w", compression) as archive:
+        archive.write(path, f"album/1.{kind}")
+    expected = audio_read(path, 0.25, 0.5)
+    for source in (f"{tmp_path}/all.zip:album/1.{kind}", io.BytesIO(path.read_bytes())):
+        wav, source_rate = audio_read(source, 0.25, 0.5)
+        assert torch.equal(wav, expected[0])
+        assert source_rate == rate
+        if isinstance(source, str):
+            assert audio_info(source) == audio_info(path)
+
+
+def test_the_extension_does_not_matter(tmp_path):
+    path, _, _ = write_sweep(tmp_path, "m4a", seconds=1.0)
+    shutil.move(path, tmp_path / "lies.wav")
+    assert audio_info(tmp_path / "lies.wav").sample_rate == 44100
+
+
+def test_names_need_not_be_utf8(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.wav")
+    shutil.copy(write_tone(tmp_path / "a.wav").path, name)
+    assert audio_info(name).duration == 2.0
+    assert audio_read(name)[0].shape == (1, 2 * RATE)
+
+
+DAMAGED: dict[str, tp.Callable[[bytes, bytes], bytes]] = {
+    "nothing.wav": lambda wav, mp3: b"",
+    "zeros.mp3": lambda wav, mp3: bytes(5000),
+    "text.mp3": lambda wav, mp3: b"This is no music at all. " * 300,
+    "head.wav": lambda wav, mp3: wav[:30],
+    "no_rate.wav": lambda wav, mp3: wav[:24] + struct.pack("<I", 0) + wav[28:],
+    "no_samples.wav": lambda wav, mp3: wav[:40] + struct.pack("<I", 0),
+    "head.mp3": lambda wav, mp3: mp3[:30],
+    "noise.raw": lambda wav, mp3: bytes(range(256)) * 20,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named(tmp_path, name):
+    good = [Path(write_tone(tmp_path / f"good.{kind}", rate=44100).path) for kind in ("wav", "mp3")]
+    (tmp_path / name).write_bytes(DAMAGED[name](*(path.read_bytes() for path in good)))
+    for read in (audio_info, audio_read, lambda path: audio_read(path, 0.1, 0.1)):
+        with pytest.raises(AudioError, match=name):
+            read(tmp_path / name)
+
+
+def test_a_header_that_lies_about_its_length_reserves_no_memory(tmp_path):
+    write_tone(tmp_path / "a.flac", rate=44100)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # 2**36 - 1 samples, 256 GB of floats
+    content[22:26] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    assert audio_read(tmp_path / "a.flac", 0.5, 1.0)[0].shape == (1, 44100)
+    with pytest.raises(AudioError, match=r"a\.flac"):
+        audio_read(tmp_path / "a.flac", 1000.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "missing.zip:a.wav", "there.zip:b.wav"])
+def test_a_missing_file_is_named(tmp_path, name):
+    zipfile.ZipFile(tmp_path / "there.zip", "w").close()
+    with pytest.raises(AudioError, match=name):
+        audio_read(tmp_path / name)
+
+
+def test_archives_hold_nothing_outside_of_them(tmp_path):
+    write_tone(tmp_path / "secret.wav")
+    zipfile.ZipFile(tmp_path / "a.zip", "w").close()
+    with pytest.raises(AudioError, match="no member"):
+        audio_read(f"{tmp_path}/a.zip:../secret.wav")
+
+
+def test_reading_behind_the_end_says_so(tmp_path):
+    path = write_tone(tmp_path / "a.wav", 1.0).path
+    with pytest.raises(AudioError, match=r"a\.wav ends before second 2\.000"):
+        audio_read(path, 2.0, 1.0)
+    with pytest.raises(ValueError, match="seek_time"):
+        audio_read(path, -1.0)
+
+
+# Writing.
+
+
+@pytest.mark.parametrize("kind", ["mp3", "ogg"])
+def test_the_bit_rate_is_what_was_asked_for(tmp_path, kind):
+    wav = torch.randn(2, 4 * 44100) * 0.1
+    for rate in (96, 160, 224):
+        path = audio_write(
+            tmp_path / "a", wav, 44100, kind, mp3_rate=rate, ogg_rate=rate, strategy="clip"
+        )
+        assert path.stat().st_size * 8 / 4000 == pytest.approx(rate, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["ogg", "m4a"])  # libsndfile crashes on long blocks of ogg
+def test_long_stereo_is_written(tmp_path, kind):
+    path, wav, rate = write_sweep(tmp_path, kind, seconds=61.0)
+    assert audio_info(path).duration == pytest.approx(wav.shape[-1] / rate, abs=0.15)
+
+
+def test_opus_stores_48_khz(tmp_path):
+    path = audio_write(tmp_path / "a", sweep(1.0, 32000), 32000, "opus")
+    wav, rate = audio_read(path)
+    assert (rate, wav.shape) == (48000, (2, 48000))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = audio_write(tmp_path / "a", sweep(1.0, 44100), 44100, "mp3")
+    before = path.read_bytes()
+    with pytest.raises(AudioError, match="6 channels at 44100 Hz"):
+        audio_write(tmp_path / "a", sweep(1.0, 44100, 6), 44100, "mp3")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_are_made_as_asked(tmp_path):
+    wav = torch.zeros(100)
+    assert audio_write(tmp_path / "v1.5", wav, RATE) == tmp_path / "v1.5.wav"
+    assert audio_write(tmp_path / "x/y", wav, RATE) == tmp_path / "x/y.wav"
+    assert audio_write(tmp_path / "z.tmp", wav, RATE, add_suffix=False) == tmp_path / "z.tmp"
+    with pytest.raises(AudioError, match="no folder"):
+        audio_write(tmp_path / "none/y", wav, RATE, make_parent_dir=False)
+
+
+@pytest.mark.parametrize(
+    "wav", [torch.zeros(2, 0), torch.zeros(1, 2, 3), torch.full((1, 9), torch.nan)]
+)
+def test_what_is_no_waveform_is_not_written(tmp_path, wav):
+    with pytest.raises(AudioError, match="song"):
+        audio_write(tmp_path / "song", wav, RATE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format_names_the_known(tmp_path):
+    with pytest.raises(AudioError, match="wav, flac"):
+        audio_write(tmp_path / "a", torch.zeros(1, 10), RATE, format="wma")
+
+
+def test_integers_are_pcm(tmp_path):
+    pcm = torch.tensor([[0, 100, -200, 32767]], dtype=torch.int16)
+    path = audio_write(tmp_path / "a", pcm, RATE, strategy="clip", peak_clip_headroom_db=0)
+    assert soundfile.read(path, dtype="int16")[0].tolist() == pcm[0].tolist()
+
+
+def test_reading_agrees_with_soundfile(tmp_path):
+    path = write_tone(tmp_path / "a.wav", channels=2).path
+    np.testing.assert_allclose(audio_read(path)[0].t(), tone(2.0, channels=2), atol=1e-4)
