@@ -50,7 +50,7 @@ def _tell(error: Exception) -> tp.NoReturn:
 
 def set_up(cfg: DictConfig) -> None:
     """Prepare the process: threads, start method of workers, log files."""
-    flashy.setup_logging(level=str(cfg.logging.level).upper())
+    flashy.setup_logging(level=logging.getLevelNamesMapping()[cfg.logging.level.upper()])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)

@@ -85,7 +85,7 @@ def get_encodec(cfg: DictConfig) -> CompressionModel:
     kwargs = arguments(cfg.encodec, "encodec", EncodecModel, _EncodecParts)
     for part, built in (("autoencoder", "seanet"), ("quantizer", "rvq")):
         choice({built: None}, kwargs.pop(part), f"encodec.{part}")
-    seanet = dict(OmegaConf.to_container(cfg.seanet, resolve=True))  # type: ignore
+    seanet: Kwargs = dict(OmegaConf.to_container(cfg.seanet, resolve=True))  # type: ignore
     own = {side: seanet.pop(side, None) or {} for side in ("encoder", "decoder")}
     encoder = SEANetEncoder(**arguments(seanet | own["encoder"], "seanet", SEANetOptions))
     decoder = SEANetDecoder(
@@ -123,7 +123,7 @@ def get_compression_model(cfg: DictConfig) -> CompressionModel:
 
 def get_debug_compression_model(sample_rate: int = 32000) -> CompressionModel:
     """A very small EnCodec with random weights: 4 codebooks of 400 entries at 50 Hz."""
-    seanet = {"dimension": 32, "n_filters": 4, "n_residual_layers": 1, "lstm": 1}
+    seanet: Kwargs = {"dimension": 32, "n_filters": 4, "n_residual_layers": 1, "lstm": 1}
     ratios = [10, 8, 8]
     encoder = SEANetEncoder(ratios=ratios, **seanet)
     decoder = SEANetDecoder(ratios=ratios, **seanet)
@@ -168,7 +168,7 @@ def _lut(node, where, cfg, load_codec) -> cond.LUTConditioner:
 
 def _style(node, where, cfg, load_codec) -> cond.StyleConditioner:
     kwargs = arguments(node, where, cond.StyleConditioner, own=("listener", "output_dim"))
-    listener = choice(LISTENERS, kwargs.get("model_name"), f"{where}.model_name")
+    listener = choice(LISTENERS, str(kwargs.get("model_name")), f"{where}.model_name")
     return cond.StyleConditioner(
         listener(kwargs, load_codec), output_dim=cfg.transformer_lm.dim, **kwargs
     )

@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..utils.packages import Package, model_config, read_package
 from . import builders
 from .encodec import CompressionModel, HFEncodecCompressionModel, InterleaveStereoCompressionModel
 from .hub import fetch, hub_id, local_path
 from .lm import LMModel
-from ..utils.packages import Package, model_config, read_package
 from .pretrained import load_encodec
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,9 @@ def lm_from_package(
     with torch.device("meta"):
         lm = builders.get_lm_model(config, partial(load_compression_model, device=device))
     lm.load_state_dict(_checked(lm, package.state), assign=True)
-    return lm.to(device, dtype).eval().requires_grad_(False)
+    lm.to(device, dtype).eval().requires_grad_(False)
+    lm.condition_provider.float()  # the bottleneck's search for the nearest code needs it
+    return lm
 
 
 def load_lm_model(

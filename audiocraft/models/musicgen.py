@@ -426,7 +426,7 @@ class MusicGen:
         stride = max(1, int(params.extend_stride * self.frame_rate))
         if prompt is not None and prompt.shape[-1] >= min(total, longest):
             raise ValueError(
-                f"The prompt lasts {prompt.shape[-1] / self.frame_rate:.2f} s, which leaves nothing "
+                f"The prompt lasts {prompt.shape[-1] / self.frame_rate:.2f} s and leaves nothing "
                 f"to generate in {min(total, longest) / self.frame_rate:.2f} s. "
                 "Give a shorter prompt or a longer duration."
             )

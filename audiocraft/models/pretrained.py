@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, EncodecModel, HubertModel, T5EncoderMode
 
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
-from ..modules.conditioners import Musicnn, PretrainedText
+from ..modules.conditioners import Musicnn, PretrainedText, build_hubert, load_hubert_state
 from .hub import fetch
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,9 @@ def load_encodec(name: str) -> EncodecModel:
 def load_mert(name: str = MERT) -> HubertModel:
     """MERT as the HuBERT that it is, from the hub or a folder."""
     logger.info("MERT-v1-95M listens to the style clips. Its licence is CC-BY-NC 4.0.")
-    return mert_from_file(fetch(name, "model.safetensors", "pytorch_model.bin"))
+    network = build_hubert()
+    load_hubert_state(network, fetch(name, "model.safetensors", "pytorch_model.bin"))
+    return network
 
 
 def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:

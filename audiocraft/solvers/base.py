@@ -42,7 +42,7 @@ class StandardSolver(flashy.BaseSolver):
         cfg: Resolved configuration of the experiment (`config/solver/…`).
     """
 
-    model: torch.nn.Module
+    model: tp.Any  # what `build` makes of it
     dataloaders: dict[str, DataLoader]
 
     def __init__(self, cfg: DictConfig):
@@ -230,5 +230,5 @@ class StandardSolver(flashy.BaseSolver):
             shown = (formatter or self.formatter)(metrics)
             text = " · ".join(f"{key} {value}" for key, value in shown.items())
             logger.info("%s, epoch %d: %s", stage_name, self.epoch, text)
-            numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+            numbers = {k: float(v) for k, v in metrics.items()}
             self.loggers.log_metrics(stage_name, numbers, self.epoch)

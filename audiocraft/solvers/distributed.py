@@ -5,7 +5,6 @@
 
 import faulthandler
 import logging
-import sys
 
 import torch
 from dora.distrib import get_distrib_spec
@@ -47,7 +46,7 @@ class Watchdog:
     def feed(self) -> None:
         """Report progress: start the time again."""
         if self.timeout:
-            faulthandler.dump_traceback_later(self.timeout, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self.timeout, exit=True)
 
     def stop(self) -> None:
         """Nothing more is expected."""

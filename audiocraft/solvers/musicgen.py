@@ -18,11 +18,14 @@ from flashy.distrib import eager_sync_model, is_rank_zero, sync_model
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from ..data.audio_dataset import AudioDataset
+from ..data.conditions import ConditioningAttributes, without
 from ..data.loaders import get_audio_datasets
 from ..errors import ConfigError
 from ..models import builders, loaders
+from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..modules.conditioners import shown_frames
+from ..modules.conditioners import StyleConditioner, shown_frames
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
@@ -39,6 +42,8 @@ Batch = tuple[Tensor, list]  # wavs [B, C, T] and what is known about each
 
 class MusicGenSolver(StandardSolver):
     """Trains `LMModel` on the tokens of music, conditioned on text and style."""
+
+    model: LMModel
 
     def build(self) -> None:
         cfg = self.cfg
@@ -68,10 +73,14 @@ class MusicGenSolver(StandardSolver):
     def describe(self) -> None:
         """Say what is about to be trained, and on what."""
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        clips = {split: len(loader.dataset.meta) for split, loader in self.dataloaders.items()}
+        datasets = {
+            split: tp.cast(AudioDataset, dl.dataset) for split, dl in self.dataloaders.items()
+        }
         logger.info("Experiment %s in %s", self.xp.sig, self.folder)
         logger.info("%.1f M parameters to train, on %s", parameters / 1e6, self.device)
-        logger.info("Files: %s", ", ".join(f"{count} {split}" for split, count in clips.items()))
+        logger.info(
+            "Files: %s", ", ".join(f"{len(d.meta)} {split}" for split, d in datasets.items())
+        )
 
     # One step.
 
@@ -110,12 +119,22 @@ class MusicGenSolver(StandardSolver):
 
     def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
-        attributes = [info.to_condition_attributes() for info in infos]
+        attributes = [self.audible(info.to_condition_attributes()) for info in infos]
         parts = (self.cfg.seed, self.current_stage, self.epoch, idx, rank())
         rng = derive_generator("conditions", *parts)
         for dropout in self.dropouts:
             attributes = dropout(attributes, rng, training=self.is_training)
         return self.model.condition_provider.prepare(attributes, rng if self.is_training else None)
+
+    def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
+        """Without the clips that are too short for the excerpt of validation."""
+        short = []
+        for name, clip in attributes.wav.items():
+            listener = self.model.condition_provider.conditioners[name]
+            if isinstance(listener, StyleConditioner) and not self.is_training:
+                wanted = int(listener.excerpt_length * listener.sample_rate)
+                short += [name] if int(clip.length) < wanted else []
+        return without(attributes, wav=short)
 
     def update(self, loss: Tensor) -> dict:
         """Move the weights once; return the learning rate and the norm of the gradient."""

@@ -46,7 +46,7 @@ class SampleFolder:
         self.folder = folder
         self.sample_rate = sample_rate
         self.loggers = loggers
-        self.audio = {"sample_rate": sample_rate} | audio
+        self.audio: dict[str, tp.Any] = {"sample_rate": sample_rate} | audio
 
     def write(
         self,
@@ -69,7 +69,9 @@ class SampleFolder:
         path = self._write_audio(stem, wav)
         text = json.dumps(asdict(recipe) | {"audio": path.name}, indent=2)
         stem.with_name(f"{name}.json").write_text(text)
-        picture = draw_sound(wav, self.sample_rate, f"{recipe.mode}: {recipe.description or '–'}")
+        picture = draw_sound(
+            wav, self.sample_rate, f"{recipe.mode}: {recipe.description or 'no text'}"
+        )
         save_picture(picture, stem.with_name(f"{name}.png"))
         if style is not None:
             self._write_audio(stem.with_name(f"{name}.style"), style)

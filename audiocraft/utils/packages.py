@@ -41,10 +41,11 @@ OMEGACONF_CLASSES = [
 # The nodes of a training configuration that say how a model is built. All else in it describes
 # the run that made the weights and is not read.
 MODEL_KEYS = (
-    "lm_model transformer_lm codebooks_pattern conditioners fuser classifier_free_guidance "
-    "attribute_dropout compression_model encodec seanet rvq spectral sample_rate channels "
-    "interleave_stereo_codebooks compression_model_checkpoint compression_model_n_q dataset"
-).split()
+    *("lm_model", "transformer_lm", "codebooks_pattern", "conditioners", "fuser"),
+    *("classifier_free_guidance", "attribute_dropout", "interleave_stereo_codebooks"),
+    *("compression_model", "encodec", "seanet", "rvq", "spectral", "sample_rate", "channels"),
+    *("compression_model_checkpoint", "compression_model_n_q", "dataset"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # The tiny experiment, smaller still: everything is there, nothing has time to learn.
-SMALL = """
+SMALL = shlex.split("""
     solver=musicgen/musicgen_style_tiny optim.epochs=2 optim.updates_per_epoch=2 device=cpu
     transformer_lm.dim=32 transformer_lm.num_heads=2 transformer_lm.num_layers=1
     dataset.batch_size=2 dataset.num_workers=0 dataset.segment_duration=5
     dataset.valid.num_samples=2 dataset.evaluate.num_samples=2 dataset.generate.num_samples=1
     generate.lm.gen_duration=1 num_threads=1
-""".split()
+""")
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,8 @@ COMMANDS = {
         epochs=True, signature=True
     ),
     "dora run -d --ddp_workers=2 solver=musicgen/musicgen_style_tiny device=cpu": Try(epochs=True),
-    "dora run solver=musicgen/musicgen_style_32khz dset=audio/example model/lm/model_scale=medium": (
-        Try(compose_only=True)
-    ),
+    "dora run solver=musicgen/musicgen_style_32khz dset=audio/example "
+    "model/lm/model_scale=medium": Try(compose_only=True),
     "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style": Try(
         compose_only=True

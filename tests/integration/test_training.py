@@ -100,9 +100,7 @@ def test_a_trained_model_can_be_used_by_its_signature(finished, tmp_path):
 
 
 def test_listening_again_needs_no_training(finished):
-    run = command(
-        "-m", "dora", "run", *SMALL, "execute_only=generate", outputs=finished.outputs
-    )
+    run = command("-m", "dora", "run", *SMALL, "execute_only=generate", outputs=finished.outputs)
     assert run.returncode == 0, run.output
     assert (finished.folder / "samples" / "3" / "style").is_dir()
     shutil.rmtree(finished.folder / "samples" / "3")
