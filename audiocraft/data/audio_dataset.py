@@ -207,20 +207,19 @@ class AudioDataset(Dataset):
         Raises:
             AudioError: None of them can be read.
         """
-        step = max(1, len(self.meta) // limit)
-        problems: dict[str, AudioError] = {}
-        chosen = self.meta[::step][:limit]
+        chosen = self.meta[:: max(1, len(self.meta) // limit)][:limit]
+        problems = []
         for meta in chosen:
             try:
                 audio_info(meta.path)
             except AudioError as error:
-                problems[meta.path] = error
+                problems.append(error)
         if len(problems) == len(chosen):
             raise AudioError(
-                f"None of {len(chosen)} files can be read, such as: {problems[chosen[0].path]} "
+                f"None of {len(chosen)} files can be read, such as: {problems[0]} "
                 "Correct the paths in the manifest or write it anew."
             )
-        for problem in problems.values():
+        for problem in problems:
             logger.warning("Will be skipped: %s", problem)
 
 

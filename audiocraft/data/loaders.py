@@ -167,7 +167,14 @@ def _check_batch_size(batch_size: tp.Any, world_size: int) -> None:
 def _num_workers(cfg: DictConfig, split: str, wanted: int) -> int:
     """Processes that read: as configured, but never more than there are CPUs."""
     most = OmegaConf.select(cfg, f"{split}.num_workers")
-    return min(wanted, os.cpu_count() or 1, wanted if most is None else most)
+    return min(wanted, _num_cpus(), wanted if most is None else most)
+
+
+def _num_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _build_dataset(cfg: DictConfig, split: str, options: dict[str, tp.Any]) -> AudioDataset:

@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from audiocraft.data import loaders
+from audiocraft.data.loaders import ShardedSampler, get_audio_datasets
+from audiocraft.data.manifest import save_manifest
+from audiocraft.data.music_dataset import MusicDataset
+from audiocraft.errors import AudioError, ConfigError, ManifestError
+
+from .conftest import RATE, write_piece
+
+
+@pytest.fixture
+def config(pieces, tmp_path):
+    """A small configuration over four pieces."""
+    save_manifest(tmp_path / "egs/data.jsonl", pieces)
+    source = str(tmp_path / "egs")
+    return OmegaConf.create(
+        {
+            "solver": "musicgen",
+            "seed": 1,
+            "sample_rate": RATE,
+            "channels": 1,
+            "conditioners": {"description": {"model": "lut"}, "self_wav": {"model": "style"}},
+            "datasource": {
+                "max_sample_rate": 44100,
+                "max_channels": 2,
+                "train": source,
+                "valid": source,
+                "evaluate": source,
+                "generate": None,
+            },
+            "dataset": {
+                "batch_size": 4,
+                "num_workers": 0,
+                "segment_duration": 1.0,
+                "num_samples": None,
+                "shuffle": False,
+                "train": {"num_samples": 14, "shuffle": True, "merge_text_p": 0.5},
+                "valid": {"num_samples": 6},
+                "evaluate": {"num_samples": 3, "batch_size": 2},
+            },
+            "optim": {"updates_per_epoch": None},
+            "evaluate": {"num_workers": 5},
+        }
+    )
+
+
+def change(config, **changes):
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value)
+    return config
+
+
+def test_there_is_a_loader_per_split_that_has_a_source(config):
+    built = get_audio_datasets(config)
+    assert list(built) == ["train", "valid", "evaluate"]
+    wavs, infos = next(iter(built["train"]))
+    assert wavs.shape == (4, 1, RATE)
+    assert infos[0].to_condition_attributes().wav["self_wav"].length.tolist() == [RATE]
+
+
+def test_what_stands_in_a_split_wins(config):
+    built = get_audio_datasets(config)
+    assert {split: len(loader) for split, loader in built.items()} == {
+        "train": 3,  # the incomplete batch is left out
+        "valid": 2,
+        "evaluate": 2,
+    }
+    assert [len(wavs) for wavs, _ in built["valid"]] == [4, 2]
+    assert built["train"].dataset.sampler.shuffle
+    assert not built["valid"].dataset.sampler.shuffle
+    assert [len(wavs) for wavs, _ in built["evaluate"]] == [2, 1]
+
+
+def test_an_epoch_has_as_many_batches_as_updates(config):
+    built = get_audio_datasets(change(config, optim__updates_per_epoch=2))
+    assert len(list(built["train"])) == len(built["train"]) == 2
+    assert len(built["valid"]) == 2
+
+
+def test_tokenizers_are_trained_on_waveforms_alone(config):
+    del config.dataset.train.merge_text_p
+    built = get_audio_datasets(change(config, solver="compression"))
+    assert not isinstance(built["train"].dataset, MusicDataset)
+    assert next(iter(built["train"])).shape == (4, 1, RATE)
+
+
+def batches_of(config, rank, world_size, split="train"):
+    loader = get_audio_datasets(config, rank=rank, world_size=world_size)[split]
+    loader.dataset.set_epoch(1)
+    return [wavs for wavs, _ in loader]
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_batches_of_all_processes_are_those_of_one(config, split, num_workers, monkeypatch):
+    monkeypatch.setattr(loaders, "_num_cpus", lambda: 2)
+    change(config, dataset__num_workers=num_workers)
+    alone = batches_of(config, 0, 1, split)
+    shared = [batches_of(config, rank, 2, split) for rank in range(2)]
+    for batch, *parts in zip(alone, *shared, strict=True):
+        assert torch.equal(batch, torch.cat(parts))
+
+
+def test_loading_leaves_the_global_dice_alone(config):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for loader in get_audio_datasets(config).values():
+        list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 8, 20])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_every_process_gets_the_same_number_and_nothing_is_lost(num_samples, world_size, drop_last):
+    shards = [
+        ShardedSampler(num_samples, 8, rank=rank, world_size=world_size, drop_last=drop_last)
+        for rank in range(world_size)
+    ]
+    indices = [list(shard) for shard in shards]
+    assert len({len(shard) for shard in indices}) == 1
+    assert all(len(shard) == len(own) for shard, own in zip(shards, indices))
+    seen = {index for own in indices for index in own}
+    total = num_samples // 8 * 8 if drop_last else num_samples
+    assert seen == set(range(total))
+    extra = sum(len(own) for own in indices) - total
+    assert 0 <= extra < world_size
+
+
+def test_no_more_workers_than_cpus(config, monkeypatch):
+    monkeypatch.setattr(loaders, "_num_cpus", lambda: 1)
+    built = get_audio_datasets(change(config, dataset__num_workers=10, evaluate__num_workers=0))
+    assert built["train"].num_workers == 1
+    assert built["evaluate"].num_workers == 0
+
+
+MISTAKES = {
+    "no source": ({"datasource__train": None}, ConfigError, r"datasource\.train is not set"),
+    "a missing manifest": ({"datasource__valid": "egs/no"}, ManifestError, r"valid: .*egs/no"),
+    "a batch of nothing": ({"dataset__batch_size": 0}, ConfigError, "at least 1 but is 0"),
+    "no batch size": ({"dataset__batch_size": None}, ConfigError, "batch_size.*None"),
+    "fewer samples than a batch": ({"dataset__batch_size": 40}, ConfigError, "num_samples is 14"),
+    "a rate too high": ({"sample_rate": 48000}, ConfigError, "48000.*max_sample_rate is 44100"),
+    "too many channels": ({"channels": 4}, ConfigError, "max_channels is 2"),
+    "an unknown key": ({"dataset__valid__speed": 2}, ConfigError, r"dataset\.valid has 'speed'"),
+    "a ratio above one": ({"dataset__min_segment_ratio": 2}, ConfigError, "min_segment_ratio"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_before_anything_is_read(config, mistake):
+    changes, kind, message = MISTAKES[mistake]
+    with pytest.raises(kind, match=message):
+        get_audio_datasets(change(config, **changes))
+
+
+def test_a_batch_that_does_not_divide_names_one_that_does(config):
+    change(config, dataset__batch_size=6)
+    with pytest.raises(ConfigError, match=r"is 6, .* by 4 processes.*such as 8"):
+        get_audio_datasets(config, world_size=4)
+
+
+def test_evaluation_alone_needs_no_training_data(config):
+    change(config, datasource__train=None)
+    config.execute_only = "evaluate"
+    assert list(get_audio_datasets(config)) == ["valid", "evaluate"]
+
+
+def test_a_field_that_the_model_reads_must_be_there(config, tmp_path):
+    (tmp_path / "1.json").write_text('{"genre": "rock"}')
+    with pytest.raises(ManifestError, match=r"train: .*1\.json has no field 'description'"):
+        get_audio_datasets(config)
+    config.conditioners = {"genre": {"model": "lut"}}
+    get_audio_datasets(config)
+
+
+def test_a_split_of_unreadable_files_stops_the_run(config, pieces):
+    for meta in pieces:
+        Path(meta.path).write_bytes(b"")
+    with pytest.raises(AudioError, match=r"datasource\.train: None of 4 files"):
+        get_audio_datasets(config)
+
+
+def test_one_damaged_file_does_not(config, tmp_path):
+    write_piece(tmp_path / "extra.wav")
+    (tmp_path / "2.wav").write_bytes(b"")
+    for loader in get_audio_datasets(config).values():
+        assert all("2.wav" not in info.meta.path for _, infos in loader for info in infos)

@@ -1,0 +1,170 @@
+import gzip
+import json
+import os
+
+import pytest
+
+from audiocraft.data.manifest import (
+    AudioMeta,
+    find_audio_files,
+    find_manifest,
+    list_audio_files,
+    load_manifest,
+    save_manifest,
+)
+from audiocraft.errors import ManifestError
+
+from .conftest import write_tone
+
+LINE = {"path": "/a.wav", "duration": 1.5, "sample_rate": 8000}
+
+
+def write_lines(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts))
+    return path
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz"])
+def test_what_is_saved_is_loaded_by_file_or_by_folder(tmp_path, name):
+    metas = [
+        AudioMeta("/a.wav", 1.5, 8000, 0.5, 2.0, "/b.json"),
+        AudioMeta("/ü.zip:x.mp3", 3.0, 44100),
+    ]
+    save_manifest(tmp_path / "new" / name, metas)
+    assert load_manifest(tmp_path / "new" / name) == metas
+    assert load_manifest(tmp_path / "new") == metas
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_the_same_manifest_gives_the_same_bytes(tmp_path):
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        save_manifest(tmp_path / name, [AudioMeta(**LINE)])
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+
+
+def test_unknown_keys_and_empty_lines_are_skipped(tmp_path):
+    write_lines(tmp_path / "data.jsonl", LINE | {"new": 1}, "", LINE, "")
+    assert load_manifest(tmp_path) == [AudioMeta(**LINE)] * 2
+
+
+def test_relative_paths_lead_from_the_current_folder_or_from_above_the_manifest(
+    tmp_path, monkeypatch
+):
+    write_tone(tmp_path / "music" / "a.wav")
+    manifest = write_lines(
+        tmp_path / "egs/x/data.jsonl", LINE | {"path": "music/a.wav", "info_path": "music/b.json"}
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load_manifest(manifest)[0].path == "music/a.wav"
+    monkeypatch.chdir("/")
+    (meta,) = load_manifest(manifest)
+    assert meta.path == str(tmp_path / "music/a.wav")
+    assert meta.info_path == str(tmp_path / "music/b.json")
+
+
+def test_paths_are_mapped_to_this_machine(tmp_path):
+    write_lines(tmp_path / "data.jsonl", LINE | {"info_path": "/a.json"})
+    (meta,) = load_manifest(tmp_path, lambda path: "/here" + path)
+    assert (meta.path, meta.info_path) == ("/here/a.wav", "/here/a.json")
+
+
+@pytest.mark.parametrize("source", ["egs/nowhere", "egs/nowhere.jsonl"])
+def test_a_missing_manifest_is_told_with_the_command_that_writes_it(source):
+    with pytest.raises(
+        ManifestError, match=rf"{source}.*python -m audiocraft\.data\.audio_dataset"
+    ):
+        find_manifest(source)
+
+
+def test_a_folder_without_a_manifest_says_how_to_write_one(tmp_path):
+    with pytest.raises(ManifestError, match=rf"{tmp_path} holds no data\.jsonl.*python -m"):
+        load_manifest(tmp_path)
+
+
+BAD_LINES = {
+    "no json": "{",
+    "not one object": "[1]",
+    "a null": "null",
+    "no path": '{"duration": 1, "sample_rate": 1}',
+    "a path of another type": json.dumps(LINE | {"path": 3}),
+    "a duration of another type": json.dumps(LINE | {"duration": [1]}),
+    "a rate without end": '{"path": "a", "duration": 1, "sample_rate": Infinity}',
+    "a negative weight": json.dumps(LINE | {"weight": -1}),
+    "a weight of another type": json.dumps(LINE | {"weight": "much"}),
+    "nested without end": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINES)
+def test_a_bad_line_is_named(tmp_path, kind):
+    write_lines(tmp_path / "data.jsonl", LINE, BAD_LINES[kind])
+    with pytest.raises(ManifestError, match=r"data\.jsonl, line 2"):
+        load_manifest(tmp_path)
+
+
+def test_an_empty_manifest_says_so(tmp_path):
+    write_lines(tmp_path / "data.jsonl", "", "")
+    with pytest.raises(ManifestError, match="names no audio file"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"text", lambda b: b""])
+def test_an_archive_cut_short_says_so(tmp_path, damage):
+    content = gzip.compress(json.dumps(LINE).encode() * 100)
+    (tmp_path / "data.jsonl.gz").write_bytes(damage(content))
+    with pytest.raises(ManifestError, match=r"data\.jsonl\.gz"):
+        load_manifest(tmp_path)
+
+
+# From a folder.
+
+
+def test_a_folder_is_searched_in_a_stable_order(tmp_path):
+    for name in ("b/2.wav", "a/1.flac", "c.OGG", "a/0.mp3"):
+        write_tone(tmp_path / name, 1.0, rate=16000, format=name.rsplit(".")[-1].upper())
+    (tmp_path / "notes.txt").write_text("no audio")
+    metas = find_audio_files(tmp_path, workers=3)
+    assert [os.path.relpath(meta.path, tmp_path) for meta in metas] == [
+        "a/0.mp3", "a/1.flac", "b/2.wav", "c.OGG",
+    ]  # fmt: skip
+    assert all(meta.duration == pytest.approx(1.0) for meta in metas)
+    assert all(meta.sample_rate == 16000 for meta in metas)
+    assert all(meta.amplitude is None for meta in metas)
+
+
+def test_the_whole_truth_includes_the_amplitude(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (meta,) = find_audio_files(tmp_path, minimal=False)
+    assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
+
+
+def test_paths_stay_as_given_unless_resolved(tmp_path, monkeypatch):
+    write_tone(tmp_path / "music/a.wav")
+    monkeypatch.chdir(tmp_path)
+    assert find_audio_files("music")[0].path == "music/a.wav"
+    assert find_audio_files("music", resolve=True)[0].path == str(tmp_path / "music/a.wav")
+
+
+def test_unreadable_files_are_left_out_and_named(tmp_path, caplog):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(b"")
+    assert [meta.path for meta in find_audio_files(tmp_path)] == [str(tmp_path / "a.wav")]
+    assert "b.wav" in caplog.text
+
+
+def test_links_in_a_circle_end(tmp_path):
+    write_tone(tmp_path / "music/a.wav")
+    (tmp_path / "music/up").symlink_to(tmp_path)
+    assert list_audio_files(tmp_path) == [tmp_path / "music/a.wav"]
+
+
+@pytest.mark.parametrize("files", [[], ["bad.wav"]])
+def test_a_folder_without_music_says_so(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(ManifestError, match="none can be read"):
+        find_audio_files(tmp_path)
+    with pytest.raises(ManifestError, match="no folder"):
+        find_audio_files(tmp_path / "nowhere")

@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from audiocraft.data.music_dataset import MusicDataset
+from audiocraft.errors import AudioError, ConfigError, ManifestError
+
+from .conftest import RATE, write_piece
+
+
+def make(metas, **kwargs) -> MusicDataset:
+    defaults = {"segment_duration": 1.0, "num_samples": 12, "sample_rate": RATE, "channels": 1}
+    return MusicDataset(metas, **(defaults | kwargs))
+
+
+def test_a_sample_is_its_sound_and_what_is_known_about_it(pieces):
+    wav, info = make(pieces)[0]
+    assert info.description == Path(info.meta.path).stem
+    assert info.genre == "rock"
+    clip = info.self_wav
+    assert torch.equal(clip.wav[0], wav)
+    assert clip.length.tolist() == [info.n_frames]
+    assert (clip.sample_rate, clip.path) == ([RATE], [info.meta.path])
+    assert clip.seek_time == [info.seek_time]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_clips_of_a_batch_are_views_of_it(pieces, num_workers):
+    dataset = make(pieces)
+    loader = DataLoader(dataset, 4, collate_fn=dataset.collater, num_workers=num_workers)
+    for wavs, infos in loader:
+        for wav, info in zip(wavs, infos):
+            assert torch.equal(info.self_wav.wav[0], wav)
+            assert info.self_wav.wav.data_ptr() == wav.data_ptr()
+
+
+def test_descriptions_vary_with_the_epoch_and_nothing_else(pieces):
+    kwargs = {"merge_text_p": 1.0, "drop_desc_p": 0.5, "drop_other_p": 0.5}
+
+    def descriptions(epoch, **more):
+        dataset = make(pieces, **kwargs, **more)
+        dataset.set_epoch(epoch)
+        return [dataset[i][1].description for i in range(12)]
+
+    assert len(set(descriptions(1))) > 4
+    assert descriptions(1) == descriptions(1)
+    assert descriptions(1) != descriptions(2)
+    assert descriptions(1, shuffle=False) == descriptions(2, shuffle=False)
+
+
+@pytest.mark.parametrize("key", [lambda meta: meta.path, lambda meta: Path(meta.path).stem])
+def test_other_wordings_are_found_by_path_or_name(pieces, tmp_path, key):
+    (tmp_path / "p.json").write_text(json.dumps({key(meta): ["other"] for meta in pieces}))
+    dataset = make(pieces, paraphrase_source=str(tmp_path / "p.json"), paraphrase_p=1.0)
+    assert {dataset[i][1].description for i in range(12)} == {"other"}
+
+
+def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, caplog):
+    (tmp_path / "0.json").write_text("{}")
+    dataset = make(pieces, required_fields=["description"])
+    paths = {dataset[i][1].meta.path for i in range(12)}
+    assert paths == {meta.path for meta in pieces[1:]}
+    assert "0.json has no field 'description'" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", None])
+def test_the_check_stops_at_metadata_that_is_missing_something(pieces, tmp_path, content):
+    dataset = make(pieces, required_fields=["description"])
+    dataset.check()
+    (tmp_path / "2.json").unlink()
+    if content is not None:
+        (tmp_path / "2.json").write_text(content)
+    with pytest.raises(ManifestError, match=r"2\.json"):
+        dataset.check()
+
+
+def test_the_check_puts_up_with_one_damaged_file_but_not_with_all(tmp_path, caplog):
+    metas = [write_piece(tmp_path / f"{i}.wav") for i in range(3)]
+    (tmp_path / "1.wav").write_bytes(b"")
+    make(metas).check()
+    assert "1.wav" in caplog.text
+    for meta in metas:
+        Path(meta.path).write_bytes(b"")
+    with pytest.raises(AudioError, match="None of 3 files"):
+        make(metas).check()
+
+
+def test_music_without_metadata_is_a_contradiction(pieces):
+    with pytest.raises(ConfigError, match="return_info"):
+        make(pieces, return_info=False)

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocraft.data.sampler import SegmentSampler
+from audiocraft.errors import ManifestError
+
+DURATIONS = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+PLAIN = {"sample_on_duration": False, "sample_on_weight": False}
+
+
+def make(**kwargs) -> SegmentSampler:
+    defaults = {
+        "durations": DURATIONS,
+        "weights": torch.ones(4, dtype=torch.float64),
+        "segment_duration": 2.0,
+        "num_samples": 2000,
+        "shuffle": True,
+    }
+    return SegmentSampler(**(defaults | kwargs))
+
+
+def draws(sampler, epoch=1, count=None):
+    count = len(sampler) if count is None else count
+    return [sampler.draw(epoch, i, sampler.generator(epoch, i)) for i in range(count)]
+
+
+@given(epoch=st.integers(0, 1000), index=st.integers(0, 1999), seed=st.integers(0, 99))
+def test_a_draw_depends_on_seed_epoch_and_index_alone(epoch, index, seed):
+    torch.manual_seed(index)
+    one, other = (make(shuffle_seed=seed) for _ in range(2))
+    torch.rand(7)
+    drawn = one.draw(epoch, index, one.generator(epoch, index))
+    assert drawn == other.draw(epoch, index, other.generator(epoch, index))
+
+
+def test_epochs_and_seeds_differ_only_when_shuffled():
+    assert draws(make(), 1, 20) != draws(make(), 2, 20)
+    assert draws(make(), 1, 20) != draws(make(shuffle_seed=5), 1, 20)
+    fixed = make(shuffle=False)
+    assert draws(fixed, 1, 20) == draws(fixed, 2, 20)
+
+
+@given(ratio=st.floats(0, 1), duration=st.floats(0.1, 20))
+def test_enough_of_a_segment_is_inside_its_file(ratio, duration):
+    sampler = make(min_segment_ratio=ratio, segment_duration=duration, num_samples=20)
+    for file, seek_time in draws(sampler):
+        inside = min(duration, float(DURATIONS[file]) - seek_time)
+        assert inside >= min(duration * ratio, float(DURATIONS[file])) - 1e-6
+        assert 0 <= seek_time < DURATIONS[file]
+
+
+@pytest.mark.parametrize("on_duration", [True, False])
+@pytest.mark.parametrize("on_weight", [True, False])
+def test_files_come_as_often_as_they_should(on_duration, on_weight):
+    weights = torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    sampler = make(weights=weights, sample_on_duration=on_duration, sample_on_weight=on_weight)
+    expected = (DURATIONS if on_duration else 1) * (
+        weights if on_weight else torch.ones_like(weights)
+    )
+    files = torch.tensor([file for file, _ in draws(sampler)])
+    shares = files.bincount(minlength=4) / len(files)
+    torch.testing.assert_close(sampler.probabilities.double(), expected / expected.sum())
+    torch.testing.assert_close(shares, sampler.probabilities, atol=0.05, rtol=0)
+    assert not on_weight or 2 not in files
+
+
+@pytest.mark.parametrize("num_samples", [3, 4, 10])
+def test_a_permutation_takes_every_file_before_any_comes_again(num_samples):
+    sampler = make(permutation_on_files=True, num_samples=num_samples, **PLAIN)
+    files = [file for epoch in range(8) for file, _ in draws(sampler, epoch)]
+    for start in range(0, len(files) - 3, 4):
+        assert sorted(files[start : start + 4]) == [0, 1, 2, 3]
+    assert files[:4] != files[4:8] or files[4:8] != files[8:12]
+
+
+def test_after_a_failure_another_file_is_drawn():
+    sampler = make(permutation_on_files=True, **PLAIN)
+    rng = sampler.generator(1, 0)
+    first = sampler.draw(1, 0, rng)
+    assert {sampler.draw(1, 0, rng, attempt).file for attempt in range(1, 20)} - {first.file}
+
+
+def test_whole_files_come_one_after_the_other():
+    sampler = make(segment_duration=None)
+    assert draws(sampler) == [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0)]
+
+
+MISTAKES = {
+    "permutation_on_files": {"permutation_on_files": True},
+    "min_segment_ratio": {"min_segment_ratio": 1.5},
+    "segment_duration": {"segment_duration": 0.0},
+    "num_samples": {"num_samples": 0},
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named(name):
+    with pytest.raises(ValueError, match=name):
+        make(**MISTAKES[name])
+
+
+def test_weights_that_are_all_zero_say_so():
+    with pytest.raises(ManifestError, match="weight 0"):
+        make(weights=torch.zeros(4))

@@ -1,0 +1,94 @@
+import gzip
+import json
+
+import pytest
+import torch
+
+from audiocraft.data.music_info import MusicInfo
+from audiocraft.data.text_augment import (
+    APPENDABLE,
+    TextAugmentation,
+    augment_description,
+    draw_text_augmentation,
+    draw_wording,
+    load_paraphrases,
+    paraphrase,
+)
+from audiocraft.errors import ManifestError
+
+INFO = MusicInfo(description="A song.", genre="rock", moods=["happy", "calm"], bpm=90.0)
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(merge_p, drop_p, keep_p, count=400) -> list[TextAugmentation]:
+    dice = rng(0)
+    return [draw_text_augmentation(merge_p, drop_p, keep_p, dice) for _ in range(count)]
+
+
+def test_fields_follow_the_description_in_the_order_that_was_drawn():
+    augmentation = TextAugmentation(True, False, ("moods", "key", "bpm"))
+    assert augment_description(INFO, augmentation) == "A song. moods: happy, calm. bpm: 90.0"
+
+
+def test_a_dropped_description_leaves_the_fields():
+    assert augment_description(INFO, TextAugmentation(True, True, ("genre",))) == "genre: rock"
+    assert augment_description(INFO, TextAugmentation(True, True, ())) is None
+
+
+def test_without_merging_the_description_stays_as_it_is():
+    assert augment_description(INFO, TextAugmentation(False, True, APPENDABLE)) == "A song."
+    assert augment_description(MusicInfo(), TextAugmentation()) is None
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_probabilities_mean_what_they_say(p):
+    samples = drawn(p, p, p)
+    for chosen in (
+        [sample.merge for sample in samples],
+        [sample.drop_description for sample in samples],
+        ["bpm" in sample.appended for sample in samples],
+    ):
+        assert sum(chosen) / len(chosen) == pytest.approx(p, abs=0.08)
+
+
+def test_every_order_comes_up():
+    firsts = {sample.appended[0] for sample in drawn(1, 0, 1)}
+    assert firsts == set(APPENDABLE)
+
+
+def test_the_same_dice_give_the_same_decisions():
+    one, other = (draw_text_augmentation(0.5, 0.5, 0.5, rng(3)) for _ in range(2))
+    assert one == other
+
+
+def test_another_wording_takes_the_place_of_the_description():
+    assert paraphrase(INFO, ["x", "y"], 0.0).description == "x"
+    assert paraphrase(INFO, ["x", "y"], 0.999).description == "y"
+    assert paraphrase(INFO, ["x", "y"], None) is INFO
+    assert paraphrase(INFO, [], 0.5) is INFO
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
+def test_wordings_are_taken_as_often_as_they_should(p):
+    dice = rng(0)
+    taken = [draw_wording(p, dice) is not None for _ in range(400)]
+    assert sum(taken) / 400 == pytest.approx(p, abs=0.08)
+
+
+def test_wordings_are_read_compressed_or_not(tmp_path):
+    content = json.dumps({"a.wav": ["x"]}).encode()
+    (tmp_path / "p.json").write_bytes(content)
+    (tmp_path / "p.json.gz").write_bytes(gzip.compress(content))
+    assert load_paraphrases(tmp_path / "p.json") == {"a.wav": ["x"]}
+    assert load_paraphrases(tmp_path / "p.json.gz") == {"a.wav": ["x"]}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": "x"}', '{"a": [1]}', None])
+def test_a_source_of_something_else_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "p.json").write_text(content)
+    with pytest.raises(ManifestError, match=r"p\.json"):
+        load_paraphrases(tmp_path / "p.json")
