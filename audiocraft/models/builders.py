@@ -46,8 +46,9 @@ def arguments(node: tp.Any, where: str, *takers: tp.Any, own: tp.Collection[str]
     Raises:
         ConfigError: A key that none of them takes; retired keys are left out in silence.
     """
-    given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    kwargs = tp.cast(Kwargs, dict(given or {}))
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=True)
+    kwargs: Kwargs = dict(node or {})
     kwargs = {key: value for key, value in kwargs.items() if not why_retired(f"{where}.{key}")}
     known: set[str] = set()
     for taker in takers:
