@@ -2,14 +2,14 @@
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
 
-from .composer import STYLES, Score, compose
+from .composer import STYLES, TUNES_BY_TITLE, Score, compose
 from .composer.labels import clip_metadata
-from .render import cut, level, render, write
+from .render import Encoding, cut, level, render, write
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 
@@ -23,10 +23,8 @@ class PiecePlan:
     split: str  # one of SPLITS
     seconds: float  # length of every clip
     num_clips: int = 1
-    extension: str = "ogg"  # wav | flac | ogg | mp3
-    sample_rate: int = 32000
-    channels: int = 1
-    compression: float = 0.5  # of ogg and mp3: 0 best … 0.99 smallest
+    tune: str | None = None  # arrange this old tune, a key of TUNES_BY_TITLE
+    encoding: Encoding = field(default_factory=Encoding)
 
     @property
     def names(self) -> list[str]:
@@ -35,6 +33,16 @@ class PiecePlan:
         if self.num_clips == 1:
             return [stem]
         return [f"{stem}_{index}" for index in range(1, self.num_clips + 1)]
+
+
+def compose_piece(plan: PiecePlan) -> Score:
+    """The piece of a plan, long enough for all its clips."""
+    return compose(
+        STYLES[plan.style],
+        plan.seed,
+        seconds=max(40.0, plan.num_clips * plan.seconds + 10),
+        tune=TUNES_BY_TITLE[plan.tune] if plan.tune else None,
+    )
 
 
 def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
@@ -50,38 +58,42 @@ def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
     Raises:
         RenderError: The synthesizer is missing or failed.
     """
-    style = STYLES[plan.style]
-    score = compose(style, plan.seed, seconds=max(40.0, plan.num_clips * plan.seconds + 10))
-    samples = render(score, plan.sample_rate)
-    if plan.channels == 1:
+    score = compose_piece(plan)
+    encoding = plan.encoding
+    rate, extension = encoding.sample_rate, encoding.extension
+    samples = render(score, rate)
+    if encoding.channels == 1:
         samples = samples.mean(axis=1, keepdims=True)
     entries = []
     for name, start in zip(plan.names, clip_starts(score, plan), strict=True):
-        clip = level(cut(samples, plan.sample_rate, start, plan.seconds), plan.sample_rate)
-        path = folder / f"{name}.{plan.extension}"
-        write(path, clip, plan.sample_rate, plan.compression)
+        clip = level(cut(samples, rate, start, plan.seconds), rate)
+        path = folder / f"{name}.{extension}"
+        write(path, clip, encoding)
         duration = soundfile.info(path).duration
         info = clip_metadata(
-            style,
+            STYLES[plan.style],
             score,
             name=name,
             window=(start, start + duration),
-            sample_rate=plan.sample_rate,
-            extension=plan.extension,
+            sample_rate=rate,
+            extension=extension,
         )
         path.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
-        entries.append(manifest_entry(path, duration, plan.sample_rate))
+        entries.append(manifest_entry(path, duration, rate))
     return entries
 
 
 def clip_starts(score: Score, plan: PiecePlan) -> list[float]:
     """Where the clips of a piece begin, in seconds: on bars, evenly spread, never overlapping.
 
-    A single clip begins anywhere after the introduction and is over before the ending.
+    A single clip begins with the tune if there is one, and otherwise anywhere after the
+    introduction from where it is over before the ending.
     """
     bar = score.seconds_per_bar
     needed = int(plan.seconds / bar + 0.999)  # bars that one clip touches
     first, last = score.first_full_bar, score.last_full_bar - needed
+    if plan.num_clips == 1 and plan.tune:
+        return [first * bar]
     if plan.num_clips == 1:
         rng = random.Random(f"{plan.style}/{plan.seed}/window")
         return [rng.randint(first, max(first, last)) * bar]

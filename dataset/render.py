@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,16 @@ SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 LOUDNESS_DB = -18.0  # LUFS of every clip
 KNEE, PEAK = 0.4, 0.7  # peaks are bent from KNEE on; lossy encoders overshoot PEAK by 3 dB
 PREROLL = 0.03  # seconds kept before the first beat: hands may be a little early
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How a clip is stored."""
+
+    extension: str = "ogg"  # wav | flac | ogg | mp3
+    sample_rate: int = 32000  # hertz
+    channels: int = 1
+    compression: float = 0.5  # of ogg and mp3: 0 is the best quality, 0.99 the smallest file
 
 
 class RenderError(RuntimeError):
@@ -89,19 +100,18 @@ def level(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.where(above > 0, np.sign(louder) * bent, louder).astype(np.float32)
 
 
-def write(path: Path, samples: np.ndarray, sample_rate: int, compression: float = 0.0) -> None:
-    """Encode a clip [T, C] in the format that its file name says.
-
-    Args:
-        path: Ends in .wav, .flac, .ogg or .mp3.
-        samples: Within [-1, 1].
-        sample_rate: In hertz.
-        compression: For ogg and mp3: 0 is the best quality, 1 the smallest file.
-    """
+def write(path: Path, samples: np.ndarray, encoding: Encoding) -> None:
+    """Encode a clip [T, C] in the format that its file name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"compression_level": compression} if path.suffix in (".ogg", ".mp3") else {}
-    if path.suffix == ".mp3":
-        options["bitrate_mode"] = "CONSTANT"
-    with soundfile.SoundFile(path, "w", sample_rate, samples.shape[1], **options) as file:
-        for start in range(0, len(samples), sample_rate):  # long ogg blocks crash libsndfile
-            file.write(samples[start : start + sample_rate])
+    lossy = encoding.extension in ("ogg", "mp3")
+    with soundfile.SoundFile(
+        path,
+        "w",
+        encoding.sample_rate,
+        samples.shape[1],
+        bitrate_mode="CONSTANT" if encoding.extension == "mp3" else None,
+        compression_level=encoding.compression if lossy else None,
+    ) as file:
+        for start in range(0, len(samples), encoding.sample_rate):
+            # libsndfile crashes on ogg blocks much longer than a second
+            file.write(samples[start : start + encoding.sample_rate])

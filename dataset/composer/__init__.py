@@ -7,5 +7,6 @@ everything a listener may be told about it (`labels`) is read from that score.
 from .arranger import compose
 from .score import Note, Part, Score
 from .styles import STYLES
+from .tunes import TUNES_BY_TITLE, Tune, tunes_of
 
-__all__ = ["STYLES", "Note", "Part", "Score", "compose"]
+__all__ = ["STYLES", "TUNES_BY_TITLE", "Note", "Part", "Score", "Tune", "compose", "tunes_of"]

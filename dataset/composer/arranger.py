@@ -13,6 +13,7 @@ from .score import Note, Part, Score
 from .style import Line, Style
 from .theory import Chord, Key, parse_chord
 from .titles import draw_title
+from .tunes import Tune
 
 INTENSITIES = {"intro": 0.82, "A": 0.94, "B": 1.0, "outro": 0.85}
 
@@ -23,23 +24,34 @@ class Section(NamedTuple):
     num_bars: int
 
 
-def compose(style: Style, seed: int, seconds: float = 45.0) -> Score:
-    """Write one piece.
+def compose(style: Style, seed: int, seconds: float = 45.0, tune: Tune | None = None) -> Score:
+    """Write one piece, or arrange an old tune.
 
     Args:
         style: What may be chosen from.
         seed: Which piece of the style. The same pair gives the same notes.
         seconds: About how long the piece is; it ends with a whole section.
+        tune: Becomes the melody and the chords of the first theme.
+
+    Raises:
+        ValueError: The tune does not name the style among those that suit it.
     """
+    if tune and style.name not in tune.styles:
+        raise ValueError(
+            f"{tune.title!r} does not suit the style {style.name!r}. "
+            f"Choose one of: {', '.join(tune.styles)}."
+        )
     rng = _generator(style, seed, "piece")
     mode = rng.choice(sorted(style.progressions))
-    key = Key(rng.randrange(12), mode)
+    key = Key(rng.randrange(12), tune.mode if tune else mode)
     bpm = rng.randint(*style.bpm)
-    sections = plan_form(style.beats_per_bar * 60 / bpm, seconds)
-    chords = lay_chords(style, key, sections, _generator(style, seed, "chords"))
-    passages = [_passage(style, key, bpm, sections, chords, i) for i in range(len(sections))]
+    sections = plan_form(style.beats_per_bar * 60 / bpm, seconds, tune)
+    chords = lay_chords(style, key, sections, tune, _generator(style, seed, "chords"))
+    passages = [
+        _passage(style, key, bpm, sections, chords, tune, index) for index in range(len(sections))
+    ]
     parts = []
-    for line, instrument in choose_band(style, _generator(style, seed, "band")):
+    for line, instrument in choose_band(style, tune, _generator(style, seed, "band")):
         notes = []
         for section, passage in zip(sections, passages, strict=True):
             if section.label == "intro" and not line.in_intro:
@@ -57,7 +69,9 @@ def compose(style: Style, seed: int, seconds: float = 45.0) -> Score:
     return Score(
         style=style.name,
         seed=seed,
-        title=draw_title(style.nouns, seed, _generator(style, seed, "title")),
+        title=f"{tune.title}, arr. No. {seed}"
+        if tune
+        else draw_title(style.nouns, seed, _generator(style, seed, "title")),
         key=key,
         bpm=bpm,
         beats_per_bar=style.beats_per_bar,
@@ -70,26 +84,30 @@ def compose(style: Style, seed: int, seconds: float = 45.0) -> Score:
     )
 
 
-def plan_form(seconds_per_bar: float, seconds: float) -> list[Section]:
+def plan_form(seconds_per_bar: float, seconds: float, tune: Tune | None = None) -> list[Section]:
     """An introduction, sections A B A B … of about 15 seconds, and a final chord."""
     num_bars = 4
     while num_bars * seconds_per_bar < 11:
         num_bars *= 2
-    labels = ["A", "B"] * max(1, round(seconds / (2 * num_bars * seconds_per_bar)))
+    lengths: dict[str, int] = {"A": tune.num_bars if tune else num_bars, "B": num_bars}
+    labels: list[str] = ["A", "B"] * max(
+        1, round(seconds / (sum(lengths.values()) * seconds_per_bar))
+    )
     sections = [Section("intro", 0, num_bars // 2)]
     for label in labels:
         last = sections[-1]
-        sections.append(Section(label, last.first_bar + last.num_bars, num_bars))
+        sections.append(Section(label, last.first_bar + last.num_bars, lengths[label]))
     last = sections[-1]
     return [*sections, Section("outro", last.first_bar + last.num_bars, 2)]
 
 
 def lay_chords(
-    style: Style, key: Key, sections: list[Section], rng: random.Random
+    style: Style, key: Key, sections: list[Section], tune: Tune | None, rng: random.Random
 ) -> list[tuple[float, float, Chord]]:
     """One progression per theme, repeated to fill its sections: (start, length, chord)."""
     options = style.progressions[key.mode]
-    themes = dict(zip(("A", "B"), rng.sample(options, 2), strict=True))
+    first, second = rng.sample(options, 2)
+    themes: dict[str, str] = {"A": tune.chords if tune else first, "B": second}
     beats = style.beats_per_bar
     laid = []
     for section in sections:
@@ -104,14 +122,16 @@ def lay_chords(
     return laid
 
 
-def choose_band(style: Style, rng: random.Random) -> list[tuple[Line, Instrument]]:
+def choose_band(
+    style: Style, tune: Tune | None, rng: random.Random
+) -> list[tuple[Line, Instrument]]:
     """The lines that play in this piece, each with its own instrument where possible."""
     band, taken = [], set()
     for line in style.lines:
         present = rng.random() < line.presence_p
         free = [name for name in line.instruments if name not in taken] or line.instruments
         name = rng.choice(free)
-        if present:
+        if present or (tune and line.kind == "melody"):
             taken.add(name)
             band.append((line, INSTRUMENTS[name]))
     return band
@@ -141,7 +161,7 @@ def _theme(section: Section) -> str:
     return "B" if section.label == "B" else "A"
 
 
-def _passage(style, key, bpm, sections, chords, index) -> Passage:
+def _passage(style, key, bpm, sections, chords, tune, index) -> Passage:
     section = sections[index]
     start = float(section.first_bar * style.beats_per_bar)
     length = float(section.num_bars * style.beats_per_bar)
@@ -156,6 +176,7 @@ def _passage(style, key, bpm, sections, chords, index) -> Passage:
         chords=inside,
         next_chord=after[0][2] if after else inside[-1][2],
         with_fill=style.fills and section.label != "outro",
+        tune=tuple(tune.notes()) if tune and section.label == "A" else (),
     )
 
 

@@ -28,8 +28,9 @@ def tempo_word(bpm: float) -> str:
     return next(word for limit, word in TEMPO_WORDS if bpm < limit)
 
 
-def describe(style: Style, score: Score, instruments: list[str], rng: random.Random) -> str:
-    """One sentence made of the labels; its wording varies."""
+def describe_clip(style: Style, score: Score, instruments: list[str], name: str) -> str:
+    """One sentence made of the labels; its wording depends on the clip's name."""
+    rng = random.Random(f"{name}/words")
     phrase = rng.choice(style.phrases)
     tempo = tempo_word(score.bpm)
     first, second = rng.sample(score.moods, 2)
@@ -73,18 +74,17 @@ def clip_metadata(
         sample_rate: Of the audio file, in hertz.
         extension: Of the audio file, without the dot.
     """
-    rng = random.Random(f"{name}/words")
     start, end = window
     beats_per_second = score.bpm / 60
     instruments = instruments_between(score, start * beats_per_second, end * beats_per_second)
-    keywords = [score.moods[0], *rng.sample(style.keywords, 4)]
+    keywords = random.Random(f"{name}/keywords").sample(style.keywords, 4)
     return {
         "key": score.key.name,
         "artist": ARTIST,
         "sample_rate": sample_rate,
         "file_extension": extension,
-        "description": describe(style, score, instruments, rng),
-        "keywords": ", ".join(keywords),
+        "description": describe_clip(style, score, instruments, name),
+        "keywords": ", ".join([score.moods[0], *keywords]),
         "duration": round(end - start, 4),
         "bpm": score.bpm,
         "genre": style.genre,

@@ -15,10 +15,12 @@ PHRASE = ("motif", "answer", "motif", "close")
 
 def play_melody(line, instrument, passage, rng) -> list[Note]:
     """A melody over a passage; phrases of four bars share their motif."""
+    if passage.tune:
+        return play_tune(line, instrument, passage)
     low, high = max(line.low, instrument.low), min(line.high, instrument.high)
     motifs = {name: _invent(line, rng) for name in ("motif", "answer", "close", "other close")}
     home = (low + high) / 2 + rng.uniform(-3, 3)
-    notes: list[Note] = []
+    position, notes = home, []
     bar_length = passage.beats_per_bar
     num_bars = round(passage.length / bar_length)
     for bar in range(num_bars):
@@ -40,6 +42,22 @@ def play_melody(line, instrument, passage, rng) -> list[Note]:
             position = pitch + 0.12 * (home - pitch)  # drawn home, so that tunes do not drift off
             velocity = {"X": 104, "x": 94, "o": 78}[hit.sign]
             notes.append(Note(start, hit.length * line.legato, pitch, velocity))
+    return notes
+
+
+def play_tune(line, instrument, passage) -> list[Note]:
+    """The passage's tune, in the octave that suits the instrument best."""
+    low, high = max(line.low, instrument.low), min(line.high, instrument.high)
+    intervals = [note.interval for note in passage.tune]
+    middle = (low + high) / 2 - (min(intervals) + max(intervals)) / 2
+    tonic = nearest(middle, [p for p in range(128) if p % 12 == passage.key.tonic])
+    notes = []
+    for note in passage.tune:
+        pitch = tonic + note.interval
+        pitch += 12 * (pitch < low) - 12 * (pitch > high)
+        velocity = 100 if note.start % passage.beats_per_bar < 1e-6 else 90
+        start = passage.start + note.start
+        notes.append(Note(start, note.length * line.legato, pitch, velocity))
     return notes
 
 

@@ -12,6 +12,7 @@ from .melody import play_melody
 from .score import Note
 from .style import Hit, Line, parse_pattern
 from .theory import Chord, Key, ladder, lowest_root, nearest, pitches_of, voice
+from .tunes import TuneNote
 
 VELOCITIES = {"X": 104, "x": 88, "o": 60}
 
@@ -28,6 +29,7 @@ class Passage:
     chords: tuple[tuple[float, float, Chord], ...]  # (start, length, chord), without gaps
     next_chord: Chord  # what follows the passage
     with_fill: bool
+    tune: tuple[TuneNote, ...] = ()  # what melodies play instead of inventing
 
     @property
     def end(self) -> float:

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-NOTE_NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
@@ -50,8 +51,9 @@ class Key:
     @property
     def name(self) -> str:
         """For people: `D minor`. Modes are named by their third."""
-        third = "major" if 4 in SCALES[self.mode] else "minor"
-        return f"{NOTE_NAMES[self.tonic]} {third}"
+        if 4 in SCALES[self.mode]:
+            return f"{MAJOR_TONICS[self.tonic]} major"
+        return f"{MINOR_TONICS[self.tonic]} minor"
 
 
 class Chord(NamedTuple):

@@ -1,5 +1,6 @@
 """All styles by name."""
 
-from . import acoustic, band, electronic
+from . import acoustic, band, electronic, groove
 
-STYLES = {style.name: style for style in (*acoustic.STYLES, *band.STYLES, *electronic.STYLES)}
+_FILES = (acoustic, band, groove, electronic)
+STYLES = {style.name: style for file in _FILES for style in file.STYLES}
