@@ -75,7 +75,7 @@ def _num_samples(seconds: float, sample_rate: int) -> int:
 
 
 def audio_write(
-    stem_name: str | Path,
+    stem: str | Path,
     wav: Tensor,
     sample_rate: int,
     format: str = "wav",
@@ -94,7 +94,7 @@ def audio_write(
     """Write a waveform to a file, which appears complete or not at all.
 
     Args:
-        stem_name: Path without its suffix.
+        stem: Path without its suffix.
         wav: Waveform, `[C, T]` or `[T]`, float in [-1, 1] or 16 or 32 bit PCM.
         sample_rate: Samples per second; opus files store 48 kHz whatever it is.
         format: One of `FORMATS`.
@@ -109,7 +109,7 @@ def audio_write(
         loudness_compressor: Bend peaks softly instead of cutting them (`loudness`).
         log_clipping: Warn when samples are cut off.
         make_parent_dir: Create the folder if it is missing.
-        add_suffix: Append the suffix of the format to `stem_name`.
+        add_suffix: Append the suffix of the format to `stem`.
 
     Returns:
         Path of the file.
@@ -123,9 +123,9 @@ def audio_write(
     wav = f32_pcm(wav.detach().cpu()).float()
     wav = wav[None] if wav.dim() == 1 else wav
     if wav.dim() != 2 or wav.numel() == 0:
-        raise AudioError(f"A waveform to write is [C, T], not {list(wav.shape)}: {stem_name}.")
+        raise AudioError(f"A waveform to write is [C, T], not {list(wav.shape)}: {stem}.")
     if not wav.isfinite().all():
-        raise AudioError(f"The waveform for {stem_name} holds values that are not finite.")
+        raise AudioError(f"The waveform for {stem} holds values that are not finite.")
     wav = normalize_audio(
         wav,
         normalize,
@@ -136,9 +136,9 @@ def audio_write(
         loudness_compressor,
         log_clipping,
         sample_rate,
-        str(stem_name),
+        str(stem),
     )
-    path = Path(f"{stem_name}{FORMATS[format].suffix}" if add_suffix else stem_name)
+    path = Path(f"{stem}{FORMATS[format].suffix}" if add_suffix else stem)
     if make_parent_dir:
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():

@@ -24,6 +24,7 @@ from .sampler import SegmentSampler
 logger = logging.getLogger(__name__)
 
 CHECKED_FILES = 64  # how many files `check` opens
+NAMED_FILES = 3  # how many damaged ones it names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class AudioDataset(Dataset):
         self.load_wav = load_wav
         # In shared memory, since workers that live on must hear of a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._damaged: dict[int, str] = {}
+        self._reported: set[int] = set()
 
     @classmethod
     def from_meta(cls, source: str | Path, map_path: PathMap | None = None, **kwargs: tp.Any):
@@ -139,22 +140,25 @@ class AudioDataset(Dataset):
             raise IndexError(f"Sample {index} of a data set of {len(self)}.")
         epoch = self.epoch
         rng = self.sampler.generator(epoch, index)
+        problem = None
         for attempt in range(max(1, self.max_read_retry)):
             file, seek_time = self.sampler.draw(epoch, index, rng, attempt)
-            if file in self._damaged:
-                continue
             try:
                 wav, segment = self._read(self.meta[file], seek_time)
                 info = self.describe(segment, wav, epoch, index)
+                return (wav, info) if self.return_info else wav
             except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
-                self._damaged[file] = str(error)
-                logger.warning("Skipping %s from now on: %s", self.meta[file].path, error)
-                continue
-            return (wav, info) if self.return_info else wav
+                problem = error
+                self._report(file, error)
         raise AudioError(
-            f"{max(1, self.max_read_retry)} files in a row could not be used, "
-            f"such as: {next(iter(self._damaged.values()))}"
+            f"{max(1, self.max_read_retry)} files in a row could not be used, such as: {problem}"
         )
+
+    def _report(self, file: int, problem: Exception) -> None:
+        """Name a damaged file once. It is tried again, lest a draw depend on earlier ones."""
+        if file not in self._reported:
+            self._reported.add(file)
+            logger.warning("Skipping %s: %s", self.meta[file].path, problem)
 
     def describe(self, segment: SegmentInfo, wav: Tensor, epoch: int, index: int) -> tp.Any:
         """What is returned beside the waveform; deterministic in (seed, epoch, index)."""
@@ -219,8 +223,14 @@ class AudioDataset(Dataset):
                 f"None of {len(chosen)} files can be read, such as: {problems[0]} "
                 "Correct the paths in the manifest or write it anew."
             )
-        for problem in problems:
-            logger.warning("Will be skipped: %s", problem)
+        if problems:
+            named = " ".join(str(problem) for problem in problems[:NAMED_FILES])
+            logger.warning(
+                "%d of %d files that were tried will be skipped. %s",
+                len(problems),
+                len(chosen),
+                named,
+            )
 
 
 def _stack(wavs: tp.Sequence[Tensor]) -> Tensor:

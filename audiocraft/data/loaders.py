@@ -5,6 +5,7 @@
 """
 
 import inspect
+import logging
 import os
 import typing as tp
 
@@ -19,6 +20,8 @@ from .audio_dataset import AudioDataset
 from .manifest import load_manifest
 from .music_dataset import MusicDataset
 from .music_info import READERS
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 NOT_OF_THE_DATASET = {*SPLITS, "batch_size", "num_workers"}
@@ -126,18 +129,27 @@ def _get_loader(cfg: DictConfig, split: str, rank: int, world_size: int) -> Data
     _check_batch_size(batch_size, world_size)
     dataset = _build_dataset(cfg, split, options)
     training = split == "train"
+    updates = OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None
     sampler = ShardedSampler(
         len(dataset),
         batch_size,
         rank=rank,
         world_size=world_size,
         drop_last=training,
-        max_batches=OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None,
+        max_batches=updates,
     )
     if not len(sampler):
         raise ConfigError(
             f"dataset.{split}.num_samples is {len(dataset)}, not even one batch of {batch_size}. "
             "Raise it, or lower dataset.batch_size."
+        )
+    if updates is not None and len(dataset) // batch_size < updates:
+        logger.warning(
+            "An epoch has %d updates instead of optim.updates_per_epoch=%d, for "
+            "dataset.train.num_samples is %d.",
+            len(dataset) // batch_size,
+            updates,
+            len(dataset),
         )
     num_workers = _num_workers(cfg, split, options.get("num_workers", 0))
     return DataLoader(

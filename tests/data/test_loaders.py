@@ -82,6 +82,13 @@ def test_an_epoch_has_as_many_batches_as_updates(config):
     assert len(built["valid"]) == 2
 
 
+def test_too_few_samples_for_an_epoch_are_told(config, caplog):
+    get_audio_datasets(change(config, optim__updates_per_epoch=3))
+    assert not caplog.text
+    get_audio_datasets(change(config, optim__updates_per_epoch=50))
+    assert "3 updates instead of optim.updates_per_epoch=50" in caplog.text
+
+
 def test_tokenizers_are_trained_on_waveforms_alone(config):
     del config.dataset.train.merge_text_p
     built = get_audio_datasets(change(config, solver="compression"))
