@@ -25,7 +25,7 @@ train: install
 	$(BIN)/dora run solver=$(SOLVER) $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

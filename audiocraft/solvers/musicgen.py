@@ -58,8 +58,8 @@ class MusicGenSolver(StandardSolver):
         self.model = builders.get_lm_model(cfg, loaders.load_compression_model).to(self.device)
         self.dropouts = builders.get_condition_dropouts(cfg)
         self.optimizer = get_optimizer(self.model.param_groups(), cfg.optim)
-        self.total_updates = cfg.optim.epochs * cfg.optim.updates_per_epoch
-        self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
+        total_updates = cfg.optim.epochs * len(self.dataloaders["train"])
+        self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, total_updates)
         self.ema = get_ema(self.model, cfg.optim.ema)
         needs_scaler = self.autocast_dtype is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)  # type: ignore

@@ -70,6 +70,7 @@ def test_every_documented_command_is_tried_somewhere(text):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("commands")
 @pytest.mark.parametrize("text", sorted(COMMANDS))
 def test_a_documented_command_works(text, finished, tmp_path):
     how = COMMANDS[text]

@@ -9,7 +9,7 @@ import torch
 
 from .conftest import SMALL, command, interrupted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 MODES = ("text", "style", "text_and_style")
 
 

@@ -1,0 +1,92 @@
+"""From configuration to models: what is asked for is built, what is unknown is named."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from audiocraft.errors import ConfigError
+from audiocraft.models import builders
+from audiocraft.modules.conditioners import StyleConditioner
+
+from ..conftest import composed
+
+
+@pytest.fixture
+def config(tiny_config):
+    return OmegaConf.create(OmegaConf.to_container(tiny_config, resolve=True))
+
+
+def refused(config, message, build=builders.get_lm_model):
+    with pytest.raises(ConfigError, match=message), torch.device("meta"):
+        build(config)
+
+
+def test_conditioners_are_built_in_the_order_of_the_configuration(config):
+    with torch.device("meta"):
+        lm = builders.get_lm_model(config)
+    provider = lm.condition_provider
+    assert list(provider.conditioners) == ["self_wav", "description"]
+    assert isinstance(provider.conditioners["self_wav"], StyleConditioner)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("transformer_lm.speed", 3, r"transformer_lm\.speed is not known"),
+        ("transformer_lm.d_model", 3, r"transformer_lm\.d_model is not known"),
+        ("conditioners.self_wav.style.volume", 1, r"self_wav\.style\.volume is not known"),
+        ("conditioners.self_wav.model", "ear", r"conditioners\.self_wav\.model is 'ear'"),
+        ("conditioners.self_wav.style.model_name", "ear", r"model_name is 'ear'"),
+        ("codebooks_pattern.modeling", "spiral", r"modeling is 'spiral'.*delay"),
+        ("codebooks_pattern.delay.delay", [0], r"codebooks_pattern\.delay\.delay is not known"),
+        ("lm_model", "markov", r"lm_model is 'markov'"),
+        ("fuser.prepend", ["nobody"], r"description"),
+    ],
+)
+def test_what_is_unknown_is_named_with_what_would_be_right(config, key, value, message):
+    OmegaConf.update(config, key, value, force_add=True)
+    if key == "fuser.prepend":
+        lm = builders.get_lm_model(config)
+        text = lm.condition_provider.prepare([builders.cond.ConditioningAttributes()], None)
+        with pytest.raises(ConfigError, match=message):
+            lm(torch.zeros(1, 4, 3, dtype=torch.long), lm.condition_provider(text))
+        return
+    refused(config, message)
+
+
+def test_retired_keys_of_old_checkpoints_are_passed_over(config):
+    OmegaConf.update(config, "transformer_lm.memory_efficient", True, force_add=True)
+    OmegaConf.update(config, "transformer_lm.custom", False, force_add=True)
+    with torch.device("meta"):
+        builders.get_lm_model(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("transformer_lm.n_q", 8, r"transformer_lm\.n_q is 8 .* 4 codebooks"),
+        ("transformer_lm.card", 7, r"transformer_lm\.card is 7 .* 400 entries"),
+        ("sample_rate", 8000, r"sample_rate is 8000 .* 32000 Hz"),
+        ("channels", 2, r"channels is 2 .* 1 channels"),
+        ("conditioners.self_wav.style.ds_rate_compression", 320, r"is 320 but .* 640"),
+    ],
+)
+def test_a_tokenizer_that_disagrees_is_told_with_both_values(config, key, value, message):
+    tokenizer = builders.get_debug_compression_model(sample_rate=32000)
+    builders.check_agreement(config, tokenizer)
+    OmegaConf.update(config, key, value)
+    refused(config, message, lambda cfg: builders.check_agreement(cfg, tokenizer))
+
+
+def test_dropouts_have_the_probabilities_of_the_configuration(config):
+    everything, each = builders.get_condition_dropouts(config)
+    assert everything.p == 0.1
+    assert each.p == {"text": {"description": 0.4}, "wav": {"self_wav": 0.4}}
+    assert not each.active_on_eval
+
+
+def test_without_conditions_there_is_nothing_to_drop():
+    config = composed("solver=musicgen/musicgen_base_32khz", "conditioner=none")
+    everything, each = builders.get_condition_dropouts(config)
+    assert everything.p == 0
+    assert not any(each.p.values())
