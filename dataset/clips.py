@@ -37,10 +37,11 @@ class PiecePlan:
 
 def compose_piece(plan: PiecePlan) -> Score:
     """The piece of a plan, long enough for all its clips."""
+    wanted = plan.num_clips * plan.seconds
     return compose(
         STYLES[plan.style],
         plan.seed,
-        seconds=max(40.0, plan.num_clips * plan.seconds + 10),
+        seconds=max(40.0, 1.5 * wanted - 5),  # only whole sections: it may turn out shorter
         tune=TUNES_BY_TITLE[plan.tune] if plan.tune else None,
     )
 
@@ -86,8 +87,8 @@ def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
 def clip_starts(score: Score, plan: PiecePlan) -> list[float]:
     """Where the clips of a piece begin, in seconds: on bars, evenly spread, never overlapping.
 
-    A single clip begins with the tune if there is one, and otherwise anywhere after the
-    introduction from where it is over before the ending.
+    A single clip begins with the tune if there is one, and otherwise anywhere between the
+    introduction and the ending.
     """
     bar = score.seconds_per_bar
     needed = int(plan.seconds / bar + 0.999)  # bars that one clip touches
@@ -96,7 +97,7 @@ def clip_starts(score: Score, plan: PiecePlan) -> list[float]:
         return [first * bar]
     if plan.num_clips == 1:
         rng = random.Random(f"{plan.style}/{plan.seed}/window")
-        return [rng.randint(first, max(first, last)) * bar]
+        return [rng.randint(min(first, last), last) * bar]
     first = max(0, min(first, last - needed * (plan.num_clips - 1)))
     spacing = (last - first) // (plan.num_clips - 1)
     return [(first + index * max(needed, spacing)) * bar for index in range(plan.num_clips)]

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from multiprocessing import Pool
+from multiprocessing import get_context
 from pathlib import Path
 
 from .clips import PiecePlan, make_piece, write_manifests
@@ -107,7 +107,7 @@ def main() -> None:
         sys.exit(str(error))
     shutil.rmtree(AUDIO, ignore_errors=True)
     plans = [plan_piece(s, n) for s in STYLES for n in range(1, PIECES_PER_STYLE + 1)]
-    with Pool(args.workers) as pool:
+    with get_context("spawn").Pool(args.workers) as pool:
         made = pool.map(_make, plans, chunksize=1)
     make_electronic(ELECTRONIC)
     write_manifests(MANIFESTS, made)

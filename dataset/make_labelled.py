@@ -8,9 +8,10 @@ A second call with the same options makes only what is missing.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing import get_context
 from pathlib import Path
 
 import soundfile
@@ -76,7 +77,7 @@ def make_or_reuse(plan: PiecePlan, folder: Path) -> tuple[PiecePlan, list[dict]]
     return plan, make_piece(plan, folder)
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make labelled music.")
     parser.add_argument("out", type=Path, help="folder for audio, JSON and manifests")
     parser.add_argument("--hours", type=float, default=2.0, help="hours of audio")
@@ -117,7 +118,7 @@ def main() -> None:
         sys.exit(str(error))
     out = args.out.resolve()
     made = []
-    with Pool(args.workers) as pool:
+    with get_context("spawn").Pool(args.workers) as pool:
         work = partial(make_or_reuse, folder=out / "audio")
         for count, piece in enumerate(pool.imap(work, plans), start=1):
             made.append(piece)

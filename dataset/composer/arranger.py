@@ -11,7 +11,7 @@ from .instruments import INSTRUMENTS, Instrument
 from .players import Passage, play
 from .score import Note, Part, Score
 from .style import Line, Style
-from .theory import Chord, Key, parse_chord
+from .theory import SCALES, Chord, Key, parse_chord
 from .titles import draw_title
 from .tunes import Tune
 
@@ -109,11 +109,12 @@ def lay_chords(
     first, second = rng.sample(options, 2)
     themes: dict[str, str] = {"A": tune.chords if tune else first, "B": second}
     beats = style.beats_per_bar
+    home = "I" if 4 in SCALES[key.mode] else "i"
     laid = []
     for section in sections:
         bars = themes[_theme(section)].split()
         for bar in range(section.num_bars):
-            text = bars[0] if section.label == "outro" else bars[bar % len(bars)]
+            text = home if section.label == "outro" else bars[bar % len(bars)]
             numerals = text.split("/")
             length = beats / len(numerals)
             for index, numeral in enumerate(numerals):

@@ -30,13 +30,6 @@ class Part:
     volume: int  # 0…127, MIDI controller 7
     pan: int  # 0 left … 127 right, MIDI controller 10
 
-    def sounds_between(self, start: float, end: float) -> float:
-        """How many beats of [start, end] have a note of this part starting or sounding."""
-        return sum(
-            max(0.0, min(note.start + note.length, end) - max(note.start, start))
-            for note in self.notes
-        )
-
 
 @dataclass(frozen=True)
 class Score:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from dataset import make_labelled
 from dataset.clips import SPLITS, PiecePlan, clip_starts, compose_piece, make_piece, write_manifests
-from dataset.composer import STYLES, compose
+from dataset.composer import STYLES, compose, tunes_of
 from dataset.make_example import PIECES_PER_STYLE, plan_piece
 from dataset.make_labelled import make_or_reuse, parse_args, plan_from, plan_set
 from dataset.render import SOUND_FONT, Encoding, RenderError, level, render, sound_font, write
@@ -57,9 +58,9 @@ def test_old_tunes_are_for_training_only():
 def test_too_little_music_for_four_splits_says_how_much_is_needed():
     with pytest.raises(ValueError, match="too few for four splits") as error:
         plan_set(hours=0.1, seed=0, clip=CLIP)
-    enough = float(re.search(r"at least ([\d.]+) hours", str(error.value))[1])
+    [enough] = re.findall(r"at least ([\d.]+) hours", str(error.value))
 
-    assert plan_set(hours=enough, seed=0, clip=CLIP)
+    assert plan_set(hours=float(enough), seed=0, clip=CLIP)
 
 
 def test_options_reach_the_plan():
@@ -70,11 +71,15 @@ def test_options_reach_the_plan():
     assert plans[0].encoding == Encoding(extension="flac", channels=2)
 
 
-@pytest.mark.parametrize("num_clips", [1, 2, 3])
+@pytest.mark.parametrize(("num_clips", "seconds"), [(1, 10), (1, 60), (2, 15), (4, 20)])
 @pytest.mark.parametrize("style", STYLES)
-def test_clips_lie_inside_the_piece_and_never_overlap(style, num_clips):
-    for seed in range(8):
-        plan = PiecePlan(style=style, seed=seed, split="train", seconds=15.0, num_clips=num_clips)
+def test_clips_lie_inside_the_piece_and_never_overlap(style, num_clips, seconds):
+    tunes = tunes_of(style)
+    for seed in range(3):
+        tune = tunes[seed].title if seed < len(tunes) else None
+        plan = PiecePlan(
+            style=style, seed=seed, split="train", seconds=seconds, num_clips=num_clips, tune=tune
+        )
         score = compose_piece(plan)
         starts = clip_starts(score, plan)
         assert len(starts) == len(plan.names) == num_clips
@@ -148,3 +153,26 @@ def test_a_piece_becomes_labelled_clips_that_are_made_once(tmp_path):
         info = json.loads(Path(entry["path"]).with_suffix(".json").read_text())
         assert info["name"] == name
         assert info["duration"] == entry["duration"] == pytest.approx(8.0)
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_the_command_makes_audio_labels_and_manifests(tmp_path, monkeypatch, capsys):
+    options = "--hours 0.01 --clip_seconds 8 --clips_per_piece 1 --sample_rate 16000"
+    monkeypatch.setattr("sys.argv", ["make_labelled", str(tmp_path), *options.split()])
+    monkeypatch.setattr("dataset.make_labelled.STYLES", {"piano": STYLES["piano"]})
+    make_labelled.main()
+
+    assert "hours of 1 styles" in capsys.readouterr().out
+    for split in SPLITS:
+        for line in (tmp_path / "egs" / split / "data.jsonl").read_text().splitlines():
+            path = Path(json.loads(line)["path"])
+            assert soundfile.info(path).samplerate == 16000
+            assert json.loads(path.with_suffix(".json").read_text())["genre"] == "classical"
+
+
+def test_a_set_that_cannot_be_made_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOCRAFT_SOUND_FONT", "/nowhere/font.sf2")
+    monkeypatch.setattr("sys.argv", ["make_labelled", str(tmp_path)])
+    with pytest.raises(SystemExit, match="apt-get install"):
+        make_labelled.main()
