@@ -16,7 +16,7 @@ from pathlib import Path
 
 import soundfile
 
-from .clips import PiecePlan, make_piece, manifest_entry, write_manifests
+from .clips import SPLITS, PiecePlan, make_piece, manifest_entry, write_manifests
 from .composer import STYLES, tunes_of
 from .render import Encoding, RenderError, sound_font
 
@@ -29,24 +29,16 @@ def plan_set(
     """Which pieces to make; styles take turns, so that all have the same number of pieces.
 
     Args:
-        hours: How much audio, at least.
+        hours: How much audio, at least. It gets longer where every style would otherwise
+            have fewer than four pieces, one for each split.
         seed: Another seed gives other pieces.
         clip: Length, number per piece and format of the clips.
         held_out: Share of each style's pieces in `valid`, and again in `evaluate`, at least
             one piece each. `generate` gets one piece per style. Old tunes are arranged for
             `train` only, so that no two splits share a melody.
-
-    Raises:
-        ValueError: Too little music to hold out a piece of every style three times.
     """
     pieces = hours * 3600 / (clip.seconds * clip.num_clips * len(STYLES))
-    per_style = int(pieces + 0.999)
-    if per_style < 4:
-        needed = 4 * clip.seconds * clip.num_clips * len(STYLES) / 3600
-        raise ValueError(
-            f"{hours} hours give {per_style} pieces per style, too few for four splits. "
-            f"Ask for at least {needed:.2f} hours, or for shorter or fewer clips per piece."
-        )
+    per_style = max(len(SPLITS), int(pieces + 0.999))
     share = max(1, round(held_out * per_style))
     splits = ["generate"] + ["valid"] * share + ["evaluate"] * share
     splits += ["train"] * (per_style - len(splits))
@@ -113,9 +105,9 @@ def main() -> None:
     args = parse_args()
     try:
         sound_font()
-        plans = plan_from(args)
-    except (RenderError, ValueError) as error:
+    except RenderError as error:
         sys.exit(str(error))
+    plans = plan_from(args)
     out = args.out.resolve()
     made = []
     with get_context("spawn").Pool(args.workers) as pool:
