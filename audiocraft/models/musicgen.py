@@ -9,7 +9,6 @@ Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 
 import logging
 import typing as tp
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,36 +16,20 @@ from tqdm.auto import tqdm
 
 from ..data.audio_utils import convert_audio
 from ..data.conditions import ConditioningAttributes, wav_condition
-from ..modules.conditioners import Condition, StyleConditioner, draw_excerpt
+from ..modules.conditioners import StyleConditioner, draw_excerpt
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device
 from .encodec import CompressionModel
-from .generation import generate_tokens
 from .guidance import Guidance
+from .inputs import GenerationParams, Seed, as_clips, broadcast, generators_for
 from .lm import LMModel
 from .loaders import load_musicgen
+from .windows import generate_windows, groups_of
 
 logger = logging.getLogger(__name__)
 
 Progress = tp.Callable[[int, int], None]
-Seed = int | tp.Sequence[int] | None
 DEFAULT_MAX_DURATION = 30.0  # seconds; what the released models were trained on
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationParams:
-    """How a model generates. Durations and strides are in seconds."""
-
-    duration: float = 30.0
-    extend_stride: float = 18.0  # what each window adds beyond the model's longest duration
-    sampling: Sampling = field(default_factory=lambda: Sampling(top_k=250))
-    guidance: Guidance = field(default_factory=Guidance)
-
-    def __post_init__(self):
-        if not self.duration > 0:
-            raise ValueError(f"duration must be more than 0 seconds but is {self.duration}.")
-        if not self.extend_stride > 0:
-            raise ValueError(f"extend_stride must be more than 0 but is {self.extend_stride}.")
 
 
 class MusicGen:
@@ -267,8 +250,8 @@ class MusicGen:
         Raises:
             ValueError: The prompt is not audio, or lasts as long as what is to be generated.
         """
-        clips = _as_clips(prompt, "prompt")
-        texts, clips = _broadcast(descriptions or [None], clips)
+        clips = as_clips(prompt, "prompt")
+        texts, clips = broadcast(descriptions or [None], clips)
         wavs = [self._convert(clip, prompt_sample_rate) for clip in clips]
         with torch.inference_mode():
             codes, scale = self.compression_model.encode(torch.stack(wavs).to(self.codec_device))
@@ -303,8 +286,8 @@ class MusicGen:
             ValueError: The model hears no style, or a clip is shorter than the excerpt.
         """
         style = self.style_conditioner
-        texts, clips = _broadcast(descriptions, _as_clips(style_wavs, "style_wavs"))
-        generators = _generators(seed, len(texts))
+        texts, clips = broadcast(descriptions, as_clips(style_wavs, "style_wavs"))
+        generators = generators_for(seed, len(texts))
         starts = excerpt_start
         if starts is None or isinstance(starts, int | float):
             starts = [starts] * len(texts)
@@ -367,10 +350,10 @@ class MusicGen:
         return_tokens: bool,
     ) -> tp.Any:
         is_drawn = isinstance(seed, list) and isinstance(seed[0], torch.Generator)
-        generators = seed if is_drawn else _generators(tp.cast(Seed, seed), len(attributes))
+        generators = seed if is_drawn else generators_for(tp.cast(Seed, seed), len(attributes))
         generators = tp.cast(list[torch.Generator], generators)
         length = int(self.generation_params.duration * self.frame_rate)
-        groups = self._groups(attributes)
+        groups = groups_of(self.lm.condition_provider, attributes)
         tokens: list[Tensor | None] = [None] * len(attributes)
         with tqdm(total=length * len(groups), disable=not progress, unit="frame") as bar:
             for number, (members, conditions) in enumerate(groups):
@@ -380,132 +363,18 @@ class MusicGen:
                     if self.progress_callback is not None:
                         self.progress_callback(before + done, length * len(groups))
 
-                codes = self._windows(
+                codes = generate_windows(
+                    self.lm,
                     conditions,
-                    None if prompt is None else prompt[members],
                     [generators[i] for i in members],
-                    length,
-                    report,
+                    self.generation_params,
+                    prompt=None if prompt is None else prompt[members].to(self.device),
+                    frame_rate=self.frame_rate,
+                    max_duration=self.max_duration,
+                    report=report,
                 )
                 for i, row in zip(members, codes):
                     tokens[i] = row
         codes = torch.stack(tp.cast(list[Tensor], tokens))
         wav = self.decode(codes)
         return (wav, codes) if return_tokens else wav
-
-    def _groups(
-        self, attributes: list[ConditioningAttributes]
-    ) -> list[tuple[list[int], dict[str, Condition]]]:
-        """Conditions, computed once for each sample, joined where they have the same form.
-
-        Released models attend to padding, so a text that is padded to the length of its
-        neighbour's sounds different. Only samples whose conditions are equally long share a batch.
-        """
-        provider = self.lm.condition_provider
-        groups: dict[tuple, list[tuple[int, dict[str, Condition]]]] = {}
-        for i, sample in enumerate(attributes):
-            conditions = provider(provider.prepare([sample], None))
-            form = tuple((c.embed.shape[1], bool(c.mask.any())) for c in conditions.values())
-            groups.setdefault(form, []).append((i, conditions))
-        return [([i for i, _ in group], _join([c for _, c in group])) for group in groups.values()]
-
-    def _windows(
-        self,
-        conditions: dict[str, Condition],
-        prompt: Tensor | None,
-        generators: list[torch.Generator],
-        total: int,
-        report: tp.Callable[[int], None],
-    ) -> Tensor:
-        """Generate `total` frames, sliding a window where they are more than one holds.
-
-        Every window continues the end of the one before, and hears the same conditions.
-        """
-        params = self.generation_params
-        longest = int(self.max_duration * self.frame_rate)
-        stride = max(1, int(params.extend_stride * self.frame_rate))
-        if prompt is not None and prompt.shape[-1] >= min(total, longest):
-            raise ValueError(
-                f"The prompt lasts {prompt.shape[-1] / self.frame_rate:.2f} s and leaves nothing "
-                f"to generate in {min(total, longest) / self.frame_rate:.2f} s. "
-                "Give a shorter prompt or a longer duration."
-            )
-        if prompt is not None:
-            prompt = prompt.to(self.device)
-        pieces: list[Tensor] = []
-        offset = 0
-        while True:
-            window = min(total - offset, longest)
-            tokens = generate_tokens(
-                self.lm,
-                conditions,
-                num_samples=len(generators),
-                max_gen_len=window,
-                prompt=prompt,
-                sampling=params.sampling,
-                guidance=params.guidance,
-                generators=generators,
-                on_step=lambda done, _, start=offset: report(min(start + done, total)),
-            )
-            known = prompt.shape[-1] if prompt is not None and pieces else 0
-            pieces.append(tokens[..., known:])
-            if offset + window >= total:
-                return torch.cat(pieces, dim=-1)
-            prompt = tokens[..., stride:]
-            offset += stride
-
-
-def _join(conditions: list[dict[str, Condition]]) -> dict[str, Condition]:
-    """Conditions of single samples as those of a batch."""
-    return {
-        name: Condition(
-            torch.cat([sample[name].embed for sample in conditions]),
-            torch.cat([sample[name].mask for sample in conditions]),
-        )
-        for name in conditions[0]
-    }
-
-
-def _generators(seed: Seed, num_samples: int) -> list[torch.Generator]:
-    """One generator per sample, so that a sample does not depend on its neighbours."""
-    if seed is None:
-        seeds: tp.Sequence[int] = torch.randint(2**62, (num_samples,)).tolist()
-    elif isinstance(seed, int):
-        seeds = range(seed, seed + num_samples)
-    else:
-        seeds = seed
-    if len(seeds) != num_samples:
-        raise ValueError(f"{len(seeds)} seeds were given for {num_samples} samples.")
-    return [torch.Generator().manual_seed(int(value)) for value in seeds]
-
-
-def _as_clips(wavs: Tensor | tp.Sequence[Tensor | None], name: str) -> list[Tensor | None]:
-    """Clips `[C, T]` of any lengths, checked."""
-    if isinstance(wavs, Tensor):
-        if wavs.dim() not in (2, 3):
-            raise ValueError(f"{name} must be [B, C, T] or [C, T] but is {list(wavs.shape)}.")
-        wavs = list(wavs[None] if wavs.dim() == 2 else wavs)
-    for clip in wavs:
-        if clip is None:
-            continue
-        if clip.dim() != 2 or clip.shape[-1] == 0:
-            raise ValueError(f"A clip in {name} must be [C, T] but is {list(clip.shape)}.")
-        if clip.shape[0] > 2:
-            raise ValueError(
-                f"A clip in {name} has {clip.shape[0]} channels. Give mono or stereo, [C, T]: "
-                "mix it down, or transpose it if time comes first."
-            )
-        if not torch.isfinite(clip).all():
-            raise ValueError(f"A clip in {name} holds NaN or infinite samples.")
-    return list(wavs)
-
-
-def _broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
-    """One text goes with all clips, one clip with all texts."""
-    if len(texts) != len(clips) and 1 not in (len(texts), len(clips)):
-        raise ValueError(
-            f"{len(texts)} descriptions do not go with {len(clips)} clips: "
-            "give as many, or a single one of either."
-        )
-    count = max(len(texts), len(clips))
-    return list(texts) * (count // len(texts)), list(clips) * (count // len(clips))

@@ -1,0 +1,107 @@
+"""Samples of different conditions side by side, and pieces longer than a model's memory.
+
+Released models attend to the padding of their conditions, and know no more than one window of
+time. Here both stay the model's own affair: a sample never notices its neighbours, and a long
+piece is a chain of windows that hear the same conditions.
+"""
+
+import typing as tp
+
+import torch
+from torch import Tensor
+
+from ..data.conditions import ConditioningAttributes
+from ..modules.conditioners import Condition, ConditionProvider
+from .generation import generate_tokens
+from .inputs import GenerationParams
+from .lm import LMModel
+
+Group = tuple[list[int], dict[str, Condition]]
+
+
+def groups_of(provider: ConditionProvider, attributes: list[ConditioningAttributes]) -> list[Group]:
+    """Conditions, computed once for each sample, joined where they have the same form.
+
+    A text that is padded to the length of its neighbour's would sound different, so only samples
+    whose conditions are equally long share a batch.
+
+    Returns:
+        For each batch the numbers of its samples, and their conditions.
+    """
+    groups: dict[tuple, list[tuple[int, dict[str, Condition]]]] = {}
+    for i, sample in enumerate(attributes):
+        conditions = provider(provider.prepare([sample], None))
+        form = tuple((c.embed.shape[1], bool(c.mask.any())) for c in conditions.values())
+        groups.setdefault(form, []).append((i, conditions))
+    return [([i for i, _ in group], _join([c for _, c in group])) for group in groups.values()]
+
+
+def _join(conditions: list[dict[str, Condition]]) -> dict[str, Condition]:
+    """Conditions of single samples as those of a batch."""
+    return {
+        name: Condition(
+            torch.cat([sample[name].embed for sample in conditions]),
+            torch.cat([sample[name].mask for sample in conditions]),
+        )
+        for name in conditions[0]
+    }
+
+
+def generate_windows(
+    lm: LMModel,
+    conditions: dict[str, Condition],
+    generators: list[torch.Generator],
+    params: GenerationParams,
+    *,
+    prompt: Tensor | None,
+    frame_rate: float,
+    max_duration: float,
+    report: tp.Callable[[int], None],
+) -> Tensor:
+    """Generate codes of any length, sliding a window where they are more than one holds.
+
+    Args:
+        lm: The model, in eval mode.
+        conditions: Of every sample; each window hears the same.
+        generators: Dice, one per sample.
+        params: Duration, stride, sampling, guidance.
+        prompt: Codes to start with, `[B, K, F]`.
+        frame_rate: Frames per second.
+        max_duration: Seconds that one window holds.
+        report: Called with the number of frames done.
+
+    Returns:
+        Codes, `[B, K, F]`.
+
+    Raises:
+        ValueError: The prompt leaves nothing to generate.
+    """
+    total, longest = int(params.duration * frame_rate), int(max_duration * frame_rate)
+    stride = max(1, int(params.extend_stride * frame_rate))
+    if prompt is not None and prompt.shape[-1] >= min(total, longest):
+        raise ValueError(
+            f"The prompt lasts {prompt.shape[-1] / frame_rate:.2f} s and leaves nothing to "
+            f"generate in {min(total, longest) / frame_rate:.2f} s. "
+            "Give a shorter prompt or a longer duration."
+        )
+    pieces: list[Tensor] = []
+    offset = 0
+    while True:
+        window = min(total - offset, longest)
+        codes = generate_tokens(
+            lm,
+            conditions,
+            num_samples=len(generators),
+            max_gen_len=window,
+            prompt=prompt,
+            sampling=params.sampling,
+            guidance=params.guidance,
+            generators=generators,
+            on_step=lambda done, _, start=offset: report(min(start + done, total)),
+        )
+        known = prompt.shape[-1] if prompt is not None and pieces else 0
+        pieces.append(codes[..., known:])
+        if offset + window >= total:
+            return torch.cat(pieces, dim=-1)
+        prompt = codes[..., stride:]
+        offset += stride
