@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..quantization import QuantizedResult, ResidualVectorQuantizer
+from ..quantization.steady import steady_codes
 from .encodec import CompressionModel
 
 MOMENTUM = 0.99  # of the phase iterations; the value that Perraudin et al. recommend
@@ -49,6 +50,8 @@ class SpectralTokenizer(CompressionModel):
         n_q: Number of codebooks.
         bins: Entries of each codebook.
         phase_iterations: Rounds of Griffin-Lim; more are slower and clearer.
+        change_cost: What a change of code has to save, in squared distance of log-mels; see
+            `quantization/steady.py`. 0 takes the nearest entries.
     """
 
     filters: Tensor
@@ -65,6 +68,7 @@ class SpectralTokenizer(CompressionModel):
         n_q: int = 4,
         bins: int = 1024,
         phase_iterations: int = 32,
+        change_cost: float = 0.0,
     ):
         super().__init__()
         self._sample_rate = sample_rate
@@ -72,6 +76,7 @@ class SpectralTokenizer(CompressionModel):
         self.hop_length = hop_length
         self.floor = floor
         self.phase_iterations = phase_iterations
+        self.change_cost = change_cost
         self.quantizer = ResidualVectorQuantizer(n_mels, n_q, bins=bins)
         filters = mel_filters(sample_rate, n_fft, n_mels)
         self.register_buffer("filters", filters, persistent=False)
@@ -108,10 +113,18 @@ class SpectralTokenizer(CompressionModel):
     def forward(self, x: Tensor) -> QuantizedResult:
         """Audio `[B, 1, T]` through codes and back; learns the codebooks in training mode."""
         result = self.quantizer(self.analyse(x), self.frame_rate)
+        if not self.training:
+            codes, _ = self.encode(x)
+            result = result._replace(x=self.decode_latent(codes), codes=codes)
         return result._replace(x=self.synthesize(result.x)[..., : x.shape[-1]])
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.quantizer.encode(self.analyse(x)), None
+        residual = self.analyse(x).transpose(1, 2)  # [B, F, D]
+        codes = []
+        for book in self.quantizer.codebooks[: self.num_codebooks]:
+            codes.append(steady_codes(residual, book.embed, self.change_cost))
+            residual = residual - book.decode(codes[-1])
+        return torch.stack(codes, dim=1), None
 
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         return self.synthesize(self.decode_latent(codes))
