@@ -26,6 +26,9 @@ class Try:
     compose_only: bool = False  # `dora info` in place of `dora run`: wants a hub or a GPU
     signature: bool = False  # SIG stands for the signature of a finished experiment
     epochs: bool = False  # trains: appended overrides make it small
+    names_only: bool = False  # installs something of the system: .ci/run does it
+    help_only: bool = False  # renders music: tests/dataset does it where the renderer is
+    manifest: bool = False  # writes a manifest: here into a folder of the test
 
 
 COMMANDS = {
@@ -50,6 +53,13 @@ COMMANDS = {
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style": Try(
         compose_only=True
     ),
+    "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
+    "python -m audiocraft.data.audio_dataset dataset/example egs/mine/data.jsonl": Try(
+        manifest=True
+    ),
+    "python -m dataset.make_labelled /tmp/music --hours 0.1 --seed 0": Try(help_only=True),
+    "python -m dataset.make_example --workers 2": Try(help_only=True),
+    "python -m dataset.make_labelled OUT --hours 2 --workers 2": Try(help_only=True),
     "dora grid musicgen.musicgen_style_32khz --dry_run --init": Try(),
 }
 
@@ -78,6 +88,18 @@ def test_a_documented_command_works(text, finished, tmp_path):
     if how.parse_only:
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         return
+    if how.names_only:
+        packages = words[words.index("install") + 1 :]
+        assert all(name in (ROOT / ".ci" / "run").read_text() for name in packages)
+        return
+    if how.help_only:
+        run = command(*words[1:3], "--help", outputs=tmp_path)
+        flags = [word for word in words if word.startswith("--")]
+        assert run.returncode == 0
+        assert all(flag in run.output for flag in flags)
+        return
+    if how.manifest:
+        words[-1] = str(tmp_path / "data.jsonl")
     outputs = finished.outputs if how.signature else tmp_path
     if how.signature:
         words = [word.replace("SIG", finished.folder.name) for word in words]
