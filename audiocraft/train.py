@@ -58,7 +58,15 @@ def set_up(cfg: DictConfig) -> None:
         multiprocessing.set_start_method(cfg.mp_start_method, force=True)
 
 
-def train(cfg: DictConfig) -> None:
+def experiment(main: tp.Callable[[DictConfig], None]) -> Experiment:
+    """Make a Dora experiment of a function that takes a resolved configuration."""
+    wrapped = Experiment(main, config_name="config", config_path=str(CONFIG), version_base="1.3")
+    wrapped.dora.dir = AudioCraftEnvironment.get_dora_dir()
+    return wrapped
+
+
+@experiment
+def main(cfg: DictConfig) -> None:
     """Run the experiment of a resolved configuration."""
     set_up(cfg)
     try:
@@ -75,10 +83,6 @@ def train(cfg: DictConfig) -> None:
     except KeyboardInterrupt:
         logger.warning("Interrupted. The same command goes on from the last checkpoint.")
         sys.exit(130)
-
-
-main = Experiment(train, config_name="config", config_path=str(CONFIG), version_base="1.3")
-main.dora.dir = AudioCraftEnvironment.get_dora_dir()
 
 
 if __name__ == "__main__":

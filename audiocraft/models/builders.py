@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import typing as tp
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
@@ -190,7 +191,8 @@ LISTENERS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtract
 
 def _chroma(node, where, cfg, load_codec) -> cond.ChromaStemConditioner:
     kwargs = arguments(node, where, cond.ChromaStemConditioner)
-    return cond.ChromaStemConditioner(output_dim=cfg.transformer_lm.dim, **kwargs)
+    with torch.device("cpu"):  # the filters are no weights: they are needed even on `meta`
+        return cond.ChromaStemConditioner(output_dim=cfg.transformer_lm.dim, **kwargs)
 
 
 CONDITIONERS = {"t5": _t5, "lut": _lut, "style": _style, "chroma_stem": _chroma}
@@ -225,7 +227,8 @@ def get_codebooks_pattern_provider(n_q: int, node: DictConfig) -> patterns.Codeb
     """How the codebooks of the node `codebooks_pattern` are laid out in time."""
     provider = choice(PATTERNS, node.modeling, "codebooks_pattern.modeling")
     where = f"codebooks_pattern.{node.modeling}"
-    return provider(n_q, **arguments(node.get(node.modeling), where, provider))
+    with torch.device("cpu"):  # its tables are no weights: they are needed even on `meta`
+        return provider(n_q, **arguments(node.get(node.modeling), where, provider))
 
 
 GIVEN = ("condition_provider", "fuser", "pattern_provider", "transformer")

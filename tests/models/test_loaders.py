@@ -37,10 +37,10 @@ def logits(lm):
         return lm(codes, {})
 
 
-def test_an_exported_model_gives_the_same_logits(tiny_musicgen, exported):
+def test_an_exported_model_gives_the_same_logits(tiny_musicgen, tiny_config, exported):
     model = MusicGen.get_pretrained(str(exported), device="cpu")
     torch.testing.assert_close(logits(model.lm), logits(tiny_musicgen.lm))
-    assert model.max_duration == 8.0
+    assert model.max_duration == tiny_config.dataset.segment_duration
     assert (model.sample_rate, model.frame_rate) == (32000, 50)
 
 
