@@ -70,7 +70,7 @@ def lm_from_package(
     with torch.device("meta"):
         lm = builders.get_lm_model(config, partial(load_compression_model, device=device))
     lm.load_state_dict(_checked(lm, package.state), assign=True)
-    assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))
+    assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))  # noqa: S101
     lm.to(device, dtype).eval().requires_grad_(False)
     lm.condition_provider.float()  # the bottleneck's search for the nearest code needs it
     return lm
