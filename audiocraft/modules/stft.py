@@ -1,0 +1,91 @@
+"""Between waveforms and spectra, where every frame owns its hop, and phase out of magnitudes.
+
+Frame i looks at `n_fft` samples around the middle of the samples `i · hop … (i + 1) · hop`, so F
+frames are F · hop samples, no more and no less.
+
+Method: Perraudin, Balazs and Søndergaard, 2013, "A fast Griffin-Lim algorithm".
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MOMENTUM = 0.99  # of the phase iterations; the value that Perraudin et al. recommend
+SMALL = 1e-9
+
+
+class STFT(nn.Module):
+    """Short-time Fourier transform with a Hann window, and its inverse.
+
+    Args:
+        n_fft: Samples of the window.
+        hop_length: Samples between two frames, at most half a window.
+    """
+
+    window: Tensor  # [n_fft]
+
+    def __init__(self, n_fft: int, hop_length: int):
+        super().__init__()
+        if not 1 <= hop_length <= n_fft // 2:
+            raise ValueError(
+                f"hop_length is {hop_length} but has to be 1 to {n_fft // 2}, half of n_fft: "
+                "the waveform comes back from frames that overlap."
+            )
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.left = (n_fft - hop_length) // 2  # samples of the first frame before its hop
+        self.right = n_fft - hop_length - self.left
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Waveform `[..., F · hop_length]` to complex spectrum `[..., n_fft // 2 + 1, F]`."""
+        padded = F.pad(wave, (self.left, self.right))
+        return torch.stft(
+            padded,
+            self.n_fft,
+            self.hop_length,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """The waveform `[F · hop_length]` whose spectrum comes closest to `[n_fft // 2 + 1, F]`."""
+        frames = torch.fft.irfft(spectrum, n=self.n_fft, dim=0) * self.window[:, None]
+        weights = self.window.square()[:, None].expand_as(frames)
+        return self._overlap_add(frames) / self._overlap_add(weights).clamp(min=SMALL)
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """Frames `[n_fft, F]`, each at its place, summed to `[F · hop_length]`."""
+        length = frames.shape[-1] * self.hop_length
+        padded = (1, length + self.left + self.right)
+        kernel, stride = (1, self.n_fft), (1, self.hop_length)
+        wave = F.fold(frames[None], padded, kernel, stride=stride).flatten()
+        return wave[self.left : self.left + length]
+
+
+def griffin_lim(stft: STFT, magnitude: Tensor, iterations: int) -> Tensor:
+    """Find a waveform whose frames have the given magnitudes.
+
+    It starts from a phase that looks random but is always the same.
+
+    Args:
+        stft: The transform.
+        magnitude: `[n_fft // 2 + 1, F]`.
+        iterations: Rounds; more are slower and clearer.
+
+    Returns:
+        Waveform `[F · hop_length]`.
+    """
+    rng = torch.Generator().manual_seed(0)
+    turns = torch.rand(magnitude.t().shape, generator=rng).t().to(magnitude)
+    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * turns)
+    previous = torch.zeros_like(phase)
+    for _ in range(iterations):
+        rebuilt = stft(stft.inverse(magnitude * phase))
+        phase = rebuilt - MOMENTUM / (1 + MOMENTUM) * previous
+        phase = phase / phase.abs().clamp(min=SMALL)
+        previous = rebuilt
+    return stft.inverse(magnitude * phase)
