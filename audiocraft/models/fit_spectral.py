@@ -116,7 +116,7 @@ def fit_tokenizer(
     tokenizer.components.copy_(components)
     _fit_codebooks(tokenizer, tokenizer.latent(loudness).transpose(1, 2).flatten(0, 1), recipe)
     quantized = [
-        tokenizer.decode_latent(tokenizer.quantizer.encode(tokenizer.latent(part)))
+        tokenizer.decode_latent(tokenizer.quantize(tokenizer.latent(part)))
         for part in loudness.split(BATCH)
     ]
     _fit_estimate(tokenizer, torch.cat(quantized), loudness, recipe.ridge)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..modules.mel import mel_filters
 from ..modules.stft import STFT, griffin_lim
 from ..quantization import QuantizedResult, ResidualVectorQuantizer
+from ..quantization.steady import steady_codes
 from .codec_base import DescribedCodec, check_audio, check_codes, check_num_codebooks
 
 SPECTRUM_UPDATES = 5
@@ -42,6 +43,8 @@ class SpectralTokenizer(DescribedCodec):
         n_q: Number of codebooks.
         bins: Entries of each codebook.
         phase_iterations: Rounds that look for the phase; more are slower and clearer.
+        change_cost: Squared distance that a change of code has to save, see
+            `quantization/steady.py`; 0 takes the nearest entries.
     """
 
     mean: Tensor  # [n_mels]
@@ -63,6 +66,7 @@ class SpectralTokenizer(DescribedCodec):
         n_q: int = 4,
         bins: int = 1024,
         phase_iterations: int = 32,
+        change_cost: float = 0.03,
     ):
         super().__init__(sample_rate, sample_rate / hop_length, channels=1)
         if not 1 <= dimension <= n_mels:
@@ -71,6 +75,7 @@ class SpectralTokenizer(DescribedCodec):
         self.power = power
         self.context = context
         self.phase_iterations = phase_iterations
+        self.change_cost = change_cost
         self.stft = STFT(n_fft, hop_length)
         self.quantizer = ResidualVectorQuantizer(dimension, n_q, bins=bins)
         self.register_buffer("mean", torch.zeros(n_mels))
@@ -94,6 +99,7 @@ class SpectralTokenizer(DescribedCodec):
             "n_q": self.total_codebooks,
             "bins": self.cardinality,
             "phase_iterations": self.phase_iterations,
+            "change_cost": self.change_cost,
         }
 
     @property
@@ -113,10 +119,22 @@ class SpectralTokenizer(DescribedCodec):
 
     def forward(self, x: Tensor) -> QuantizedResult:
         result = self.quantizer(self.latent(self.loudness(x)), self.frame_rate)
+        if not self.training:
+            codes, _ = self.encode(x)
+            result = result._replace(x=self.decode_latent(codes), codes=codes)
         return result._replace(x=self.synthesize(result.x)[..., : x.shape[-1]])
 
     def encode(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.quantizer.encode(self.latent(self.loudness(x))), None
+        return self.quantize(self.latent(self.loudness(x))), None
+
+    def quantize(self, latent: Tensor) -> Tensor:
+        """Components `[B, D, F]` to codes `[B, K, F]` that change only where the sound does."""
+        residual = latent.transpose(1, 2)
+        codes: list[Tensor] = []
+        for book in self.quantizer.codebooks[: self.num_codebooks]:
+            codes.append(steady_codes(residual, book.embed, self.change_cost))
+            residual = residual - book.decode(codes[-1])
+        return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         return self.synthesize(self.decode_latent(codes))
