@@ -14,6 +14,7 @@ from ..modules.mel import mel_filters
 WINDOWS = (512, 1024, 2048)  # samples; short ones see rhythm, long ones pitch
 NUM_MELS = 64
 FLOOR = 1e-4  # amplitude that counts as silence: 80 dB below full scale
+ONSET_FLOOR = 1e-3  # below this nothing is heard to begin: 60 dB
 QUIET = 0.05  # frames with a smaller share of the loudest frame's amplitude have no pitch to keep
 LEVEL_WINDOW = 0.1  # seconds
 
@@ -32,9 +33,11 @@ def _spectrogram(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
     return spectrum.abs() / (window.sum() / 2)
 
 
-def _log_mels(wav: Tensor, sample_rate: int, n_fft: int, hop_length: int) -> Tensor:
+def _log_mels(
+    wav: Tensor, sample_rate: int, n_fft: int, hop_length: int, floor: float = FLOOR
+) -> Tensor:
     filters = mel_filters(sample_rate, n_fft, NUM_MELS).to(wav)
-    return (filters @ _spectrogram(wav, n_fft, hop_length)).clamp(min=FLOOR).log()
+    return (filters @ _spectrogram(wav, n_fft, hop_length)).clamp(min=floor).log()
 
 
 def log_mel_distance(original: Tensor, rebuilt: Tensor, sample_rate: int) -> Tensor:
@@ -75,7 +78,7 @@ def onset_agreement(original: Tensor, rebuilt: Tensor, sample_rate: int) -> Tens
     """Correlation over time of how much louder the bands get: 1 where the rhythm is the same."""
 
     def rises(wav: Tensor) -> Tensor:
-        mels = _log_mels(wav, sample_rate, n_fft=512, hop_length=sample_rate // 100)
+        mels = _log_mels(wav, sample_rate, 512, sample_rate // 100, ONSET_FLOOR)
         rise = mels.diff(dim=-1).clamp(min=0).mean(dim=1)
         return rise - rise.mean(dim=1, keepdim=True)
 
