@@ -66,7 +66,7 @@ class SpectralTokenizer(DescribedCodec):
         n_q: int = 4,
         bins: int = 1024,
         phase_iterations: int = 32,
-        change_cost: float = 0.03,
+        change_cost: float = 0.05,
     ):
         super().__init__(sample_rate, sample_rate / hop_length, channels=1)
         if not 1 <= dimension <= n_mels:
