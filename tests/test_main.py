@@ -34,5 +34,5 @@ def test_an_experiment_is_exported_with_its_tokenizer(tmp_path, capsys):
 
 
 def test_an_experiment_that_is_not_there_is_told_without_a_traceback():
-    with pytest.raises(SystemExit, match="error: .*Train that experiment first"):
+    with pytest.raises(SystemExit, match=r"error: .*Train that experiment first"):
         main(["export", "ffffffff", "out"])
