@@ -50,6 +50,9 @@ class StandardSolver(flashy.BaseSolver):
         self.cfg = cfg
         self.device = resolve_device(cfg.device)
         init_processes(self.device)
+        for key in ("fsdp.use", "profiler.enabled"):
+            if OmegaConf.select(cfg, key):
+                raise ConfigError(f"{key}=true is not built yet. Set {key}=false.")
         if cfg.autocast and self.device.type == "mps":
             raise ConfigError("autocast=true is not supported on mps. Set autocast=false.")
         self.autocast_dtype = resolve_dtype(cfg.autocast_dtype) if cfg.autocast else None
