@@ -3,8 +3,8 @@
     python -m audiocraft fit-tokenizer MANIFEST … OUT --measure MANIFEST …
 
 Each step has a closed form or is k-means: principal components of the loudness, one codebook after
-the other on what is left, a few rounds in which all of them give way to each other, least squares
-from quantized frames back to loudness.
+the other on what is left, a few rounds in which all of them give way to each other (all of it for
+the steady codes that will be used), least squares from quantized frames back to loudness.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from ..data.audio_dataset import AudioDataset
 from ..errors import ConfigError
 from ..metrics.spectral import measure
 from ..quantization.kmeans import fit_residual_codebooks
+from ..quantization.steady import steady_codes
 from .spectral import SpectralTokenizer
 
 BATCH = 16  # excerpts that are analysed or measured at a time
@@ -34,10 +35,10 @@ BATCH = 16  # excerpts that are analysed or measured at a time
 class Recipe:
     """How much music, and how long."""
 
-    hours: float = 4.0  # of excerpts, in equal parts from every manifest
+    hours: float = 5.0  # of excerpts, in equal parts from every manifest
     excerpt: float = 5.0  # seconds
-    iterations: int = 8  # of k-means, per codebook
-    rounds: int = 6  # of refining all codebooks together
+    iterations: int = 10  # of k-means, per codebook
+    rounds: int = 8  # of refining all codebooks together
     ridge: float = 1e-4  # of the least squares, relative to the mean variance
     measured: int = 64  # excerpts of every manifest that is measured
     seed: int = 0
@@ -114,7 +115,7 @@ def fit_tokenizer(
     mean, components = principal_components(rows, len(tokenizer.components))
     tokenizer.mean.copy_(mean)
     tokenizer.components.copy_(components)
-    _fit_codebooks(tokenizer, tokenizer.latent(loudness).transpose(1, 2).flatten(0, 1), recipe)
+    _fit_codebooks(tokenizer, tokenizer.latent(loudness), recipe)
     quantized = [
         tokenizer.decode_latent(tokenizer.quantize(tokenizer.latent(part)))
         for part in loudness.split(BATCH)
@@ -122,15 +123,23 @@ def fit_tokenizer(
     _fit_estimate(tokenizer, torch.cat(quantized), loudness, recipe.ridge)
 
 
-def _fit_codebooks(tokenizer: SpectralTokenizer, rows: Tensor, recipe: Recipe) -> None:
-    """Fill the quantizer from principal components `[N, D]`."""
+def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, recipe: Recipe) -> None:
+    """Fit the quantizer from principal components `[E, D, F]`, for the codes it will choose."""
+    E, D, F = latent.shape
+
+    def assign(rows: Tensor, entries: Tensor) -> Tensor:
+        sequences = rows.view(E, F, D).split(BATCH)
+        codes = [steady_codes(part, entries, tokenizer.change_cost) for part in sequences]
+        return torch.cat(codes).flatten()
+
     codebooks = fit_residual_codebooks(
-        rows,
+        latent.transpose(1, 2).reshape(E * F, D),
         tokenizer.total_codebooks,
         tokenizer.cardinality,
         iterations=recipe.iterations,
         rounds=recipe.rounds,
         rng=torch.Generator().manual_seed(recipe.seed),
+        assign=assign,
         progress=True,
     )
     for book, entries in zip(tokenizer.quantizer.codebooks, codebooks):

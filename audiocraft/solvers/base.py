@@ -210,7 +210,8 @@ class StandardSolver(flashy.BaseSolver):
             torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
             metrics = average(self.run_step(idx, batch, {}), weight=len(batch[0]))
             if idx % max(1, len(bar) // self.cfg.logging.log_updates) == 0:
-                bar.set_postfix(self.formatter({k: metrics[k] for k in SHOWN if k in metrics}))
+                shown = self.formatter({k: metrics[k] for k in SHOWN if k in metrics})
+                bar.set_postfix(shown, refresh=False)  # drawn when the bar is
         return average_metrics(metrics, len(loader))
 
     def progress(self, stage: str, items: tp.Iterable) -> tqdm:

@@ -1,5 +1,6 @@
 """Sound to look at: the waveform above, the mel spectrogram below."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,10 @@ import torchaudio
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+
+
+N_FFT, N_MELS = 1024, 64
+LABELLED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, on the axis
 
 
 def draw_sound(wav: Tensor, sample_rate: int, title: str = "", marked: slice | None = None):
@@ -24,7 +29,7 @@ def draw_sound(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     """
     mono = wav.detach().float().cpu().mean(dim=0)
     mel = torchaudio.transforms.MelSpectrogram(
-        sample_rate, n_fft=1024, hop_length=256, n_mels=64, f_max=sample_rate / 2
+        sample_rate, n_fft=N_FFT, hop_length=N_FFT // 4, n_mels=N_MELS, f_max=sample_rate / 2
     )
     level = 10 * torch.log10(mel(mono).clamp(min=1e-8))
     duration = mono.shape[0] / sample_rate
@@ -39,12 +44,20 @@ def draw_sound(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     if marked is not None:
         above.axvspan(marked.start / sample_rate, marked.stop / sample_rate, alpha=0.2)
     top = float(level.max())
-    extent = (0.0, duration, 0.0, 64.0)
+    extent = (0.0, duration, 0.0, float(N_MELS))
     below.imshow(
         level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top
     )
-    below.set(xlabel="seconds", ylabel="mel band")
+    hertz = [f for f in LABELLED if f <= sample_rate / 2]
+    bands = [N_MELS * _mel(f) / _mel(sample_rate / 2) for f in hertz]
+    below.set_yticks(bands, [f"{f / 1000:g}k" if f >= 1000 else str(f) for f in hertz])
+    below.set(xlabel="seconds", ylabel="Hz")
     return figure
+
+
+def _mel(hertz: float) -> float:
+    """Position on the HTK mel scale, which torchaudio's bands divide evenly."""
+    return math.log10(1 + hertz / 700)
 
 
 def save_picture(figure: Figure, path: Path) -> None:
