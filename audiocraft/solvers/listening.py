@@ -155,9 +155,10 @@ def _write(
     epoch: int,
 ) -> None:
     """Write one sample with its recipe and, where it was conditioned on a clip, that clip."""
-    heard, excerpt_length = None, None
+    heard, excerpt_length, eval_q = None, None, None
     if start is not None:
         excerpt_length = model.style_conditioner.excerpt_length
+        eval_q = model.style_conditioner.eval_q
         begin = round(start * model.sample_rate)
         heard = slice(begin, begin + int(excerpt_length * model.sample_rate))
     recipe = Recipe(
@@ -167,6 +168,7 @@ def _write(
         style_seek_time=clip.seek_time if heard else None,
         excerpt_start=start,
         excerpt_length=excerpt_length,
+        eval_q=eval_q,
         seed=clip.seed,
         epoch=epoch,
         parameters=dataclasses.asdict(model.generation_params),

@@ -23,6 +23,7 @@ class Recipe:
     style_seek_time: float | None = None  # seconds into the file where the style clip starts
     excerpt_start: float | None = None  # seconds into the clip
     excerpt_length: float | None = None  # seconds
+    eval_q: int | None = None  # codebooks of the bottleneck that passed
     seed: int
     epoch: int
     parameters: dict[str, tp.Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Sound to look at: the waveform above, the mel spectrogram below."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def draw_sound(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     times = torch.linspace(0, duration, mono.shape[0])
     step = max(1, mono.shape[0] // 8000)
     above.plot(times[::step], mono[::step], linewidth=0.4)
-    above.set(ylim=(-1, 1), ylabel="amplitude", title=title, xlim=(0, duration))
+    above.set(ylim=(-1, 1), ylabel="amplitude", title=textwrap.fill(title, 90), xlim=(0, duration))
     if marked is not None:
         above.axvspan(marked.start / sample_rate, marked.stop / sample_rate, alpha=0.2)
     top = float(level.max())

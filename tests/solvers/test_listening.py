@@ -61,5 +61,6 @@ def test_a_recipe_makes_its_sample_again(tiny_musicgen, clips, tmp_path):
         excerpt_start=recipe["excerpt_start"],
     )
     assert recipe["epoch"] == 3
+    assert recipe["eval_q"] == tiny_musicgen.style_conditioner.eval_q
     assert recipe["style_path"] == "music/0.mp3"
     torch.testing.assert_close(again[0].clamp(-1, 1), wav, atol=2e-4, rtol=0)
