@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .environment import AudioCraftEnvironment, config_dir
 from .errors import AudiocraftError, ConfigError
 from .solvers.builders import get_solver
+from .solvers.signals import Stopped, exit_status
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ def main(cfg: DictConfig) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             logger.exception("The run stopped.")
         _tell(error)
+    except Stopped as stopped:
+        sys.exit(exit_status(stopped.signum))
     except KeyboardInterrupt:
         logger.warning("Interrupted. The same command goes on from the last checkpoint.")
         sys.exit(130)

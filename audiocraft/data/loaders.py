@@ -57,16 +57,22 @@ class ShardedSampler(Sampler[int]):
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
+        self.first_batch = 0
         total = num_samples // batch_size * batch_size if drop_last else num_samples
         if max_batches is not None:
             total = min(total, max_batches * batch_size)
         self.total = -(-total // world_size) * world_size
 
+    def start_at(self, batch: int) -> None:
+        """Begin the next pass at this batch; those after it are whole again."""
+        self.first_batch = batch
+
     def __len__(self) -> int:
-        return self.total // self.world_size
+        return max(0, self.total - self.first_batch * self.batch_size) // self.world_size
 
     def __iter__(self) -> tp.Iterator[int]:
-        for start in range(0, self.total, self.batch_size):
+        first_batch, self.first_batch = self.first_batch, 0
+        for start in range(first_batch * self.batch_size, self.total, self.batch_size):
             size = min(self.batch_size, self.total - start) // self.world_size
             first = start + self.rank * size
             yield from (index % self.num_samples for index in range(first, first + size))

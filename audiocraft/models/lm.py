@@ -201,6 +201,20 @@ class LMModel(nn.Module):
         return LMOutput(logits, mask.expand(len(codes), -1, -1))
 
 
+    def listen_and_predict(
+        self, codes: Tensor, prepared: tp.Mapping[str, tp.Any], **kwargs: tp.Any
+    ) -> tuple[dict[str, Condition], LMOutput]:
+        """A training step's whole way through the model, one call that can be sharded.
+
+        Args:
+            codes: `[B, K, F]`.
+            prepared: What the condition provider's `prepare` gave.
+            kwargs: As for `compute_predictions`.
+        """
+        conditions = self.condition_provider(prepared)
+        return conditions, self.compute_predictions(codes, conditions, **kwargs)
+
+
 def gaussian_(weight: Tensor, std: float) -> None:
     nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std)
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 
 import flashy
 import torch
-from flashy.distrib import average_metrics, is_rank_zero
+from flashy.distrib import is_rank_zero
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -22,8 +22,10 @@ from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
 from .best_state import BestState
 from .checkpoint import Checkpoints
-from .distributed import Watchdog, init_processes, rank
+from .distributed import Watchdog, agree, init_processes, rank
 from .loggers import get_loggers
+from .progress import EpochProgress, RunningMean, SaveClock
+from .signals import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +63,16 @@ class StandardSolver(flashy.BaseSolver):
             save_last=cfg.checkpoint.save_last,
             save_every=cfg.checkpoint.save_every,
             keep_last=cfg.checkpoint.keep_last,
+            kept_states=cfg.checkpoint.keep_every_states,
         )
+        self.clock = SaveClock(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
+        self.signals = StopSignals()
+        self.progress = EpochProgress()
         self.best_state = BestState()
         self.watchdog = Watchdog(cfg.deadlock.timeout if cfg.deadlock.use else None)
         self.loggers = get_loggers(cfg, self.folder, self.xp.sig)
         self.config_text = OmegaConf.to_yaml(cfg)
-        self.register_stateful("best_state")
+        self.register_stateful("best_state", "progress")
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
 
@@ -108,12 +114,24 @@ class StandardSolver(flashy.BaseSolver):
         if self.epoch > self.cfg.optim.epochs:
             logger.info("All %d epochs are done already.", self.cfg.optim.epochs)
         try:
-            while self.epoch <= self.cfg.optim.epochs:
-                self.run_epoch()
+            with self.signals:
+                self.run_epochs()
         finally:
             self.watchdog.stop()
         self.conclude()
         self.loggers.close()
+
+    def run_epochs(self) -> None:
+        """Train epoch after epoch; a request to stop ends it between two updates."""
+        try:
+            while self.epoch <= self.cfg.optim.epochs:
+                self.run_epoch()
+        except Stopped as stopped:
+            self.save()
+            logger.warning("%s The same command goes on from here.", stopped)
+            self.loggers.close()
+            self.signals.requeue(stopped.signum, rank())
+            raise
 
     def run_epoch(self) -> None:
         """Train, measure, listen where it is time to, save."""
@@ -145,10 +163,30 @@ class StandardSolver(flashy.BaseSolver):
         epoch = self.epoch
         self.history.append(self._pending_metrics)
         self._start_epoch()
+        self.progress.restart()
+        if save_checkpoint:
+            self.save(epoch)
         if is_rank_zero():
-            if save_checkpoint:
-                self.checkpoints.save(self.state_dict(), epoch)
             self.xp.link.update_history(self.history)
+
+    def save(self, epoch: int | None = None) -> None:
+        """Save the state; `epoch` is the one that has just ended, if one has."""
+        state = self.state_dict()
+        if is_rank_zero():
+            self.checkpoints.save(state, epoch)
+        self.clock.saved()
+
+    def may_pause(self, save_is_due: bool = False) -> None:
+        """Between two batches: save if it is due, or stop if the run was asked to.
+
+        Raises:
+            Stopped: Whoever catches it saves, when averaged weights have been put back.
+        """
+        signum, save_is_due = agree(self.signals.received, save_is_due)
+        if signum:
+            raise Stopped(signum)
+        if save_is_due:
+            self.save()
 
     def restore(self) -> bool:
         """Go on from this experiment's own checkpoint; tell whether there was one."""
@@ -156,7 +194,12 @@ class StandardSolver(flashy.BaseSolver):
         if state is None:
             return False
         self.load_state_dict(state)
-        logger.info("Going on after epoch %d of %s.", self.epoch - 1, self.xp.sig)
+        if is_rank_zero():
+            self.xp.link.update_history(self.history)  # it may have been lost with the power
+        where = f"after epoch {self.epoch - 1}"
+        if self.progress.updates:
+            where = f"in epoch {self.epoch}, after {self.progress.updates} updates"
+        logger.info("%s goes on %s.", self.xp.sig, where)
         return True
 
     def state_dict(self) -> dict[str, tp.Any]:
@@ -184,9 +227,17 @@ class StandardSolver(flashy.BaseSolver):
         return self.model.state_dict()
 
     def train(self) -> dict:
-        """One epoch of learning."""
+        """One epoch of learning, or what an interruption left of it."""
         self.model.train()
-        return self.over_batches("train")
+        loader = self.dataloaders["train"]
+        loader.dataset.set_epoch(self.epoch)  # type: ignore
+        loader.sampler.start_at(self.progress.updates)  # type: ignore
+        done, total = self.progress.updates, self.progress.updates + len(loader)
+        for batch in self.bar("train", loader, done, total, self.progress.mean):
+            self.step("train", self.progress.updates, batch, self.progress.mean)
+            self.progress.updates += 1
+            self.may_pause(self.clock.is_due(self.progress.updates))
+        return self.progress.mean.means()
 
     def valid(self) -> dict:
         """The loss on held-out music."""
@@ -199,30 +250,39 @@ class StandardSolver(flashy.BaseSolver):
         return self.over_batches("evaluate")
 
     def over_batches(self, split: str) -> dict:
-        """Average the metrics of `run_step` over a data set."""
+        """The mean metrics of `run_step` over a held-out data set."""
         loader = self.dataloaders[split]
-        loader.dataset.set_epoch(self.epoch if split == "train" else 0)  # type: ignore
-        average = flashy.averager()
-        metrics: dict = {}
-        bar = self.progress(split, loader)
-        for idx, batch in enumerate(bar):
-            self.watchdog.feed()
-            torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
-            metrics = average(self.run_step(idx, batch, {}), weight=len(batch[0]))
-            if idx % max(1, len(bar) // self.cfg.logging.log_updates) == 0:
-                shown = self.formatter({k: metrics[k] for k in SHOWN if k in metrics})
-                bar.set_postfix(shown, refresh=False)  # drawn when the bar is
-        return average_metrics(metrics, len(loader))
+        loader.dataset.set_epoch(0)  # type: ignore
+        mean = RunningMean()
+        for idx, batch in enumerate(self.bar(split, loader, 0, len(loader), mean)):
+            self.step(split, idx, batch, mean)
+            self.may_pause()
+        return mean.means()
 
-    def progress(self, stage: str, items: tp.Iterable) -> tqdm:
-        """A bar with rate and time left, on the first process."""
-        return tqdm(
+    def step(self, split: str, idx: int, batch: tp.Any, mean: RunningMean) -> None:
+        """Run one batch with its own dice, and take its metrics into the mean."""
+        self.watchdog.feed()
+        torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
+        mean.add(self.run_step(idx, batch, {}), weight=len(batch[0]))
+
+    def bar(
+        self, stage: str, items: tp.Iterable, done: int, total: int, mean: RunningMean | None = None
+    ) -> tp.Iterator:
+        """Go through items with a bar of rate and time left, on the first process."""
+        bar = tqdm(
             items,
             desc=f"{stage} {self.epoch}/{self.cfg.optim.epochs}",
+            initial=done,
+            total=total,
             disable=not is_rank_zero(),
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 10,  # seconds between two drawings
         )
+        for item in bar:
+            yield item
+            if mean is not None:
+                shown = {key: value for key, value in mean.means().items() if key in SHOWN}
+                bar.set_postfix(self.formatter(shown), refresh=False)  # drawn when the bar is
 
     def log_metrics(
         self, stage_name: str, metrics: dict, formatter: flashy.Formatter | None = None

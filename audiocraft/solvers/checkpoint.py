@@ -1,13 +1,16 @@
-"""Writing and reading the state of a run so that a crash never costs more than one epoch.
+"""Writing and reading the state of a run so that nothing that was saved is lost.
 
 A checkpoint is a dictionary of tensors and plain values: `model`, `best_state`, `optimizer`,
-`lr_scheduler`, `ema`, `history`, and the configuration as YAML text. It is written beside its
-final name and moved there when complete, so a reader never sees a torn file.
+`lr_scheduler`, `ema`, `history`, how far the epoch is, and the configuration as YAML text. It is
+written beside its final name, flushed to the disk and moved there when complete, so a reader never
+sees a part of one. The one before it stays: should the newest be damaged (its file carries a
+CRC-32 of every tensor, which is verified first), the run goes on from there and says so.
 """
 
 import logging
 import os
 import typing as tp
+import zipfile
 from pathlib import Path
 
 import torch
@@ -17,48 +20,68 @@ from ..errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 State = dict[str, tp.Any]
+DESCRIPTION = ("xp.cfg", "xp.sig", "history")  # is in every file
 
 
 def save_atomically(state: State, path: Path) -> None:
-    """Write `state` to `path`; whoever reads sees the old file or the new one, never a part."""
+    """Write `state` to `path`; whoever reads sees the old file or the new one, never a part.
+
+    Raises:
+        CheckpointError: The file cannot be written; the old one is untouched.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
         with open(temporary, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         temporary.unlink(missing_ok=True)
         raise CheckpointError(
-            f"Could not write the checkpoint {path}: {error}. "
-            "Free space or choose another folder with AUDIOCRAFT_DORA_DIR; "
-            "the previous checkpoint is untouched."
+            f"Could not write the checkpoint {path}: {error}. Free space, mend the permissions or "
+            "choose another folder with AUDIOCRAFT_DORA_DIR; the checkpoint before is untouched."
         ) from error
-    os.replace(temporary, path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power failure too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_state(path: Path) -> State:
     """Read a checkpoint of ours on the CPU, without running any code that a file could carry.
 
     Raises:
-        CheckpointError: The file is missing, torn, or holds more than tensors and plain values.
+        CheckpointError: The file is missing, damaged, or holds more than tensors and plain values.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint at {path}.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load alone would take flipped bits for weights
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
+    raise CheckpointError(f"{path} is damaged: the checksum of {damaged} does not fit.")
 
 
 class Checkpoints:
     """The checkpoint files of one run.
 
     Args:
-        folder: Where `checkpoint.th` and `checkpoint_<epoch>.th` go.
-        save_last: Keep `checkpoint.th` up to date after every epoch.
+        folder: Where `checkpoint.th`, `checkpoint.previous.th` and `checkpoint_<epoch>.th` go.
+        save_last: Keep `checkpoint.th` up to date.
         save_every: Also keep every n-th epoch under its own name; 0 or `None` keeps none.
         keep_last: How many of those to keep; 0 or `None` keeps all.
+        kept_states: Names in the state that those hold, to save space; `None` is all. They can
+            then be used, but no run goes on from them.
     """
 
     def __init__(
@@ -68,37 +91,77 @@ class Checkpoints:
         save_last: bool = True,
         save_every: int | None = None,
         keep_last: int | None = None,
+        kept_states: tp.Collection[str] | None = None,
     ):
         self.folder = folder
         self.save_last = save_last
         self.save_every = save_every or 0
         self.keep_last = keep_last or 0
+        self.kept_states = kept_states
 
     @property
     def last(self) -> Path:
         return self.folder / "checkpoint.th"
+
+    @property
+    def previous(self) -> Path:
+        return self.folder / "checkpoint.previous.th"
 
     def of_epochs(self) -> list[Path]:
         """Checkpoints kept under their epoch's number, oldest first."""
         numbered = [path for path in self.folder.glob("checkpoint_*.th") if _epoch(path) >= 0]
         return sorted(numbered, key=_epoch)
 
-    def save(self, state: State, epoch: int) -> None:
-        """Save after `epoch` (counted from 1) and drop what is no longer to be kept."""
-        if self.save_every and epoch % self.save_every == 0:
-            save_atomically(state, self.folder / f"checkpoint_{epoch}.th")
+    def save(self, state: State, epoch: int | None = None) -> None:
+        """Save, and drop what is no longer to be kept.
+
+        Args:
+            state: What to save.
+            epoch: The epoch that has just ended, counted from 1; `None` in the middle of one.
+        """
+        if epoch and self.save_every and epoch % self.save_every == 0:
+            names = state if self.kept_states is None else {*self.kept_states, *DESCRIPTION}
+            kept = {name: value for name, value in state.items() if name in names}
+            save_atomically(kept, self.folder / f"checkpoint_{epoch}.th")
             if self.keep_last:
                 for path in self.of_epochs()[: -self.keep_last]:
                     path.unlink()
         if self.save_last:
-            save_atomically(state, self.last)
+            incoming = self.folder / "checkpoint.incoming.th"
+            save_atomically(state, incoming)
+            if self.last.exists():
+                os.replace(self.last, self.previous)
+            os.replace(incoming, self.last)
+            flush_folder(self.folder)
 
     def load(self) -> State | None:
-        """The latest state, or `None` where the run has not saved any."""
-        if self.last.is_file():
-            return load_state(self.last)
-        numbered = self.of_epochs()
-        return load_state(numbered[-1]) if numbered else None
+        """The newest state that can be read, or `None` where the run has not saved any.
+
+        Raises:
+            CheckpointError: There are checkpoints, and all of them are damaged.
+        """
+        candidates = [self.last, self.previous]
+        if self.kept_states is None:
+            candidates += reversed(self.of_epochs())
+        problem: CheckpointError | None = None
+        for path in candidates:
+            if not path.is_file():
+                continue
+            try:
+                state = load_state(path)
+            except CheckpointError as error:
+                logger.warning("%s Trying the checkpoint before.", error)
+                problem = error
+                continue
+            if problem is not None:
+                logger.warning("Going on from %s instead.", path)
+            return state
+        if problem is not None:
+            raise CheckpointError(
+                f"No checkpoint in {self.folder} can be read: {problem} Restore one from a backup, "
+                "or start again with `dora run --clear`."
+            )
+        return None
 
 
 def _epoch(path: Path) -> int:

@@ -31,6 +31,25 @@ def world_size() -> int:
     return get_distrib_spec().world_size
 
 
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all processes. Every process has to call it."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
+def agree(*numbers: int) -> tuple[int, ...]:
+    """The greatest of every number over all processes. Every process has to call it."""
+    if world_size() == 1:
+        return numbers
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    greatest = torch.tensor(numbers, device=device)
+    torch.distributed.all_reduce(greatest, torch.distributed.ReduceOp.MAX)
+    return tuple(greatest.tolist())
+
+
 class Watchdog:
     """Ends a process that makes no progress, and writes where every thread was.
 

@@ -1,7 +1,8 @@
 """What the language model learns from: how surprised it is by the codes.
 
 The cross entropy is averaged per codebook over its valid positions, then over the codebooks, so
-that a codebook with fewer valid positions counts as much as the others.
+that a codebook with fewer valid positions counts as much as the others. Where several processes
+share a batch, the average is over the whole batch: the number of processes changes nothing.
 """
 
 from torch import Tensor
@@ -9,7 +10,12 @@ from torch.nn import functional as F
 
 
 def codebook_cross_entropy(
-    logits: Tensor, codes: Tensor, mask: Tensor, *, skip_empty: bool = False
+    logits: Tensor,
+    codes: Tensor,
+    mask: Tensor,
+    *,
+    skip_empty: bool = False,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of predictions, in nats.
 
@@ -19,6 +25,8 @@ def codebook_cross_entropy(
         mask: True on positions that count, `[B, K, F]` bool.
         skip_empty: Leave a codebook without any valid position out of the mean, instead of
             making it NaN; without any at all the loss is 0.
+        counts: Valid positions of each codebook in the whole batch, `[K]`, where this is a part
+            of it: the results are then this part's shares, which add up to those of the batch.
 
     Returns:
         The mean, a scalar, and that of each codebook, `[K]`, NaN for one without valid position.
@@ -29,9 +37,10 @@ def codebook_cross_entropy(
         logits.flatten(0, 2)[flat_mask].float(), codes.flatten()[flat_mask], reduction="none"
     )
     surprise = kept.new_zeros(mask.numel()).masked_scatter(flat_mask, kept).view(mask.shape)
-    count = mask.sum(dim=(0, 2))
-    means = surprise.sum(dim=(0, 2)) / count.clamp(min=1)
-    per_codebook = means.masked_fill(count == 0, float("nan"))
+    if counts is None:
+        counts = mask.sum(dim=(0, 2))
+    means = surprise.sum(dim=(0, 2)) / counts.clamp(min=1)
+    per_codebook = means.masked_fill(counts == 0, float("nan"))
     if skip_empty:
-        return means.sum() / (count > 0).sum().clamp(min=1), per_codebook
+        return means.sum() / (counts > 0).sum().clamp(min=1), per_codebook
     return per_codebook.mean(), per_codebook

@@ -25,11 +25,11 @@ from ..errors import ConfigError
 from ..models import builders, loaders
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..modules.conditioners import StyleConditioner, shown_frames
+from ..modules.conditioners import Dice, StyleConditioner, shown_frames
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
-from .distributed import rank, world_size
+from .distributed import rank, sum_over_processes, world_size
 from .listening import Ways, clips_of, make_samples
 from .losses import codebook_cross_entropy
 from .samples import SampleFolder
@@ -90,17 +90,22 @@ class MusicGenSolver(StandardSolver):
         prepared = self.prepare_conditions(batch[1], idx)  # dice for dropout and excerpts
 
         with self.autocast:
-            conditions = self.model.condition_provider(prepared)
-            output = self.model.compute_predictions(codes, conditions)
+            conditions, output = self.model.listen_and_predict(codes, prepared)
             learnable = real & output.mask & ~shown_frames(conditions, codes.shape[-1])[:, None]
-            loss, per_codebook = codebook_cross_entropy(
-                output.logits, codes, learnable, skip_empty=True
+            share = codebook_cross_entropy(
+                output.logits,
+                codes,
+                learnable,
+                skip_empty=True,
+                counts=sum_over_processes(learnable.sum(dim=(0, 2))),
             )
 
         self.count_tokens(codes, learnable)
+        loss, *per_codebook = sum_over_processes(torch.cat([s.detach().view(-1) for s in share]))
+        self.check_finite(loss)
         if self.is_training:
-            metrics.update(self.update(loss))
-        return metrics | describe_loss(loss, per_codebook)
+            metrics.update(self.update(share[0] * world_size()))  # gradients will be averaged
+        return metrics | describe_loss(loss, torch.stack(per_codebook))
 
     @torch.no_grad()
     def tokenize(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -120,11 +125,19 @@ class MusicGenSolver(StandardSolver):
     def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
         attributes = [self.audible(info.to_condition_attributes()) for info in infos]
-        parts = (self.cfg.seed, self.current_stage, self.epoch, idx, rank())
-        rng = derive_generator("conditions", *parts)
+        dice = self.dice(len(infos), idx)
         for dropout in self.dropouts:
-            attributes = dropout(attributes, rng, training=self.is_training)
-        return self.model.condition_provider.prepare(attributes, rng if self.is_training else None)
+            attributes = dropout(attributes, dice.batch, training=self.is_training)
+        return self.model.condition_provider.prepare(attributes, dice if self.is_training else None)
+
+    def dice(self, num_samples: int, idx: int) -> Dice:
+        """The dice of batch number `idx`, of which this process sees `num_samples`."""
+        parts = ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx)
+        first = rank() * num_samples
+        return Dice(
+            batch=derive_generator(*parts, "all" if self.cfg.shared_dice else rank()),
+            items=[derive_generator(*parts, "item", first + i) for i in range(num_samples)],
+        )
 
     def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
         """Without the clips that are too short for the excerpt of validation."""
@@ -136,13 +149,23 @@ class MusicGenSolver(StandardSolver):
                 short += [name] if int(clip.length) < wanted else []
         return without(attributes, wav=short)
 
-    def update(self, loss: Tensor) -> dict:
-        """Move the weights once; return the learning rate and the norm of the gradient."""
+    def check_finite(self, loss: Tensor) -> None:
+        """Stop before a loss that is no number spoils the weights.
+
+        Raises:
+            ConfigError: It is none; the run's checkpoints are untouched.
+        """
         if not torch.isfinite(loss):
             raise ConfigError(
-                f"The loss became {loss.item()} in epoch {self.epoch}. The last checkpoint is from "
-                f"epoch {self.epoch - 1}. Lower optim.lr, or set autocast=false."
+                f"The loss became {loss.item()} in epoch {self.epoch}, {self.current_stage}. The "
+                "last checkpoint is from before that, and is whole. Lower optim.lr, set "
+                "optim.max_norm, or use autocast=false or autocast_dtype=bfloat16; changed "
+                "settings are another experiment, which can start from "
+                f"continue_from=//sig/{self.xp.sig}."
             )
+
+    def update(self, loss: Tensor) -> dict:
+        """Move the weights once; return the learning rate and the norm of the gradient."""
         if self.cfg.optim.eager_sync:
             with eager_sync_model(self.model):
                 self.scaler.scale(loss).backward()
@@ -168,16 +191,9 @@ class MusicGenSolver(StandardSolver):
     def count_tokens(self, codes: Tensor, learnable: Tensor) -> None:
         """Count training tokens in the first epoch, held-out tokens whenever they are measured."""
         if self.is_training and self.epoch == 1:
-            self.token_counts.add(codes.cpu(), learnable.cpu())
+            self.token_counts.add(codes, learnable)
         elif not self.is_training:
-            self.held_out_counts.add(codes.cpu(), learnable.cpu())
-
-    def train(self) -> dict:
-        """One epoch of learning; the first one also counts the tokens."""
-        metrics = super().train()
-        if self.epoch == 1:
-            self.token_counts.sum_over_processes(self.device)
-        return metrics
+            self.held_out_counts.add(codes, learnable)
 
     def valid(self) -> dict:
         """Loss on held-out music, beside what token frequencies alone would give."""
@@ -192,7 +208,6 @@ class MusicGenSolver(StandardSolver):
         self.held_out_counts = TokenCounts(self.model.num_codebooks, self.model.card)
         with self.averaged():
             metrics = stage()
-        self.held_out_counts.sum_over_processes(self.device)
         return metrics | {
             "ce_unigram": self.token_counts.cross_entropy(self.held_out_counts),
             "ce_uniform": self.token_counts.uniform,
@@ -258,7 +273,7 @@ class MusicGenSolver(StandardSolver):
                 ),
                 epoch=self.epoch,
                 batch_size=loader.batch_size or 1,
-                progress=lambda batches: self.progress("generate", batches),
+                progress=lambda batches: self.bar("generate", batches, 0, len(batches)),
             )
 
     @property

@@ -24,16 +24,18 @@ class TokenCounts:
         self.counts = torch.zeros(num_codebooks, card, dtype=torch.float64)  # [K, V]
 
     def add(self, codes: Tensor, mask: Tensor) -> None:
-        """Count the tokens `codes` `[B, K, F]` where `mask` `[B, K, F]` is true."""
-        for k, row in enumerate(self.counts):
-            seen = codes[:, k][mask[:, k]]
-            row += torch.bincount(seen, minlength=row.numel()).to(row)
+        """Count the tokens `codes` `[B, K, F]` where `mask` `[B, K, F]` is true.
 
-    def sum_over_processes(self, device: torch.device) -> None:
-        """Add what the other processes counted. Every process has to call it."""
-        total = self.counts.to(device, torch.float32 if device.type == "mps" else torch.float64)
-        all_reduce(total)
-        self.counts.copy_(total)
+        Those of the other processes are counted, too: every process has to call it.
+        """
+        card = self.counts.shape[1]
+        seen = [torch.bincount(codes[:, k][mask[:, k]], minlength=card) for k in range(len(self))]
+        counts = torch.stack(seen)
+        all_reduce(counts)
+        self.counts += counts.to(self.counts)
+
+    def __len__(self) -> int:
+        return len(self.counts)
 
     def entropy(self) -> float:
         """Entropy of the counted distribution in nats, averaged over codebooks."""

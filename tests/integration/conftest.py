@@ -43,7 +43,7 @@ class Run:
         return json.loads((self.folder / "history.json").read_text())
 
 
-def _start(argv: tuple[str, ...], outputs: Path, env: dict[str, str]) -> subprocess.Popen:
+def started(*argv: str, outputs: Path, **env: str) -> subprocess.Popen:
     own = {"AUDIOCRAFT_DORA_DIR": str(outputs), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     return subprocess.Popen(
         [sys.executable, *argv],
@@ -59,7 +59,7 @@ def _start(argv: tuple[str, ...], outputs: Path, env: dict[str, str]) -> subproc
 
 def command(*argv: str, outputs: Path, timeout: float = 300, **env: str) -> Run:
     """Run `python ARGV` in the repository, with experiments under `outputs`."""
-    with _start(argv, outputs, env) as process:
+    with started(*argv, outputs=outputs, **env) as process:
         output, _ = process.communicate(timeout=timeout)
     return Run(process.returncode, output, outputs)
 
@@ -67,7 +67,7 @@ def command(*argv: str, outputs: Path, timeout: float = 300, **env: str) -> Run:
 def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
     """Run `python ARGV` and press Ctrl-C as soon as there is a checkpoint."""
     until = time.monotonic() + timeout
-    with _start(argv, outputs, {}) as process:
+    with started(*argv, outputs=outputs) as process:
         while not list(outputs.glob("xps/*/history.json")):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < until

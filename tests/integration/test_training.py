@@ -58,7 +58,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(finished, tmp_path):
     """Ctrl-C in the second epoch, then the same command: the same weights and history."""
     short = interrupted("-m", "dora", "run", *SMALL, outputs=tmp_path)
     assert short.returncode == 130, short.output
-    assert "goes on from the last checkpoint" in short.output
+    assert "The same command goes on from here" in short.output
     assert len(short.history) == 1
     rest = command("-m", "dora", "run", *SMALL, outputs=tmp_path)
     assert rest.returncode == 0, rest.output

@@ -19,6 +19,9 @@ MISSING = "<no such key>"
 
 ADDED_KEYS = {
     "dora.grid_package": "grids lie outside of the package",
+    "shared_dice": "training that does not depend on the number of processes",
+    "checkpoint.every_updates": "checkpoints within an epoch",
+    "checkpoint.every_minutes": "checkpoints within an epoch",
 }
 
 # (key, recorded value): ours. The reason stands behind.
@@ -51,6 +54,7 @@ EXCLUDE_GONE = {
     "efficient_attention_backend",
 }
 EXCLUDE_ADDED = {"evaluate.num_workers", "generate.num_workers", "show"}
+EXCLUDE_ADDED |= {"checkpoint.every_updates", "checkpoint.every_minutes"}
 
 
 def flatten(node: tp.Any, prefix: str = "") -> Flat:

@@ -6,11 +6,26 @@ dice, `forward` runs on the device and is a deterministic function of what was p
 """
 
 import typing as tp
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-Rng = torch.Generator | tp.Sequence[torch.Generator] | None  # one for all, or one per sample
+
+@dataclass(frozen=True)
+class Dice:
+    """The dice of a training batch, of which this process may see only a part.
+
+    What a sample draws for itself depends on its place in the whole batch, not on the process
+    that it is in.
+    """
+
+    batch: torch.Generator  # for what is decided once for the batch
+    items: tp.Sequence[torch.Generator]  # one per sample
+
+
+# Of everything, or one per sample; None decides as evaluation does.
+Rng = torch.Generator | tp.Sequence[torch.Generator] | Dice | None
 
 
 class Condition(tp.NamedTuple):
@@ -122,4 +137,9 @@ def generator_for(rng: Rng, item: int) -> torch.Generator | None:
     """The generator that decides for one sample of a batch."""
     if rng is None or isinstance(rng, torch.Generator):
         return rng
-    return rng[item]
+    return (rng.items if isinstance(rng, Dice) else rng)[item]
+
+
+def generator_for_all(rng: Rng) -> torch.Generator | None:
+    """The generator that decides what the samples of a batch have in common."""
+    return rng.batch if isinstance(rng, Dice) else generator_for(rng, 0)

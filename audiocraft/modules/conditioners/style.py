@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ...data.audio_utils import resample
 from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
-from .base import Condition, Rng, WavConditioner, generator_for, length_to_mask
+from ..batch_norm import SharedBatchNorm1d
+from .base import Condition, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
 from .style_scale import StyleScale, get_style_scale
@@ -101,7 +102,7 @@ class StyleConditioner(WavConditioner):
 
         self.embed = listener.new_embed(scale.d_model)
         self.transformer = scale.build()
-        self.batch_norm = nn.BatchNorm1d(scale.d_model, affine=False) if batch_norm else None
+        self.batch_norm = SharedBatchNorm1d(scale.d_model, affine=False) if batch_norm else None
         self.rvq = None
         if n_q_out:
             self.rvq = ResidualVectorQuantizer(
@@ -160,7 +161,7 @@ class StyleConditioner(WavConditioner):
         lengths = [int(length) for length in values.length]
         rows = [row for row, length in enumerate(lengths) if length > 0]
         self._check_rates([values.sample_rate[row] for row in rows])
-        shared = generator_for(rng, 0) if self.training else None
+        shared = generator_for_all(rng) if self.training else None
         length = self._draw_length([lengths[row] for row in rows], shared)
         excerpts = draw_excerpts(
             lengths,
@@ -209,7 +210,7 @@ class StyleConditioner(WavConditioner):
         """Pass `[N, frames, width]` through batch norm and quantizer, in their own precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.transpose(1, 2)
-            if self.batch_norm is not None and len(hidden):
+            if self.batch_norm is not None:
                 hidden = self.batch_norm(hidden.to(self.batch_norm.running_mean))
             if self.rvq is not None:
                 rng = torch.Generator().manual_seed(prepared.codebook_seed)

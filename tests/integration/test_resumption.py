@@ -1,0 +1,110 @@
+"""A run that is killed at any moment ends like one that was not: same weights, same history."""
+
+import signal
+import time
+
+import pytest
+import torch
+
+from .conftest import SMALL, Run, command, started
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+EVERY_UPDATE = (*SMALL, "optim.updates_per_epoch=3", "checkpoint.every_updates=1", "optim.ema.use=true")
+
+# Where a run dies, as code that runs before it; `die_at(n, owner, name)` kills the process in the
+# n-th call of a function.
+DIE = """
+import os, signal, sys, torch
+from audiocraft import train
+from audiocraft.solvers import checkpoint, musicgen
+
+def die_at(number, owner, name, only=lambda *args: True, first=lambda *args: None):
+    real, calls = getattr(owner, name), [0]
+    def wrapper(*args, **kwargs):
+        calls[0] += bool(only(*args))
+        if calls[0] == number:
+            first(*args)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    setattr(owner, name, wrapper)
+
+{where}
+sys.argv = ["train.py", *sys.argv[1:]]
+train.main()
+"""
+MOMENTS = {
+    "in a step of the second epoch": 'die_at(5, musicgen.MusicGenSolver, "update")',
+    "in the first validation": """die_at(
+        1, musicgen.MusicGenSolver, "run_step", only=lambda s, *a: s.current_stage == "valid")""",
+    "in the middle of a checkpoint": """die_at(
+        5, torch, "save", first=lambda state, file: file.write(b"half of a checkpoint"))""",
+    "between two names of a checkpoint": """die_at(
+        5, checkpoint.os, "replace", only=lambda a, b: str(b).endswith("checkpoint.th"))""",
+}
+
+
+def weights(run: Run):
+    state = torch.load(run.folder / "checkpoint.th", weights_only=True)
+    return state["model"] | {f"ema.{k}": v for k, v in state["ema"]["state"]["model"].items()}
+
+
+def assert_same_end(run: Run, other: Run):
+    assert run.returncode == 0, run.output
+    assert run.history == other.history
+    ours, theirs = weights(run), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert [key for key, value in ours.items() if not torch.equal(value, theirs[key])] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Run:
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    run = command("-m", "dora", "run", *EVERY_UPDATE, outputs=outputs)
+    assert run.returncode == 0, run.output
+    return run
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_ends_like_one_that_was_not(moment, undisturbed, tmp_path):
+    killed = command("-c", DIE.format(where=MOMENTS[moment]), *EVERY_UPDATE, outputs=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.output
+    rest = command("-m", "dora", "run", *EVERY_UPDATE, outputs=tmp_path)
+    assert "goes on" in rest.output
+    assert_same_end(rest, undisturbed)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, tmp_path):
+    killed = command(
+        "-c",
+        DIE.format(where='die_at(5, musicgen.MusicGenSolver, "update")'),
+        *EVERY_UPDATE,
+        outputs=tmp_path,
+    )
+    file = killed.folder / "checkpoint.th"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    rest = command("-m", "dora", "run", *EVERY_UPDATE, outputs=tmp_path)
+    assert "does not fit" in rest.output
+    assert "checkpoint.previous.th instead" in rest.output
+    assert_same_end(rest, undisturbed)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1], ids=lambda s: s.name)
+def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
+    """Without checkpoints within an epoch, the signal alone makes one."""
+    seldom = [a for a in EVERY_UPDATE if not a.startswith("checkpoint.every_updates")]
+    with started("-m", "dora", "run", *seldom, outputs=tmp_path) as process:
+        log = tmp_path / "xps"
+        until = time.monotonic() + 120
+        while not any(b"Files:" in f.read_bytes() for f in log.glob("*/solver.log.0")):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signum)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signum, output
+    assert f"{signum.name}: the run has saved its state" in output
+    rest = command("-m", "dora", "run", *seldom, outputs=tmp_path)
+    assert_same_end(rest, undisturbed)
