@@ -26,6 +26,14 @@ from .solvers.signals import Stopped, exit_status
 logger = logging.getLogger(__name__)
 
 CONFIG = config_dir()
+LESS_MEMORY = (
+    "Lower dataset.batch_size or dataset.segment_duration, set transformer_lm.checkpointing=torch, "
+    "or take a smaller model/lm/model_scale."
+)
+FEWER_WORKERS = (
+    "Often the machine ran out of memory: lower dataset.num_workers. The same command goes on from "
+    "the last checkpoint."
+)
 
 
 class Experiment(HydraMain):
@@ -83,6 +91,14 @@ def main(cfg: DictConfig) -> None:
         _tell(error)
     except Stopped as stopped:
         sys.exit(exit_status(stopped.signum))
+    except torch.OutOfMemoryError as error:
+        logger.debug("The run stopped.", exc_info=True)
+        _tell(ConfigError(f"{str(error).splitlines()[0]} {LESS_MEMORY}"))
+    except Exception as error:
+        logger.exception("The run failed; the same command goes on from the last checkpoint.")
+        if "DataLoader worker" in str(error):
+            _tell(ConfigError(f"A process that reads audio died. {FEWER_WORKERS}"))
+        sys.exit(1)
     except KeyboardInterrupt:
         logger.warning("Interrupted. The same command goes on from the last checkpoint.")
         sys.exit(130)

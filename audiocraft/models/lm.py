@@ -200,19 +200,23 @@ class LMModel(nn.Module):
         )
         return LMOutput(logits, mask.expand(len(codes), -1, -1))
 
-
     def listen_and_predict(
-        self, codes: Tensor, prepared: tp.Mapping[str, tp.Any], **kwargs: tp.Any
+        self,
+        codes: Tensor,
+        prepared: tp.Mapping[str, tp.Any],
+        adjust: tp.Callable[[dict[str, Condition]], dict[str, Condition]] | None = None,
     ) -> tuple[dict[str, Condition], LMOutput]:
         """A training step's whole way through the model, one call that can be sharded.
 
         Args:
             codes: `[B, K, F]`.
             prepared: What the condition provider's `prepare` gave.
-            kwargs: As for `compute_predictions`.
+            adjust: Is given the conditions, and returns those to predict with.
         """
         conditions = self.condition_provider(prepared)
-        return conditions, self.compute_predictions(codes, conditions, **kwargs)
+        if adjust is not None:
+            conditions = adjust(conditions)
+        return conditions, self.compute_predictions(codes, conditions)
 
 
 def gaussian_(weight: Tensor, std: float) -> None:

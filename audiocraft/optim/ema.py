@@ -90,18 +90,21 @@ class ModuleDictEMA:
         for name, module in self.modules.items():
             module.load_state_dict(state[name])
 
-    def state_dict(self) -> dict[str, tp.Any]:
-        return {"state": self.state, "count": self.count, "waiting": self.waiting}
+    def state_dict(self, with_averages: bool = True) -> dict[str, tp.Any]:
+        """What a checkpoint holds; without the averages where others save them."""
+        state: dict[str, tp.Any] = {"count": self.count, "waiting": self.waiting}
+        return state | ({"state": self.state} if with_averages else {})
 
     @torch.no_grad()
-    def load_state_dict(self, state: tp.Mapping[str, tp.Any]) -> None:
+    def load_state_dict(self, state: tp.Mapping[str, tp.Any], with_averages: bool = True) -> None:
         """Take over a saved average; a released one has no `waiting`.
 
         Raises:
             KeyError: A module, or an entry of one, is missing in `state`.
         """
-        for name, entries in self.state.items():
-            for key, average in entries.items():
-                average.copy_(state["state"][name][key])
+        if with_averages:
+            for name, entries in self.state.items():
+                for key, average in entries.items():
+                    average.copy_(state["state"][name][key])
         self.count = state["count"]
         self.waiting = state.get("waiting", 0)

@@ -30,14 +30,16 @@ def pick_rows(rows: Tensor, num: int, rng: torch.Generator | None) -> Tensor:
         num: How many to pick.
         rng: Draws which; `None` takes them evenly spaced.
     """
-    available = len(rows)
+    return rows[draw_picks(len(rows), num, rng).to(rows.device)]
+
+
+def draw_picks(available: int, num: int, rng: torch.Generator | None) -> Tensor:
+    """Numbers of the rows that `pick_rows` picks, `[num]`."""
     if rng is None:
-        chosen = torch.arange(num) * available // num
-    elif available >= num:
-        chosen = torch.randperm(available, generator=rng, device=rng.device)[:num]
-    else:
-        chosen = torch.randint(available, (num,), generator=rng, device=rng.device)
-    return rows[chosen.to(rows.device)]
+        return torch.arange(num) * available // num
+    if available >= num:
+        return torch.randperm(available, generator=rng, device=rng.device)[:num]
+    return torch.randint(available, (num,), generator=rng, device=rng.device)
 
 
 def nearest(rows: Tensor, entries: Tensor) -> Tensor:
@@ -175,9 +177,9 @@ class EuclideanCodebook(nn.Module):
 
     def _pick(self, rows: Tensor, rng: torch.Generator | None) -> Tensor:
         """One row per entry, `[V, D]`, the same in every process."""
-        if len(rows) == 0:
-            return rows_from_all_ranks(torch.zeros_like(self.embed), useful=False)
-        return rows_from_all_ranks(self.pick_rows(rows, len(self.embed), rng), useful=True)
+        if many_ranks():
+            return pick_rows_of_all_ranks(rows, len(self.embed), rng)
+        return self.pick_rows(rows, len(self.embed), rng)
 
     def _statistics(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How many rows chose each entry, `[V]`, and the sum of those rows, `[V, D]`."""
@@ -191,30 +193,37 @@ class EuclideanCodebook(nn.Module):
         return sum_over_ranks(counts), sum_over_ranks(sums)
 
 
-def _many_ranks() -> bool:
+def many_ranks() -> bool:
+    """Whether this is one of several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum in place over all processes; every process has to call it."""
-    if _many_ranks():
+    if many_ranks():
         dist.all_reduce(values)
     return values
 
 
-def rows_from_all_ranks(rows: Tensor, useful: bool) -> Tensor:
-    """Mix rows `[V, D]` of the processes, in turn, into one choice that all of them share.
+def pick_rows_of_all_ranks(rows: Tensor, num: int, rng: torch.Generator | None) -> Tensor:
+    """What `pick_rows` picks of the rows of all processes, one after the other.
 
     Args:
-        rows: What this process proposes.
-        useful: Whether it has anything to propose; at least one process must.
+        rows: Those of this process, `[N, D]`, perhaps none; at least one process has some.
+        num: How many to pick.
+        rng: Draws which; that of the first process decides.
+
+    Returns:
+        `[num, D]`, the same in every process.
     """
-    if not _many_ranks():
-        return rows
-    world = range(dist.get_world_size())
-    proposals, flags = [torch.empty_like(rows) for _ in world], [rows.new_empty(1) for _ in world]
-    dist.all_gather(proposals, rows.contiguous())
-    dist.all_gather(flags, rows.new_tensor([useful]))
-    sources = torch.stack([proposals[rank] for rank in world if flags[rank] > 0])
-    slots = torch.arange(len(rows), device=rows.device)
-    return sources[slots % len(sources), slots]
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=rows.device)
+    counts[dist.get_rank()] = len(rows)
+    dist.all_reduce(counts)
+    chosen = draw_picks(int(counts.sum()), num, rng).to(rows.device)
+    dist.broadcast(chosen, src=0)
+    own = chosen - counts[: dist.get_rank()].sum()  # numbers within this process's rows
+    mine = (own >= 0) & (own < len(rows))
+    picked = rows.new_zeros(num, rows.shape[1])
+    picked[mine] = rows[own[mine]]
+    dist.all_reduce(picked)
+    return picked

@@ -18,13 +18,16 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..errors import CheckpointError, ConfigError
+from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
 from .best_state import BestState
-from .checkpoint import Checkpoints
-from .distributed import Watchdog, agree, init_processes, rank
+from .checkpoint import Checkpoints, read_state
+from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
 from .loggers import get_loggers
 from .progress import EpochProgress, RunningMean, SaveClock
+from .sharded_checkpoint import ShardedCheckpoints, folder_of, read_parts, verify_with_parts
+from .sharding import Parts, Sharding
 from .signals import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
@@ -44,7 +47,10 @@ class StandardSolver(flashy.BaseSolver):
         cfg: Resolved configuration of the experiment (`config/solver/…`).
     """
 
-    model: tp.Any  # what `build` makes of it
+    # What `build` makes.
+    model: tp.Any
+    optimizer: torch.optim.Optimizer
+    ema: ModuleDictEMA | None
     dataloaders: dict[str, DataLoader]
 
     def __init__(self, cfg: DictConfig):
@@ -52,9 +58,9 @@ class StandardSolver(flashy.BaseSolver):
         self.cfg = cfg
         self.device = resolve_device(cfg.device)
         init_processes(self.device)
-        for key in ("fsdp.use", "profiler.enabled"):
-            if OmegaConf.select(cfg, key):
-                raise ConfigError(f"{key}=true is not built yet. Set {key}=false.")
+        if cfg.profiler.enabled:
+            raise ConfigError("profiler.enabled=true is not built yet. Set profiler.enabled=false.")
+        self.sharding = Sharding(**cfg.fsdp)
         if cfg.autocast and self.device.type == "mps":
             raise ConfigError("autocast=true is not supported on mps. Set autocast=false.")
         self.autocast_dtype = resolve_dtype(cfg.autocast_dtype) if cfg.autocast else None
@@ -69,18 +75,30 @@ class StandardSolver(flashy.BaseSolver):
         self.signals = StopSignals()
         self.progress = EpochProgress()
         self.best_state = BestState()
-        self.watchdog = Watchdog(cfg.deadlock.timeout if cfg.deadlock.use else None)
+        self.watchdog = Watchdog(
+            cfg.deadlock.timeout if cfg.deadlock.use else None,
+            self.folder / f"solver.log.{rank()}",
+        )
         self.loggers = get_loggers(cfg, self.folder, self.xp.sig)
         self.config_text = OmegaConf.to_yaml(cfg)
         self.register_stateful("best_state", "progress")
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
+        self.parts = Parts(self.model, self.optimizer, self.ema)
+        self.shards = None
+        if self.sharding.active:
+            self.shards = ShardedCheckpoints(self.checkpoints, self.sharding.async_save)
+        else:
+            self.register_stateful("model", "optimizer")
 
     # What a subclass says.
 
     @abstractmethod
     def build(self) -> None:
-        """Make the model, the optimizer and the data, and register what belongs in checkpoints."""
+        """Make the model, the optimizer, their average and the data.
+
+        Model, optimizer and average belong in checkpoints anyway; what else does is registered.
+        """
 
     @abstractmethod
     def run_step(self, idx: int, batch: tp.Any, metrics: dict) -> dict:
@@ -120,14 +138,17 @@ class StandardSolver(flashy.BaseSolver):
             self.watchdog.stop()
         self.conclude()
         self.loggers.close()
+        leave_processes()
 
     def run_epochs(self) -> None:
         """Train epoch after epoch; a request to stop ends it between two updates."""
         try:
             while self.epoch <= self.cfg.optim.epochs:
                 self.run_epoch()
+            self.wait_for_files()
         except Stopped as stopped:
             self.save()
+            self.wait_for_files()
             logger.warning("%s The same command goes on from here.", stopped)
             self.loggers.close()
             self.signals.requeue(stopped.signum, rank())
@@ -172,9 +193,17 @@ class StandardSolver(flashy.BaseSolver):
     def save(self, epoch: int | None = None) -> None:
         """Save the state; `epoch` is the one that has just ended, if one has."""
         state = self.state_dict()
-        if is_rank_zero():
+        if self.shards is not None:
+            name = f"shards_{self.epoch}_{self.progress.updates}"
+            self.shards.save(self.parts.state_dict(), state, name, epoch)
+        elif is_rank_zero():
             self.checkpoints.save(state, epoch)
         self.clock.saved()
+
+    def wait_for_files(self) -> None:
+        """Wait until checkpoints are on the disk."""
+        if self.shards is not None:
+            self.shards.wait()
 
     def may_pause(self, save_is_due: bool = False) -> None:
         """Between two batches: save if it is due, or stop if the run was asked to.
@@ -190,10 +219,17 @@ class StandardSolver(flashy.BaseSolver):
 
     def restore(self) -> bool:
         """Go on from this experiment's own checkpoint; tell whether there was one."""
-        state = self.checkpoints.load()
-        if state is None:
+        path = from_first_process(lambda: self.checkpoints.newest(verify_with_parts))
+        if path is None:
             return False
-        self.load_state_dict(state)
+        try:
+            self.load_state_dict(read_state(path))
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} does not fit the model of this experiment: {str(error)[:500]} If a file "
+                "in config/ has changed since, change it back, or start again with "
+                "`dora run --clear`."
+            ) from error
         if is_rank_zero():
             self.xp.link.update_history(self.history)  # it may have been lost with the power
         where = f"after epoch {self.epoch - 1}"
@@ -203,12 +239,25 @@ class StandardSolver(flashy.BaseSolver):
         return True
 
     def state_dict(self) -> dict[str, tp.Any]:
-        """Everything a checkpoint holds; the configuration as YAML text."""
-        state = super().state_dict()
-        return state | {"xp.cfg": self.config_text, "xp.sig": self.xp.sig}
+        """Everything a checkpoint holds but the shards; the configuration as YAML text."""
+        state = super().state_dict() | {"xp.cfg": self.config_text, "xp.sig": self.xp.sig}
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict(with_averages=self.shards is None)
+        return state
 
     def load_state_dict(self, state: dict[str, tp.Any]) -> None:
-        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("xp.")})
+        """Take over a checkpoint of this run, of however many processes."""
+        whole = folder_of(state) is None
+        if not whole:
+            parts = self.parts.state_dict()
+            read_parts(parts, state, self.folder)
+            self.parts.load_state_dict(parts)
+        elif self.shards is not None:
+            self.parts.load_whole(state)
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"], with_averages=whole and self.shards is None)
+        known = self.stateful.sources
+        super().load_state_dict({key: state[key] for key in known if key in state})
 
     # Stages.
 

@@ -54,22 +54,47 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def load_state(path: Path) -> State:
-    """Read a checkpoint of ours on the CPU, without running any code that a file could carry.
+def verify(path: Path) -> None:
+    """See that a checkpoint is as it was written; torch alone takes flipped bits for weights.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds more than tensors and plain values.
+        CheckpointError: The file is missing or damaged.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint at {path}.")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load alone would take flipped bits for weights
-        if damaged is None:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            damaged = archive.testzip()
     except Exception as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
-    raise CheckpointError(f"{path} is damaged: the checksum of {damaged} does not fit.")
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} does not fit.")
+
+
+def read_state(path: Path, *, mmap: bool = False) -> State:
+    """Read a checkpoint of ours on the CPU, without running any code that a file could carry.
+
+    Args:
+        path: A file that `verify` has passed.
+        mmap: Leave the tensors on the disk until they are used.
+
+    Raises:
+        CheckpointError: The file holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
+
+
+def load_state(path: Path) -> State:
+    """Verify and read a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or no checkpoint of ours.
+    """
+    verify(path)
+    return read_state(path)
 
 
 class Checkpoints:
@@ -135,7 +160,15 @@ class Checkpoints:
             flush_folder(self.folder)
 
     def load(self) -> State | None:
-        """The newest state that can be read, or `None` where the run has not saved any.
+        """The newest intact state, or `None` where the run has not saved any."""
+        path = self.newest()
+        return None if path is None else read_state(path)
+
+    def newest(self, check: tp.Callable[[Path], tp.Any] = verify) -> Path | None:
+        """The newest intact checkpoint, or `None` where the run has not saved any.
+
+        Args:
+            check: Raises a `CheckpointError` for a file that is not intact.
 
         Raises:
             CheckpointError: There are checkpoints, and all of them are damaged.
@@ -148,14 +181,14 @@ class Checkpoints:
             if not path.is_file():
                 continue
             try:
-                state = load_state(path)
+                check(path)
             except CheckpointError as error:
                 logger.warning("%s Trying the checkpoint before.", error)
                 problem = error
                 continue
             if problem is not None:
                 logger.warning("Going on from %s instead.", path)
-            return state
+            return path
         if problem is not None:
             raise CheckpointError(
                 f"No checkpoint in {self.folder} can be read: {problem} Restore one from a backup, "

@@ -5,19 +5,24 @@
 
 import faulthandler
 import logging
+import typing as tp
+from pathlib import Path
 
 import torch
 from dora.distrib import get_distrib_spec
 from dora.distrib import init as dora_init
 
+from ..errors import AudiocraftError
+
 logger = logging.getLogger(__name__)
+T = tp.TypeVar("T")
 
 
 def init_processes(device: torch.device) -> None:
     """Join the process group if this run has more than one process."""
     spec = get_distrib_spec()
     if spec.world_size > 1:
-        dora_init(backend="nccl" if device.type == "cuda" else "gloo")
+        dora_init(backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         logger.info("Process %d of %d is ready.", spec.rank, spec.world_size)
 
 
@@ -44,30 +49,66 @@ def agree(*numbers: int) -> tuple[int, ...]:
     """The greatest of every number over all processes. Every process has to call it."""
     if world_size() == 1:
         return numbers
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    greatest = torch.tensor(numbers, device=device)
+    greatest = torch.tensor(numbers)
     torch.distributed.all_reduce(greatest, torch.distributed.ReduceOp.MAX)
     return tuple(greatest.tolist())
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    agree(0)
+
+
+def from_first_process(make: tp.Callable[[], T]) -> T:
+    """What a function gives in the first process, in all of them; so does what it raises.
+
+    Every process has to call it. The result must be what `pickle` takes.
+    """
+    if world_size() == 1:
+        return make()
+    outcome: list[tp.Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = make()
+        except AudiocraftError as error:
+            outcome[1] = error
+    torch.distributed.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def leave_processes() -> None:
+    """Take leave of the other processes, when all have come to the end."""
+    if torch.distributed.is_initialized():
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 class Watchdog:
     """Ends a process that makes no progress, and writes where every thread was.
 
-    Collectives wait for ever for a process that died; with the watchdog the others notice.
+    Collectives wait long for a process that died or hangs; with the watchdog the others notice.
 
     Args:
         timeout: Seconds without a call of `feed` until the process is ended; `None` is never.
+        log: File to which the stacks are appended; `None` is the standard error.
     """
 
-    def __init__(self, timeout: float | None):
+    def __init__(self, timeout: float | None, log: Path | None = None):
         self.timeout = timeout
+        self.file = log.open("a") if timeout and log else None
 
     def feed(self) -> None:
         """Report progress: start the time again."""
         if self.timeout:
-            faulthandler.dump_traceback_later(self.timeout, exit=True)
+            options: dict[str, tp.Any] = {"file": self.file} if self.file else {}
+            faulthandler.dump_traceback_later(self.timeout, exit=True, **options)
 
     def stop(self) -> None:
         """Nothing more is expected."""
         if self.timeout:
             faulthandler.cancel_dump_traceback_later()
+        if self.file:
+            self.file.close()
+            self.file = None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..data.loaders import ShardedSampler
 from ..models.musicgen import MusicGen
 from ..modules.conditioners import draw_excerpt
 from ..utils.randomness import derive_generator, derive_seed
@@ -62,12 +63,19 @@ class Ways:
         return ways + ["continuation"] * self.prompted
 
 
-def clips_of(loader: DataLoader, seed: int) -> list[Clip]:
-    """The clips of the generation set, as `Clip`s."""
+def clips_of(loader: DataLoader, seed: int, rank: int = 0) -> list[Clip]:
+    """This process's share of the clips of the generation set, as `Clip`s.
+
+    A clip has the same number, and with it the same seed and name, however many processes share
+    the work; those that only fill the last batch up are left out.
+    """
     clips = []
-    for wavs, infos in loader:
-        for wav, info in zip(wavs, infos):
-            number = len(clips)
+    sampler = tp.cast(ShardedSampler, loader.sampler)
+    for batch, (wavs, infos) in enumerate(loader):
+        first = batch * sampler.batch_size + rank * len(infos)
+        for number, (wav, info) in enumerate(zip(wavs, infos), start=first):
+            if number >= sampler.num_samples:
+                break
             stem = Path(info.meta.path).stem
             clips.append(
                 Clip(

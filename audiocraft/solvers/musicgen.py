@@ -25,14 +25,21 @@ from ..errors import ConfigError
 from ..models import builders, loaders
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..modules.conditioners import Dice, StyleConditioner, shown_frames
+from ..modules.conditioners import (
+    Condition,
+    Dice,
+    StyleConditioner,
+    pad_condition,
+    shown_frames,
+)
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
-from .distributed import rank, sum_over_processes, world_size
+from .distributed import agree, rank, sum_over_processes, world_size
 from .listening import Ways, clips_of, make_samples
 from .losses import codebook_cross_entropy
 from .samples import SampleFolder
+from .sharding import as_float, check_sharding, load_whole_weights, shard, whole_weights
 from .unigram import TokenCounts
 
 logger = logging.getLogger(__name__)
@@ -55,20 +62,26 @@ class MusicGenSolver(StandardSolver):
         )
         builders.check_agreement(cfg, self.compression_model)
         self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
-        self.model = builders.get_lm_model(cfg, loaders.load_compression_model).to(self.device)
+        self.model = self.new_model()
+        if self.sharding.active:
+            check_sharding(cfg)
+            shard(self.model, self.sharding, self.device)
         self.dropouts = builders.get_condition_dropouts(cfg)
         self.optimizer = get_optimizer(self.model.param_groups(), cfg.optim)
         total_updates = cfg.optim.epochs * len(self.dataloaders["train"])
         self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, total_updates)
         self.ema = get_ema(self.model, cfg.optim.ema)
-        needs_scaler = self.autocast_dtype is torch.float16
+        needs_scaler = self.autocast_dtype is torch.float16 or self.sharding.needs_scaler
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)  # type: ignore
         self.token_counts = TokenCounts(self.model.num_codebooks, self.model.card)
-        self.register_stateful("model", "optimizer", "scaler", "token_counts")
-        for name in ("lr_scheduler", "ema"):
-            if getattr(self, name) is not None:
-                self.register_stateful(name)
+        self.register_stateful("scaler", "token_counts")
+        if self.lr_scheduler is not None:
+            self.register_stateful("lr_scheduler")
         self.describe()
+
+    def new_model(self) -> LMModel:
+        """The language model of the configuration, with new weights."""
+        return builders.get_lm_model(self.cfg, loaders.load_compression_model).to(self.device)
 
     def describe(self) -> None:
         """Say what is about to be trained, and on what."""
@@ -90,7 +103,9 @@ class MusicGenSolver(StandardSolver):
         prepared = self.prepare_conditions(batch[1], idx)  # dice for dropout and excerpts
 
         with self.autocast:
-            conditions, output = self.model.listen_and_predict(codes, prepared)
+            conditions, output = self.model.listen_and_predict(
+                codes, prepared, align if self.cfg.as_one_process else None
+            )
             learnable = real & output.mask & ~shown_frames(conditions, codes.shape[-1])[:, None]
             share = codebook_cross_entropy(
                 output.logits,
@@ -125,18 +140,23 @@ class MusicGenSolver(StandardSolver):
     def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
         attributes = [self.audible(info.to_condition_attributes()) for info in infos]
-        dice = self.dice(len(infos), idx)
+        dice = self.dice(attributes, idx)
         for dropout in self.dropouts:
             attributes = dropout(attributes, dice.batch, training=self.is_training)
         return self.model.condition_provider.prepare(attributes, dice if self.is_training else None)
 
-    def dice(self, num_samples: int, idx: int) -> Dice:
-        """The dice of batch number `idx`, of which this process sees `num_samples`."""
+    def dice(self, attributes: list[ConditioningAttributes], idx: int) -> Dice:
+        """The dice of batch number `idx`, of which this process sees some samples."""
         parts = ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx)
-        first = rank() * num_samples
+        numbers = range(rank() * len(attributes), (rank() + 1) * len(attributes))
+        shortest = None
+        if self.cfg.as_one_process:
+            lengths = [int(clip.length) for sample in attributes for clip in sample.wav.values()]
+            shortest = -agree(-min(lengths, default=0))[0]
         return Dice(
-            batch=derive_generator(*parts, "all" if self.cfg.shared_dice else rank()),
-            items=[derive_generator(*parts, "item", first + i) for i in range(num_samples)],
+            batch=derive_generator(*parts, "all" if self.cfg.as_one_process else rank()),
+            items=[derive_generator(*parts, "item", number) for number in numbers],
+            shortest_clip=shortest,
         )
 
     def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
@@ -166,17 +186,16 @@ class MusicGenSolver(StandardSolver):
 
     def update(self, loss: Tensor) -> dict:
         """Move the weights once; return the learning rate and the norm of the gradient."""
-        if self.cfg.optim.eager_sync:
-            with eager_sync_model(self.model):
-                self.scaler.scale(loss).backward()
-        else:
+        eager = self.cfg.optim.eager_sync and not self.sharding.active
+        with eager_sync_model(self.model) if eager else contextlib.nullcontext():
             self.scaler.scale(loss).backward()
+        if not eager and not self.sharding.active:  # a sharded model averages gradients itself
             sync_model(self.model)
         metrics = {"lr": self.optimizer.param_groups[0]["lr"]}
         self.scaler.unscale_(self.optimizer)
         max_norm = self.cfg.optim.max_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        metrics["grad_norm"] = norm.item()
+        metrics["grad_norm"] = as_float(norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,11 +240,16 @@ class MusicGenSolver(StandardSolver):
 
     def weights(self) -> dict[str, Tensor]:
         with self.averaged():
-            return {key: value.clone() for key, value in self.model.state_dict().items()}
+            return {key: value.clone() for key, value in whole_weights(self.model).items()}
 
     def continue_from(self, source: str) -> None:
         """Start from the weights of a published model, an experiment or a file."""
-        loaders.load_lm_weights(self.model, source)
+        if self.sharding.active:
+            model = self.new_model()
+            loaders.load_lm_weights(model, source)
+            load_whole_weights(self.model, model.state_dict())
+        else:
+            loaders.load_lm_weights(self.model, source)
         if self.ema is not None:
             self.ema.restart()
         logger.info("Starting from the weights of %s.", source)
@@ -236,14 +260,15 @@ class MusicGenSolver(StandardSolver):
         return flashy.Formatter({"lr": ".2E", "ppl*": ".1f"})
 
     def generate(self) -> dict:
-        """Make samples in every way that the model was trained for."""
-        if not is_rank_zero():
-            return {}
+        """Make samples in every way that the model was trained for, each process its share."""
         cfg = self.cfg.generate
         duration = cfg.lm.gen_duration or self.cfg.dataset.segment_duration
         with self.averaged():
             model = MusicGen(
-                self.xp.sig, self.compression_model, self.model, self.cfg.dataset.segment_duration
+                self.xp.sig,
+                self.compression_model,
+                self.whole_model(),
+                self.cfg.dataset.segment_duration,
             )
             model.set_generation_params(
                 use_sampling=cfg.lm.use_sampling,
@@ -256,9 +281,9 @@ class MusicGenSolver(StandardSolver):
             )
             model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
             loader = self.dataloaders["generate"]
-            return make_samples(
+            metrics = make_samples(
                 model,
-                clips_of(loader, self.cfg.seed),
+                clips_of(loader, self.cfg.seed, rank()),
                 Ways(
                     prompted=cfg.lm.prompted_samples,
                     unprompted=cfg.lm.unprompted_samples,
@@ -275,6 +300,16 @@ class MusicGenSolver(StandardSolver):
                 batch_size=loader.batch_size or 1,
                 progress=lambda batches: self.bar("generate", batches, 0, len(batches)),
             )
+        totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
+        return dict(zip(metrics, sum_over_processes(totals).tolist()))
+
+    def whole_model(self) -> LMModel:
+        """A model that can generate by itself: a sharded one cannot, it needs the others."""
+        if not self.sharding.active:
+            return self.model
+        model = self.new_model()
+        model.load_state_dict(whole_weights(self.model))
+        return model
 
     @property
     def samples_folder(self) -> Path:
@@ -309,6 +344,15 @@ class MusicGenSolver(StandardSolver):
                 ]
             )
         )
+
+
+def align(conditions: dict[str, Condition]) -> dict[str, Condition]:
+    """Conditions as long as the longest in any process: the padding is heard, too."""
+    lengths = agree(*(condition.embed.shape[1] for condition in conditions.values()))
+    return {
+        name: pad_condition(condition, length)
+        for (name, condition), length in zip(conditions.items(), lengths)
+    }
 
 
 def describe_loss(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:

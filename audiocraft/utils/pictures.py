@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-
 N_FFT, N_MELS = 1024, 64
 LABELLED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, on the axis
 

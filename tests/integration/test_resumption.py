@@ -9,7 +9,12 @@ import torch
 from .conftest import SMALL, Run, command, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
-EVERY_UPDATE = (*SMALL, "optim.updates_per_epoch=3", "checkpoint.every_updates=1", "optim.ema.use=true")
+EVERY_UPDATE = (
+    *SMALL,
+    "optim.updates_per_epoch=3",
+    "checkpoint.every_updates=1",
+    "optim.ema.use=true",
+)
 
 # Where a run dies, as code that runs before it; `die_at(n, owner, name)` kills the process in the
 # n-th call of a function.

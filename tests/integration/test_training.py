@@ -123,7 +123,7 @@ MISTAKES = {
         ["compression_model_checkpoint=//bundled/nothing"],
         "mel_rvq_16khz",
     ),
-    "what is not built yet": (["fsdp.use=true"], "fsdp.use=true is not built yet"),
+    "what is not built yet": (["profiler.enabled=true"], "profiler.enabled=true is not built yet"),
     "no override": (["epochs"], "key=value"),
 }
 

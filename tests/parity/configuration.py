@@ -19,7 +19,9 @@ MISSING = "<no such key>"
 
 ADDED_KEYS = {
     "dora.grid_package": "grids lie outside of the package",
-    "shared_dice": "training that does not depend on the number of processes",
+    "fsdp.cpu_offload": "weights may wait in the memory of the CPU",
+    "fsdp.async_save": "checkpoints are written while training goes on",
+    "as_one_process": "training that does not depend on the number of processes",
     "checkpoint.every_updates": "checkpoints within an epoch",
     "checkpoint.every_minutes": "checkpoints within an epoch",
 }

@@ -8,6 +8,7 @@ from .base import Dice as Dice
 from .base import TextConditioner as TextConditioner
 from .base import WavConditioner as WavConditioner
 from .base import null_condition as null_condition
+from .base import pad_condition as pad_condition
 from .base import shown_frames as shown_frames
 from .chroma import ChromaStemConditioner as ChromaStemConditioner
 from .dropout import AttributeDropout as AttributeDropout

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Dice:
 
     batch: torch.Generator  # for what is decided once for the batch
     items: tp.Sequence[torch.Generator]  # one per sample
+    shortest_clip: int | None = None  # samples, in the whole batch; None: see this part of it
 
 
 # Of everything, or one per sample; None decides as evaluation does.
@@ -94,6 +96,13 @@ def null_condition(like: Condition, num_steps: int | None = None) -> Condition:
     B, P, D = like.embed.shape
     P = P if num_steps is None else num_steps
     return Condition(like.embed.new_zeros(B, P, D), like.mask.new_zeros(B, P))
+
+
+def pad_condition(condition: Condition, num_steps: int) -> Condition:
+    """Lengthen a condition to `num_steps` with zeros that are not real."""
+    missing = num_steps - condition.embed.shape[1]
+    embed = F.pad(condition.embed, (0, 0, 0, missing))
+    return condition._replace(embed=embed, mask=F.pad(condition.mask, (0, missing)))
 
 
 def shown_frames(

@@ -11,13 +11,13 @@ import logging
 import typing as tp
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.audio_utils import resample
 from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
 from ..batch_norm import SharedBatchNorm1d
-from .base import Condition, Rng, WavConditioner, generator_for_all, length_to_mask
+from .base import Condition, Dice, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
 from .style_scale import StyleScale, get_style_scale
@@ -162,7 +162,10 @@ class StyleConditioner(WavConditioner):
         rows = [row for row, length in enumerate(lengths) if length > 0]
         self._check_rates([values.sample_rate[row] for row in rows])
         shared = generator_for_all(rng) if self.training else None
-        length = self._draw_length([lengths[row] for row in rows], shared)
+        shortest = min((lengths[row] for row in rows), default=0)
+        if rows and isinstance(rng, Dice) and rng.shortest_clip is not None:
+            shortest = rng.shortest_clip
+        length = self._draw_length(shortest, shared)
         excerpts = draw_excerpts(
             lengths,
             [None if s is None else round(s * self.sample_rate) for s in values.start],
@@ -200,10 +203,11 @@ class StyleConditioner(WavConditioner):
         the same: in a distributed run each process then takes part in the same sums, and each
         weight gets a gradient, if only of zeros.
         """
-        if not len(excerpts):
-            return self.listener.silence(excerpts.device)
-        wav = resample(excerpts, self.sample_rate, self.listener.sample_rate)
-        features = self.listener.features(wav)
+        if len(excerpts):
+            wav = resample(excerpts, self.sample_rate, self.listener.sample_rate)
+            features = self.listener.features(wav)
+        else:
+            features = self.listener.silence(excerpts.device)
         return features.to(self.output_proj.weight) if features.is_floating_point() else features
 
     def _squeeze(self, hidden: Tensor, prepared: StyleInputs) -> Tensor:
@@ -226,13 +230,13 @@ class StyleConditioner(WavConditioner):
         samples_per_step = self.sample_rate * self.ds_factor
         return (lengths * MASK_RATE + samples_per_step - 1) // samples_per_step
 
-    def _draw_length(self, lengths: list[int], rng: torch.Generator | None) -> int:
-        """Samples of the excerpts of one batch."""
+    def _draw_length(self, shortest: int, rng: torch.Generator | None) -> int:
+        """Samples of the excerpts of one batch; `shortest` are those of its shortest clip."""
         if rng is None:
             return int(self.excerpt_length * self.sample_rate)
-        longest = min(lengths, default=0) / self.sample_rate
+        longest = shortest / self.sample_rate
         seconds = draw_length(self.varying_lengths, longest, rng)
-        if lengths and not self._is_audible(seconds):
+        if shortest and not self._is_audible(seconds):
             raise ValueError(
                 f"A training clip of {longest} s is too short: the listener hears not even one "
                 "frame of it. Remove such files from the manifest."
