@@ -211,10 +211,10 @@ class StandardSolver(flashy.BaseSolver):
         Raises:
             Stopped: Whoever catches it saves, when averaged weights have been put back.
         """
-        signum, save_is_due = agree(self.signals.received, save_is_due)
+        signum, due = agree(self.signals.received, save_is_due)
         if signum:
             raise Stopped(signum)
-        if save_is_due:
+        if due:
             self.save()
 
     def restore(self) -> bool:

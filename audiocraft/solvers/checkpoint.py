@@ -7,6 +7,7 @@ sees a part of one. The one before it stays: should the newest be damaged (its f
 CRC-32 of every tensor, which is verified first), the run goes on from there and says so.
 """
 
+import contextlib
 import logging
 import os
 import typing as tp
@@ -38,7 +39,8 @@ def save_atomically(state: State, path: Path) -> None:
         os.replace(temporary, path)
         flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"Could not write the checkpoint {path}: {error}. Free space, mend the permissions or "
             "choose another folder with AUDIOCRAFT_DORA_DIR; the checkpoint before is untouched."

@@ -45,7 +45,7 @@ class ShardedCheckpoints:
         self.writing: Future | None = None
         self.problem: Exception | None = None
         # Of its own, since it works beside the training.
-        self.group = dist.new_group(backend="gloo") if in_background else None
+        self.group = tp.cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
 
     def save(self, parts: State, rest: State, name: str, epoch: int | None = None) -> None:
         """Write this process's parts and, in the first one, the rest. All have to call it.

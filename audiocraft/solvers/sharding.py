@@ -106,12 +106,12 @@ def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     """The whole weights of a model that may be sharded. Every process has to call it."""
-    return get_model_state_dict(model, options=WHOLE)
+    return tp.cast(dict[str, Tensor], get_model_state_dict(model, options=WHOLE))
 
 
 def load_whole_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Give a sharded model its part of weights that every process holds."""
-    set_model_state_dict(model, state, options=WHOLE)
+    set_model_state_dict(model, tp.cast(dict, state), options=WHOLE)
 
 
 class Parts:

@@ -1,13 +1,15 @@
-import multiprocessing
-import os
-import socket
-
 import pytest
 import torch
-from torch import distributed as dist
 
 from audiocraft.quantization import codebook
-from audiocraft.quantization.codebook import EuclideanCodebook, nearest, pick_rows
+from audiocraft.quantization.codebook import (
+    EuclideanCodebook,
+    nearest,
+    pick_rows,
+    pick_rows_of_all_ranks,
+)
+
+from ..processes import in_processes
 
 
 def generator(seed=0):
@@ -214,46 +216,36 @@ def test_a_threshold_of_zero_revives_nobody():
     book(rows, generator())
 
 
-def learn_in_one_process(rows, rng):
-    book = EuclideanCodebook(dim=3, bins=6, kmeans_iters=3, threshold_ema_dead_code=0)
-    book.pick_rows = lambda rows, num, rng: torch.eye(3).repeat(2, 1) + torch.arange(6.0)[:, None]
+def learn(rows, rng):
+    """Three steps: a start, and revivals of entries that nobody chose."""
+    book = EuclideanCodebook(dim=3, bins=6, kmeans_iters=3, threshold_ema_dead_code=2)
     for _ in range(3):
         book(rows, rng)
     return snapshot(book)
 
 
-def learn_as_rank(rank, port, shares, queue):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=len(shares))
-    plain = learn_in_one_process(shares[rank], generator())
-    reviving = EuclideanCodebook(dim=3, bins=6)
-    for _ in range(3):
-        reviving(shares[rank], generator(rank))
-    queue.put((rank, [{k: v.tolist() for k, v in s.items()} for s in (plain, snapshot(reviving))]))
-    dist.destroy_process_group()
+def learn_a_share(rank, shares):
+    return learn(shares[rank], generator())
 
 
 @pytest.mark.slow
 def test_several_processes_learn_what_one_with_the_whole_batch_learns():
     rows = torch.randn(30, 3, generator=generator())
     shares = [rows[:20], rows[:0], rows[20:]]  # one process has nothing to teach
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    ranks = [
-        context.Process(target=learn_as_rank, args=(rank, port, shares, queue)) for rank in range(3)
-    ]
-    for process in ranks:
-        process.start()
-    results = dict(queue.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join()
-
-    expected = learn_in_one_process(rows, generator())
-    for plain, reviving in results.values():
+    expected = learn(rows, generator())
+    for learnt in in_processes(learn_a_share, 3, shares):
         for name, value in expected.items():
-            torch.testing.assert_close(torch.tensor(plain[name]), value, atol=1e-4, rtol=1e-4)
-        assert reviving == results[0][1]
+            torch.testing.assert_close(learnt[name], value, atol=1e-5, rtol=1e-5)
+
+
+def pick_a_share(rank, shares):
+    return pick_rows_of_all_ranks(shares[rank], 5, generator(rank))
+
+
+@pytest.mark.slow
+def test_picks_are_the_same_in_every_process_and_those_of_the_whole_batch():
+    rows = torch.arange(16.0).view(8, 2)
+    shares = [rows[:0], rows[:3], rows[3:]]
+    expected = pick_rows(rows, 5, generator(0))  # the dice of the first process count
+    for picked in in_processes(pick_a_share, 3, shares):
+        assert torch.equal(picked, expected)

@@ -1,5 +1,8 @@
 """Checkpoints: what was saved comes back, and nothing torn is ever seen."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -70,3 +73,91 @@ def test_without_a_last_checkpoint_the_newest_kept_one_is_read(tmp_path):
 
 def test_a_run_that_saved_nothing_has_nothing(tmp_path):
     assert Checkpoints(tmp_path).load() is None
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "checkpoint.th"
+    save_atomically({"w": torch.randn(10_000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_state(path)
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_the_checkpoint_before_is_taken_where_the_last_is_damaged(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    for update in (1, 2, 3):
+        checkpoints.save({"update": update})
+    assert checkpoints.load() == {"update": 3}
+    damage(checkpoints.last)
+    assert checkpoints.load() == {"update": 2}
+    assert "checkpoint.th is not a readable checkpoint" in caplog.text
+    assert "Going on from" in caplog.text
+
+
+def test_a_run_all_of_whose_checkpoints_are_damaged_says_so(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"update": 1})
+    checkpoints.save({"update": 2})
+    damage(checkpoints.last)
+    damage(checkpoints.previous)
+    with pytest.raises(CheckpointError, match=r"No checkpoint .* can be read.*--clear"):
+        checkpoints.load()
+
+
+@pytest.mark.parametrize("lost_at", range(6))
+def test_a_power_failure_costs_one_checkpoint_at_the_most(lost_at, tmp_path, monkeypatch):
+    """The power fails before the n-th step on the disk; what was not flushed is then empty."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"update": 1})
+    checkpoints.save({"update": 2})
+    flushed, steps = set(), [0]
+    for path in tmp_path.iterdir():
+        flushed.add(path.stat().st_ino)
+
+    class PowerFailureError(BaseException):
+        pass
+
+    def counted(real, is_flush):
+        def step(*args):
+            if steps[0] == lost_at:
+                raise PowerFailureError
+            steps[0] += 1
+            if is_flush:
+                flushed.add(os.fstat(args[0]).st_ino)
+            return real(*args)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "fsync", counted(os.fsync, True))
+        patch.setattr(checkpoint.os, "replace", counted(os.replace, False))
+        with pytest.raises(PowerFailureError):
+            checkpoints.save({"update": 3})
+    for path in tmp_path.iterdir():
+        if path.stat().st_ino not in flushed:
+            path.write_bytes(b"")
+    state = Checkpoints(tmp_path).load()
+    assert state is not None
+    assert state["update"] in (2, 3)
+
+
+def test_kept_epochs_may_hold_the_weights_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path, save_every=1, kept_states=["best_state"])
+    state = {"best_state": {"model": {}}, "optimizer": {"state": {}}, "xp.cfg": "a: 1"}
+    checkpoints.save(state, 1)
+    kept = load_state(tmp_path / "checkpoint_1.th")
+    assert kept == {"best_state": {"model": {}}, "xp.cfg": "a: 1"}
+    Path(checkpoints.last).unlink()
+    assert checkpoints.load() is None  # nothing to go on from
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(CheckpointError, match="AUDIOCRAFT_DORA_DIR"):
+        save_atomically({}, tmp_path / "file" / "checkpoint.th")
