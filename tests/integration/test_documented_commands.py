@@ -48,6 +48,9 @@ COMMANDS = {
         epochs=True, signature=True
     ),
     "dora run -d --ddp_workers=2 solver=musicgen/musicgen_style_tiny device=cpu": Try(epochs=True),
+    "torchrun --nproc_per_node 2 train.py solver=musicgen/musicgen_style_tiny device=cpu": Try(
+        epochs=True
+    ),
     "dora run solver=musicgen/musicgen_style_32khz dset=audio/example "
     "model/lm/model_scale=medium": Try(compose_only=True),
     "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
@@ -108,7 +111,8 @@ def test_a_documented_command_works(text, finished, tmp_path):
         words = [word.replace("SIG", finished.folder.name) for word in words]
     if how.compose_only:
         words = [word if word != "run" else "info" for word in words]
-    words = ["-m", *words] if words[0] == "dora" else words[1:]
+    module = {"dora": "dora", "torchrun": "torch.distributed.run"}.get(words[0])
+    words = ["-m", module, *words[1:]] if module else words[1:]
     small = ONE_EPOCH if how.epochs else TINY if how.signature else []
     run = command(*words, *small, *how.append, outputs=outputs)
     assert run.returncode == 0, run.output
