@@ -34,6 +34,7 @@ REQUIRED = [
 ]
 
 EXTRAS = {
+    "8bit": ["bitsandbytes>=0.49"],  # an optimizer in a quarter of the memory
     "dac": ["descript-audio-codec>=1.0"],  # the DAC tokenizer
     "dataset": ["mido>=1.3"],  # rendering the example music anew
     "demo": ["gradio>=5", "ipython>=8"],
@@ -46,6 +47,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.12",
     ],
+    "lora": ["peft>=0.17"],
     "wandb": ["wandb>=0.19"],
 }
 

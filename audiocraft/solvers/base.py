@@ -5,6 +5,7 @@ is, what it learns from a batch and how it is heard. History holds only what the
 durations go to the logs, so that the same seed gives the same history, digit for digit.
 """
 
+import itertools
 import logging
 import sys
 import typing as tp
@@ -24,7 +25,9 @@ from ..utils.randomness import derive_seed
 from .best_state import BestState
 from .checkpoint import Checkpoints, read_state
 from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
+from .inheritance import inherit
 from .loggers import get_loggers
+from .profiling import Profiler
 from .progress import EpochProgress, RunningMean, SaveClock
 from .sharded_checkpoint import ShardedCheckpoints, folder_of, read_parts, verify_with_parts
 from .sharding import Parts, Sharding
@@ -55,11 +58,9 @@ class StandardSolver(flashy.BaseSolver):
 
     def __init__(self, cfg: DictConfig):
         super().__init__()
-        self.cfg = cfg
+        cfg = self.cfg = inherit(cfg, self.folder)
         self.device = resolve_device(cfg.device)
         init_processes(self.device)
-        if cfg.profiler.enabled:
-            raise ConfigError("profiler.enabled=true is not built yet. Set profiler.enabled=false.")
         self.sharding = Sharding(**cfg.fsdp)
         if cfg.autocast and self.device.type == "mps":
             raise ConfigError("autocast=true is not supported on mps. Set autocast=false.")
@@ -84,6 +85,7 @@ class StandardSolver(flashy.BaseSolver):
         self.register_stateful("best_state", "progress")
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
+        self.profiler = Profiler(self.folder / "profile", cfg.profiler.enabled, self.device)
         self.parts = Parts(self.model, self.optimizer, self.ema)
         self.shards = None
         if self.sharding.active:
@@ -160,7 +162,9 @@ class StandardSolver(flashy.BaseSolver):
         self.run_stage("train", self.train)
         with torch.no_grad():
             metrics = self.run_stage("valid", self.valid)
-            self.best_state.update(metrics["ce"], self.weights())
+            if self.best_state.is_better(metrics["ce"]):
+                self.best_state.update(metrics["ce"], self.weights())
+                self.on_best()
             for stage in ("evaluate", "generate"):
                 every = self.cfg[stage].every
                 if every and (last or self.epoch % every == 0):
@@ -178,6 +182,16 @@ class StandardSolver(flashy.BaseSolver):
             )
         with torch.no_grad():
             self.run_stage(stage, getattr(self, stage))
+        if self.cfg.execute_inplace and self.history:
+            self.history[-1] |= self._pending_metrics
+            if is_rank_zero():
+                self.xp.link.update_history(self.history)
+
+    @property
+    def shown_epoch(self) -> int:
+        """The epoch under whose number results are shown."""
+        in_place = self.cfg.execute_only and self.cfg.execute_inplace and self.history
+        return self.epoch - 1 if in_place else self.epoch
 
     def commit(self, save_checkpoint: bool = True) -> None:
         """Close the epoch: history first, then everything needed to go on from here."""
@@ -275,16 +289,25 @@ class StandardSolver(flashy.BaseSolver):
         """The weights that are measured and kept: averaged ones where there is an average."""
         return self.model.state_dict()
 
+    def on_best(self) -> None:
+        """The weights are better than they ever were."""
+
+    def set_training(self) -> None:
+        """Put into training mode what learns."""
+        self.model.train()
+
     def train(self) -> dict:
         """One epoch of learning, or what an interruption left of it."""
-        self.model.train()
+        self.set_training()
         loader = self.dataloaders["train"]
         loader.dataset.set_epoch(self.epoch)  # type: ignore
         loader.sampler.start_at(self.progress.updates)  # type: ignore
         done, total = self.progress.updates, self.progress.updates + len(loader)
-        for batch in self.bar("train", loader, done, total, self.progress.mean):
+        batches = repeat_first(loader) if self.cfg.benchmark_no_load else loader
+        for batch in self.bar("train", batches, done, total, self.progress.mean):
             self.step("train", self.progress.updates, batch, self.progress.mean)
             self.progress.updates += 1
+            self.profiler.step()
             self.may_pause(self.clock.is_due(self.progress.updates))
         return self.progress.mean.means()
 
@@ -344,4 +367,12 @@ class StandardSolver(flashy.BaseSolver):
             text = " · ".join(f"{key} {value}" for key, value in shown.items())
             logger.info("%s, epoch %d: %s", stage_name, self.epoch, text)
             numbers = {k: float(v) for k, v in metrics.items()}
-            self.loggers.log_metrics(stage_name, numbers, self.epoch)
+            self.loggers.log_metrics(stage_name, numbers, self.shown_epoch)
+
+
+def repeat_first(loader: DataLoader) -> tp.Iterator[tp.Any]:
+    """The first batch as often as there are batches, to see what reading costs."""
+    total = len(loader)
+    batches = iter(loader)
+    first = next(batches)
+    yield from itertools.repeat(first, total)

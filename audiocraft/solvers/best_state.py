@@ -18,9 +18,13 @@ class BestState:
         self.model: StateDict = {}
         self.metric: float | None = None
 
+    def is_better(self, metric: float) -> bool:
+        """Whether `metric` is lower than ever."""
+        return self.metric is None or metric < self.metric
+
     def update(self, metric: float, model: StateDict) -> bool:
         """Take a copy of `model` if `metric` is lower than ever; tell whether it was."""
-        if self.metric is not None and metric >= self.metric:
+        if not self.is_better(metric):
             return False
         self.metric = metric
         self.model = {key: value.detach().cpu().clone() for key, value in model.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import flashy
 import torch
-from flashy.distrib import eager_sync_model, is_rank_zero, sync_model
+from flashy.distrib import is_rank_zero
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -23,6 +23,14 @@ from ..data.conditions import ConditioningAttributes, without
 from ..data.loaders import get_audio_datasets
 from ..errors import ConfigError
 from ..models import builders, loaders
+from ..models.adapters import (
+    Lora,
+    add_adapters,
+    fingerprint,
+    load_base,
+    merged_state,
+    save_adapter,
+)
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
 from ..modules.conditioners import (
@@ -36,11 +44,14 @@ from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
 from .distributed import agree, rank, sum_over_processes, world_size
+from .inheritance import check_adapting, tell_differences
 from .listening import Ways, clips_of, make_samples
 from .losses import codebook_cross_entropy
+from .progress import RunningMean
 from .samples import SampleFolder
-from .sharding import as_float, check_sharding, load_whole_weights, shard, whole_weights
+from .sharding import check_sharding, load_whole_weights, shard, whole_weights
 from .unigram import TokenCounts
+from .updates import Updates, check_accumulation, in_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +72,17 @@ class MusicGenSolver(StandardSolver):
             interleave=cfg.interleave_stereo_codebooks,
         )
         builders.check_agreement(cfg, self.compression_model)
+        check_accumulation(cfg.optim.accumulate, cfg.dataset.batch_size, world_size())
         self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
         self.model = self.new_model()
+        self.lora = Lora(**cfg.lora)
+        self.base_model: dict[str, str] = {}  # name and fingerprint of what adapters adapt
+        if self.lora.use:
+            check_adapting(cfg, is_sharded=self.sharding.active)
+            add_adapters(self.model, self.lora)
+            self.register_stateful("base_model")
+        if cfg.compile.use:
+            self.model.transformer.compile_layers(cfg.compile.mode)
         if self.sharding.active:
             check_sharding(cfg)
             shard(self.model, self.sharding, self.device)
@@ -73,6 +93,16 @@ class MusicGenSolver(StandardSolver):
         self.ema = get_ema(self.model, cfg.optim.ema)
         needs_scaler = self.autocast_dtype is torch.float16 or self.sharding.needs_scaler
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)  # type: ignore
+        self.updates = Updates(
+            self.model,
+            self.optimizer,
+            scaler=self.scaler,
+            lr_scheduler=self.lr_scheduler,
+            ema=self.ema,
+            max_norm=cfg.optim.max_norm,
+            eager_sync=cfg.optim.eager_sync,
+            is_sharded=self.sharding.active,
+        )
         self.token_counts = TokenCounts(self.model.num_codebooks, self.model.card)
         self.register_stateful("scaler", "token_counts")
         if self.lr_scheduler is not None:
@@ -98,9 +128,22 @@ class MusicGenSolver(StandardSolver):
     # One step.
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
-        """Learn from one batch, or only measure it when validating."""
-        codes, real = self.tokenize(batch)  # [B, K, F] long, [B, K, F] bool
-        prepared = self.prepare_conditions(batch[1], idx)  # dice for dropout and excerpts
+        """Learn from one batch, piece by piece, or only measure it when validating."""
+        pieces = in_pieces(batch, self.cfg.optim.accumulate if self.is_training else 1)
+        mean = RunningMean()
+        for number, piece in enumerate(pieces):
+            loss, measured = self.predict(piece, idx * len(pieces) + number)
+            if self.is_training:
+                self.updates.add(loss, number, len(pieces))
+            mean.add(measured)
+        if self.is_training:
+            metrics.update(self.update())
+        return metrics | mean.means()
+
+    def predict(self, piece: Batch, idx: int) -> tuple[Tensor, dict[str, float]]:
+        """How surprised the model is by piece number `idx`: a loss to learn from, and metrics."""
+        codes, real = self.tokenize(piece)  # [B, K, F] long, [B, K, F] bool
+        prepared = self.prepare_conditions(piece[1], idx)  # dice for dropout and excerpts
 
         with self.autocast:
             conditions, output = self.model.listen_and_predict(
@@ -118,9 +161,8 @@ class MusicGenSolver(StandardSolver):
         self.count_tokens(codes, learnable)
         loss, *per_codebook = sum_over_processes(torch.cat([s.detach().view(-1) for s in share]))
         self.check_finite(loss)
-        if self.is_training:
-            metrics.update(self.update(share[0] * world_size()))  # gradients will be averaged
-        return metrics | describe_loss(loss, torch.stack(per_codebook))
+        # Gradients will be averaged over processes, and the shares are to be summed.
+        return share[0] * world_size(), describe_loss(loss, torch.stack(per_codebook))
 
     @torch.no_grad()
     def tokenize(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -184,26 +226,9 @@ class MusicGenSolver(StandardSolver):
                 f"continue_from=//sig/{self.xp.sig}."
             )
 
-    def update(self, loss: Tensor) -> dict:
+    def update(self) -> dict:
         """Move the weights once; return the learning rate and the norm of the gradient."""
-        eager = self.cfg.optim.eager_sync and not self.sharding.active
-        with eager_sync_model(self.model) if eager else contextlib.nullcontext():
-            self.scaler.scale(loss).backward()
-        if not eager and not self.sharding.active:  # a sharded model averages gradients itself
-            sync_model(self.model)
-        metrics = {"lr": self.optimizer.param_groups[0]["lr"]}
-        self.scaler.unscale_(self.optimizer)
-        max_norm = self.cfg.optim.max_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        metrics["grad_norm"] = as_float(norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.lr_scheduler is not None:
-            self.lr_scheduler.step()
-        if self.ema is not None:
-            self.ema.step()
-        return metrics
+        return self.updates.step()
 
     # Baselines: what the tokens give away without a model.
 
@@ -240,14 +265,38 @@ class MusicGenSolver(StandardSolver):
 
     def weights(self) -> dict[str, Tensor]:
         with self.averaged():
+            if self.lora.use:
+                return merged_state(self.model)
             return {key: value.clone() for key, value in whole_weights(self.model).items()}
+
+    def on_best(self) -> None:
+        """Also keep the adapters by themselves."""
+        if self.lora.use and is_rank_zero():
+            file = self.folder / "adapter.safetensors"
+            with self.averaged():
+                save_adapter(self.model, self.lora, self.base_model, file)
+
+    def set_training(self) -> None:
+        """A style conditioner that is not adapted keeps its codebooks, too."""
+        super().set_training()
+        if self.lora.use and not self.lora.style:
+            for conditioner in self.model.condition_provider.conditioners.values():
+                if isinstance(conditioner, StyleConditioner):
+                    conditioner.hold_still()
 
     def continue_from(self, source: str) -> None:
         """Start from the weights of a published model, an experiment or a file."""
-        if self.sharding.active:
+        if not self.cfg.continue_from_config:
+            tell_differences(self.cfg, source)
+        if self.sharding.active or self.lora.use:
             model = self.new_model()
             loaders.load_lm_weights(model, source)
-            load_whole_weights(self.model, model.state_dict())
+            state = model.state_dict()
+            if self.lora.use:
+                load_base(self.model, state)
+                self.base_model |= {"name": source, "fingerprint": fingerprint(state)}
+            else:
+                load_whole_weights(self.model, state)
         else:
             loaders.load_lm_weights(self.model, source)
         if self.ema is not None:
@@ -296,7 +345,7 @@ class MusicGenSolver(StandardSolver):
                     self.loggers,
                     tp.cast(dict, OmegaConf.to_container(cfg.audio, resolve=True)),
                 ),
-                epoch=self.epoch,
+                epoch=self.shown_epoch,
                 batch_size=loader.batch_size or 1,
                 progress=lambda batches: self.bar("generate", batches, 0, len(batches)),
             )
@@ -304,16 +353,17 @@ class MusicGenSolver(StandardSolver):
         return dict(zip(metrics, sum_over_processes(totals).tolist()))
 
     def whole_model(self) -> LMModel:
-        """A model that can generate by itself: a sharded one cannot, it needs the others."""
-        if not self.sharding.active:
+        """A model that can generate by itself, and fast: not in shards, and without adapters."""
+        if not self.sharding.active and not self.lora.use:
             return self.model
+        state = merged_state(self.model) if self.lora.use else whole_weights(self.model)
         model = self.new_model()
-        model.load_state_dict(whole_weights(self.model))
+        model.load_state_dict(state)
         return model
 
     @property
     def samples_folder(self) -> Path:
-        return self.folder / self.cfg.generate.path / str(self.epoch)
+        return self.folder / self.cfg.generate.path / str(self.shown_epoch)
 
     # The end.
 

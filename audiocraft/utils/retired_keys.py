@@ -8,9 +8,7 @@ from fnmatch import fnmatchcase
 
 # A dotted name (`*` matches anything) retires the key and all that lies below it.
 RETIRED_KEYS: dict[str, str] = {
-    "benchmark_no_load": "data loading is measured by benchmarks/, not by a run without data",
     "efficient_attention_backend": "there is one attention, torch's, and it is efficient",
-    "execute_inplace": "`execute_only` always works in the experiment's own folder",
     "transformer_lm.custom": "there is one attention, torch's",
     "transformer_lm.memory_efficient": "there is one attention, torch's, and it is efficient",
     "metrics.fad.tf": "FAD needs no TensorFlow",

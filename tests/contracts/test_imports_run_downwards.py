@@ -21,7 +21,7 @@ FLOORS = [
 ]
 OUTSIDE = {"benchmarks", "dataset", "demos", "grids", "tests", "train"}
 # Only these may be imported inside a function, because a user may not have them.
-OPTIONAL = {"dac", "gradio", "IPython", "wandb"}
+OPTIONAL = {"bitsandbytes", "dac", "gradio", "IPython", "peft", "wandb"}
 
 
 def name_of(path: Path) -> str:

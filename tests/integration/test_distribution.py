@@ -97,11 +97,11 @@ from audiocraft import train
 from audiocraft.solvers import musicgen
 
 update, calls = musicgen.MusicGenSolver.update, [0]
-def faulty(self, loss):
+def faulty(self):
     calls[0] += 1
     if calls[0] == {number} and os.environ["RANK"] in {ranks!r}:
         {what}
-    return update(self, loss)
+    return update(self)
 musicgen.MusicGenSolver.update = faulty
 train.main()
 """

@@ -123,7 +123,7 @@ MISTAKES = {
         ["compression_model_checkpoint=//bundled/nothing"],
         "mel_rvq_16khz",
     ),
-    "what is not built yet": (["profiler.enabled=true"], "profiler.enabled=true is not built yet"),
+    "a batch that does not divide into pieces": (["optim.accumulate=3"], "such as 3"),
     "no override": (["epochs"], "key=value"),
 }
 

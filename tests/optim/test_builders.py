@@ -80,7 +80,7 @@ def test_dadam_with_two_learning_rates_says_what_to_do(model):
 
 
 def test_an_unknown_optimizer_lists_the_known_ones(model):
-    with pytest.raises(ConfigError, match=r"'sgd'.*adam, adamw, dadam"):
+    with pytest.raises(ConfigError, match=r"'sgd'.*adam, adamw, adamw8bit, dadam"):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer="sgd"))
 
 

@@ -21,6 +21,11 @@ ADDED_KEYS = {
     "dora.grid_package": "grids lie outside of the package",
     "fsdp.cpu_offload": "weights may wait in the memory of the CPU",
     "fsdp.async_save": "checkpoints are written while training goes on",
+    **{f"lora.{key}": "LoRA" for key in ("use", "rank", "alpha", "dropout", "style")},
+    "continue_from_config": "settings of the model that training starts from",
+    "optim.accumulate": "batches that do not fit are learnt in pieces",
+    "compile.use": "torch.compile",
+    "compile.mode": "torch.compile",
     "as_one_process": "training that does not depend on the number of processes",
     "checkpoint.every_updates": "checkpoints within an epoch",
     "checkpoint.every_minutes": "checkpoints within an epoch",
@@ -57,6 +62,7 @@ EXCLUDE_GONE = {
 }
 EXCLUDE_ADDED = {"evaluate.num_workers", "generate.num_workers", "show"}
 EXCLUDE_ADDED |= {"checkpoint.every_updates", "checkpoint.every_minutes"}
+EXCLUDE_ADDED |= {"execute_inplace", "compile.*"}
 
 
 def flatten(node: tp.Any, prefix: str = "") -> Flat:

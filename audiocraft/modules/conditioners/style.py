@@ -144,6 +144,12 @@ class StyleConditioner(WavConditioner):
         if ds_factor is not None:
             self.ds_factor = ds_factor
 
+    def hold_still(self) -> None:
+        """Keep batch norm and codebooks as they are, in the midst of training."""
+        for part in (self.batch_norm, self.rvq):
+            if part is not None:
+                part.eval()
+
     def prepare(self, values: WavCondition, rng: Rng = None) -> StyleInputs:
         """Draw the excerpts and the number of codebooks.
 

@@ -1,0 +1,195 @@
+"""Fine-tuning by small additions to the weights: low-rank adapters (LoRA).
+
+The weights of the model stay as they are; beside each large matrix learns the product of two thin
+ones. What was learnt is a few megabytes that go with their base model and no other; merged, it is
+a model like any other.
+
+Method: Hu et al., 2021, https://arxiv.org/abs/2106.09685; the layers are those of `peft`.
+"""
+
+import copy
+import hashlib
+import json
+import typing as tp
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, ConfigError
+from .lm import LMModel
+
+StateDict = dict[str, Tensor]
+NAME = "default"  # of the adapter within peft
+FINGERPRINT_ELEMENTS = 256  # of each tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """What adapts; the node `lora`."""
+
+    use: bool = False
+    rank: int = 16  # width of the thin matrices
+    alpha: float = 32.0  # what they add is scaled by alpha / rank
+    dropout: float = 0.0  # probability, of what they read; only for whole layers
+    style: bool = False  # also adapt the style conditioner, whose codebooks then follow
+
+    def __post_init__(self):
+        if self.use and self.rank < 1:
+            raise ConfigError(f"lora.rank must be at least 1 but is {self.rank}.")
+        if self.use and not self.alpha > 0:
+            raise ConfigError(f"lora.alpha must be above 0 but is {self.alpha}.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"lora.dropout is a probability below 1, not {self.dropout}.")
+
+
+def add_adapters(model: LMModel, lora: Lora) -> None:
+    """Put adapters into a language model, in place; nothing else of it learns from now on.
+
+    New adapters add nothing: the model gives what it gave.
+
+    Raises:
+        ConfigError: `peft` is not installed.
+    """
+    try:
+        import peft  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError("LoRA needs peft: pip install 'audiocraft-style[lora]'.") from error
+    parts = r"transformer\.layers\.\d+"
+    if lora.style:
+        parts = rf"({parts}|condition_provider\.conditioners\.\w+\.transformer\.layers\.\d+)"
+    layers = rf"{parts}\.(linear1|linear2|self_attn\.out_proj|cross_attention\.out_proj)"
+    if lora.style:
+        layers += r"|condition_provider\.conditioners\.\w+\.(embed|output_proj)"
+    projections = [
+        name
+        for name, _ in model.named_parameters()
+        if name.endswith("self_attn.in_proj_weight")
+        and (lora.style or not name.startswith("condition_provider"))
+    ]
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0 if projections else lora.dropout,
+        target_modules=layers,
+        target_parameters=projections,
+    )
+    peft.inject_adapter_in_model(config, model, NAME)
+
+
+def original_name(name: str) -> str:
+    """The name that a weight has without adapters."""
+    return name.replace(".base_layer", "")
+
+
+def is_addition(name: str) -> bool:
+    """Whether a weight belongs to an adapter."""
+    return ".lora_" in name
+
+
+def load_base(model: LMModel, state: StateDict) -> None:
+    """Give a model with adapters the weights of the one that it adapts."""
+    names = {original_name(key): key for key in model.state_dict() if not is_addition(key)}
+    missing, extra = names.keys() - state.keys(), state.keys() - names.keys()
+    if missing or extra:
+        raise CheckpointError(
+            "These weights are of another model than the one to adapt: "
+            f"{sorted(missing | extra)[0]} is in one of them only."
+        )
+    model.load_state_dict({names[key]: value for key, value in state.items()}, strict=False)
+
+
+def merged_state(model: LMModel) -> StateDict:
+    """The weights of a model like any other, with what its adapters add, under original names."""
+    state = {
+        original_name(key): value
+        for key, value in model.state_dict().items()
+        if not is_addition(key)
+    }
+    for name, addition in additions(model).items():
+        state[name] = state[name] + addition.to(state[name])
+    return state
+
+
+def additions(model: nn.Module) -> StateDict:
+    """What each adapter adds to which weight, by original names."""
+    found: StateDict = {}
+    for name, module in model.named_modules():
+        if NAME in getattr(module, "lora_A", {}):
+            weight = getattr(module, "parameter_name", "weight")
+            delta = tp.cast(tp.Any, module).get_delta_weight(NAME).detach()
+            found[original_name(f"{name}.{weight}")] = delta
+    return found
+
+
+def adapter_state(model: LMModel, lora: Lora) -> StateDict:
+    """What was learnt beside the base: the adapters, and codebooks that followed them."""
+    state = {key: value for key, value in model.state_dict().items() if is_addition(key)}
+    if lora.style:
+        buffers = {name for name, _ in model.named_buffers()}
+        state |= {key: value for key, value in model.state_dict().items() if key in buffers}
+    return state
+
+
+def fingerprint(state: tp.Mapping[str, Tensor]) -> str:
+    """Tells one base model from another: a digest of names, shapes and some of the numbers.
+
+    Numbers count in half precision, so that a model and its export are the same.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach()
+        digest.update(f"{name}{list(value.shape)}".encode())
+        flat = value.flatten()
+        some = flat[:: max(1, len(flat) // FINGERPRINT_ELEMENTS)]
+        digest.update(some.cpu().half().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_adapter(model: LMModel, lora: Lora, base: tp.Mapping[str, str], path: Path) -> None:
+    """Write what was learnt as one safetensors file.
+
+    Args:
+        model: With adapters.
+        lora: How they were made.
+        base: `name` and `fingerprint` of the base model.
+        path: Usually `adapter.safetensors`.
+    """
+    learnt = adapter_state(model, lora)
+    state = {key: value.detach().cpu().contiguous() for key, value in learnt.items()}
+    described = {"lora": json.dumps(asdict(lora))} | {f"base_{k}": v for k, v in base.items()}
+    temporary = path.with_name(path.name + ".part")
+    save_file(state, temporary, metadata=described)
+    temporary.replace(path)
+
+
+def merge_adapter(model: LMModel, path: Path | str) -> None:
+    """Add what an adapter file holds to the weights of its base model, in place.
+
+    Raises:
+        CheckpointError: The file is no adapter, or one of another base.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as an adapter: {error}") from error
+    if not {"lora", "base_fingerprint", "base_name"} <= described.keys():
+        raise CheckpointError(
+            f"{path} is no adapter of ours: train one with lora.use=true, which leaves "
+            "`adapter.safetensors` in the experiment's folder."
+        )
+    own = fingerprint(model.state_dict())
+    if own != described["base_fingerprint"]:
+        raise CheckpointError(
+            f"{path} was made for {described['base_name']}, of the fingerprint "
+            f"{described['base_fingerprint']}, but this model has {own}. Load that model first."
+        )
+    lora = Lora(**json.loads(described["lora"]))
+    adapted = copy.deepcopy(model)
+    add_adapters(adapted, lora)
+    adapted.load_state_dict(state, strict=False)
+    model.load_state_dict(merged_state(adapted))

@@ -1,0 +1,134 @@
+"""A run that starts from another model: whose settings hold, and what differs between the two.
+
+Weights only fit a model that is built alike, and only mean something with the same tokenizer and
+the same conditions. So the settings under which they were learnt are compared with the run's own,
+or taken over.
+"""
+
+import logging
+import typing as tp
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ..errors import ConfigError
+from ..models.loaders import LM_FILES, find_file
+from ..utils.packages import model_config, read_package
+
+logger = logging.getLogger(__name__)
+
+# What must be the same where weights go on; also what `inherit` takes over.
+OF_THE_MODEL = (
+    *("lm_model", "transformer_lm", "codebooks_pattern", "conditioners", "fuser"),
+    *("compression_model_checkpoint", "compression_model_n_q", "interleave_stereo_codebooks"),
+    *("sample_rate", "channels"),
+)
+# What may differ, but changes what the weights were trained for.
+OF_THE_TRAINING = ("classifier_free_guidance", "attribute_dropout", "dataset.segment_duration")
+NOT_TOLD = ("checkpointing", "encodec_checkpoint", "dropout")  # last parts of keys: no difference
+MOST = 12  # differences that are named
+
+Flat = dict[str, tp.Any]
+
+
+def settings_of(source: str) -> DictConfig:
+    """The settings of the model that a name stands for; empty for a hand-made file."""
+    return model_config(read_package(find_file(source, LM_FILES)).config)
+
+
+def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
+    """The run's configuration, with the settings of the model that it continues if it says so.
+
+    Args:
+        cfg: Resolved configuration of the run.
+        folder: Of the run; its own checkpoint knows the settings that were taken over.
+
+    Raises:
+        ConfigError: There is nothing to inherit from.
+    """
+    if cfg.continue_from_config is None:
+        return cfg
+    if cfg.continue_from_config != "inherit":
+        raise ConfigError(
+            f"continue_from_config is {cfg.continue_from_config!r}. Choose null or inherit."
+        )
+    own = folder / "checkpoint.th"
+    source = str(own) if own.is_file() else cfg.continue_from
+    if source is None:
+        raise ConfigError("continue_from_config=inherit needs continue_from: which model?")
+    theirs = settings_of(source)
+    if "transformer_lm" not in theirs:
+        raise ConfigError(
+            f"{source} holds weights without settings: nothing can be inherited. Set "
+            "continue_from_config=null and choose model/lm/model_scale and conditioner yourself."
+        )
+    told = differences(cfg, theirs, OF_THE_MODEL)
+    if told:
+        logger.info("Taken over from %s: %s.", source, "; ".join(told[:MOST]))
+    merged = cfg.copy()
+    with open_dict(merged):
+        for key in OF_THE_MODEL:
+            if key in theirs:
+                merged[key] = theirs[key]
+    return merged
+
+
+def tell_differences(cfg: DictConfig, source: str) -> None:
+    """Say in which settings that matter the run differs from the model that it continues."""
+    theirs = settings_of(source)
+    told = differences(cfg, theirs, (*OF_THE_MODEL, *OF_THE_TRAINING))
+    if told:
+        more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""
+        logger.warning(
+            "Settings differ from those of %s: %s%s. continue_from_config=inherit takes over "
+            "those of the model.",
+            source,
+            "; ".join(told[:MOST]),
+            more,
+        )
+
+
+def differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> list[str]:
+    """Sentences on the settings in which two models differ, where both have them."""
+    told = []
+    for key in keys:
+        other = OmegaConf.select(theirs, key)
+        if other is None:
+            continue
+        ours, found = flat(OmegaConf.select(cfg, key), key), flat(other, key)
+        for name in sorted(ours.keys() | found.keys()):
+            if name.rpartition(".")[2] in NOT_TOLD:
+                continue
+            here, there = ours.get(name), found.get(name)
+            if here != there:
+                told.append(f"{name} is {there!r} there and {here!r} here")
+    return told
+
+
+def flat(node: tp.Any, prefix: str) -> Flat:
+    """Nested settings as dotted names."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=True)
+    if not isinstance(node, dict):
+        return {prefix: node}
+    found: Flat = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}.{key}")
+    return found
+
+
+def check_adapting(cfg: DictConfig, is_sharded: bool) -> None:
+    """See that adapters have something to adapt.
+
+    Raises:
+        ConfigError: They have not, or the run does what they cannot.
+    """
+    if cfg.continue_from is None:
+        raise ConfigError(
+            "lora.use=true trains small additions to a model: say which with continue_from=…, or "
+            "set lora.use=false."
+        )
+    if is_sharded:
+        raise ConfigError(
+            "lora.use=true leaves so little to learn that it needs no shards: set fsdp.use=false."
+        )
