@@ -19,11 +19,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
+from ..modules.conditioners import StyleConditioner
 from .lm import LMModel
 
 StateDict = dict[str, Tensor]
 NAME = "default"  # of the adapter within peft
 FINGERPRINT_ELEMENTS = 256  # of each tensor
+ADAPTED_LAYERS = (".linear1.weight", ".linear2.weight", "_attn.out_proj.weight")
+ADAPTED_LAYERS += ("cross_attention.out_proj.weight",)
+ADAPTED_PARAMETERS = (".self_attn.in_proj_weight",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Lora:
     use: bool = False
     rank: int = 16  # width of the thin matrices
     alpha: float = 32.0  # what they add is scaled by alpha / rank
-    dropout: float = 0.0  # probability, of what they read; only for whole layers
+    dropout: float = 0.0  # probability, of what adapters of whole layers read
     style: bool = False  # also adapt the style conditioner, whose codebooks then follow
 
     def __post_init__(self):
@@ -57,26 +61,39 @@ def add_adapters(model: LMModel, lora: Lora) -> None:
         import peft  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError("LoRA needs peft: pip install 'audiocraft-style[lora]'.") from error
-    parts = r"transformer\.layers\.\d+"
+    model.requires_grad_(False)
+    stacks: list[nn.Module] = [model.transformer]
     if lora.style:
-        parts = rf"({parts}|condition_provider\.conditioners\.\w+\.transformer\.layers\.\d+)"
-    layers = rf"{parts}\.(linear1|linear2|self_attn\.out_proj|cross_attention\.out_proj)"
-    if lora.style:
-        layers += r"|condition_provider\.conditioners\.\w+\.(embed|output_proj)"
-    projections = [
-        name
-        for name, _ in model.named_parameters()
-        if name.endswith("self_attn.in_proj_weight")
-        and (lora.style or not name.startswith("condition_provider"))
-    ]
+        for conditioner in model.condition_provider.conditioners.values():
+            if isinstance(conditioner, StyleConditioner):
+                _inject(peft, conditioner, lora, _linear_layers(conditioner), [])
+                stacks += [conditioner.transformer] if conditioner.transformer else []
+    for stack in stacks:
+        names = [name for name, _ in stack.named_parameters()]
+        layers = [n.removesuffix(".weight") for n in names if n.endswith(ADAPTED_LAYERS)]
+        _inject(peft, stack, lora, layers, [])
+        _inject(peft, stack, lora, [], [n for n in names if n.endswith(ADAPTED_PARAMETERS)])
+
+
+def _inject(
+    peft: tp.Any, module: nn.Module, lora: Lora, layers: list[str], parameters: list[str]
+) -> None:
+    """Put adapters beside the named layers, or the named bare parameters, of a module."""
     config = peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
-        lora_dropout=0.0 if projections else lora.dropout,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0 if parameters else lora.dropout,  # peft knows none for parameters
         target_modules=layers,
-        target_parameters=projections,
+        target_parameters=parameters,
     )
-    peft.inject_adapter_in_model(config, model, NAME)
+    peft.inject_adapter_in_model(config, module, NAME)
+    del module.peft_config  # it would stand in the way of the next injection
+
+
+def _linear_layers(conditioner: StyleConditioner) -> list[str]:
+    """Names of the layers before and behind a style conditioner's transformer."""
+    layers = {"embed": conditioner.embed, "output_proj": conditioner.output_proj}
+    return [name for name, layer in layers.items() if isinstance(layer, nn.Linear)]
 
 
 def original_name(name: str) -> str:
