@@ -57,6 +57,17 @@ COMMANDS = {
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style": Try(
         compose_only=True
     ),
+    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
+    "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
+    "dset=audio/example": Try(compose_only=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG preset=cpu "
+    "optim.lr=5e-4": Try(epochs=True, signature=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG lora.use=true "
+    "lora.rank=8 optim.lr=2e-3": Try(epochs=True, signature=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
+    "execute_only=valid": Try(epochs=True, signature=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
+    "continue_from_config=inherit": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
     "python -m audiocraft.data.audio_dataset dataset/example egs/mine/data.jsonl": Try(
         manifest=True
