@@ -6,7 +6,6 @@ and exported models are a `.safetensors` file beside a `.yaml`. Files are opened
 hold tensors and plain values, never code.
 """
 
-import collections
 import logging
 import typing as tp
 from dataclasses import dataclass
@@ -24,7 +23,13 @@ from ..errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-# Training checkpoints of the original pickle their configuration; exactly these classes occur.
+
+def _plain_dict(factory: tp.Any = None) -> dict:
+    """Stands for `defaultdict`, which PyTorch reads only when it is empty."""
+    return {}
+
+
+# Training checkpoints of the original pickle their configuration; exactly these names occur.
 OMEGACONF_CLASSES = [
     DictConfig,
     ListConfig,
@@ -32,7 +37,7 @@ OMEGACONF_CLASSES = [
     Metadata,
     AnyNode,
     tp.Any,
-    collections.defaultdict,
+    (_plain_dict, "collections.defaultdict"),
     dict,
     list,
     int,
@@ -126,8 +131,9 @@ def _config_of(config: tp.Any) -> DictConfig:
     """The part of a configuration that describes the model, with its interpolations alive."""
     if config is None:
         return OmegaConf.create({})
-    tree: tp.Any = OmegaConf.create(config) if isinstance(config, str) else config
-    return tree
+    if OmegaConf.is_config(config):  # unpickled: only its values are taken over
+        config = OmegaConf.to_container(config)
+    return tp.cast(DictConfig, OmegaConf.create(config))
 
 
 def model_config(config: DictConfig) -> DictConfig:

@@ -8,7 +8,7 @@ import typing as tp
 from functools import cache
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from audiocraft.utils.retired_keys import why_retired
 
@@ -75,12 +75,16 @@ def flatten(node: tp.Any, prefix: str = "") -> Flat:
     return flat
 
 
+def compose_config(*overrides: str) -> DictConfig:
+    """Our configuration, as a command line gives it."""
+    with initialize_config_dir(config_dir=str(ROOT / "config"), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
 @cache
 def composed(*overrides: str) -> Flat:
     """Our configuration with all interpolations resolved; what is mandatory stays `???`."""
-    with initialize_config_dir(config_dir=str(ROOT / "config"), version_base="1.3"):
-        cfg = compose("config", list(overrides))
-    return flatten(OmegaConf.to_container(cfg, resolve=True))
+    return flatten(OmegaConf.to_container(compose_config(*overrides), resolve=True))
 
 
 def is_retired(*overrides: str) -> bool:

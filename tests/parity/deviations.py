@@ -7,9 +7,7 @@ in place of the adapter's and asserts *our* result; the reason names what was wr
 import typing as tp
 from dataclasses import dataclass
 
-from .harness import Case
-
-Call = dict[str, tp.Any] | None
+from .harness import Call, Case
 
 
 @dataclass(frozen=True)
@@ -31,3 +29,10 @@ def deviation(kind: str, applies: tp.Callable[[Case, Call], bool], reason: str):
         return check
 
     return register
+
+
+def deviation_of(kind: str, case: Case, call: Call | None) -> Deviation | None:
+    """The first entry that this call falls under."""
+    if call is None:
+        return None
+    return next((d for d in DEVIATIONS if d.kind == kind and d.applies(case, call)), None)

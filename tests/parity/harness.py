@@ -1,16 +1,16 @@
 """Numbers recorded from the original implementation, and how a kind of them is replayed.
 
 The folder comes from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
-beside it; its kind is the longest registered prefix of its name. One adapter per kind builds our
-module from the recorded arguments and replays a call. Nothing here knows a particular case, so a
-folder with other seeds, sizes and options runs unchanged.
+beside it, or a folder that holds an exported model; its kind is the longest registered prefix of
+its name. One adapter per kind builds our module from the recorded arguments and replays a call.
+Nothing here knows a particular case, so a folder with other seeds, sizes and options runs
+unchanged.
 """
 
 import json
 import os
 import typing as tp
 import zlib
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,17 +21,46 @@ from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
 
+Call = dict[str, tp.Any]
+
 
 def parity_folder() -> Path:
     """Where the recorded numbers lie; it may be absent."""
     return Path(os.environ.get("AUDIOCRAFT_PARITY", ROOT.parent / "shared" / "parity"))
 
 
-@dataclass(frozen=True)
-class Case:
-    """One recorded case: `<name>.json` and, where there is one, `<name>.safetensors`."""
+class Recorded(dict[str, tp.Any]):
+    """The outputs of a call. It remembers which of them nobody has looked at yet."""
 
-    path: Path  # of the JSON file
+    def __init__(self, outputs: tp.Mapping[str, tp.Any]):
+        super().__init__(outputs)
+        self.unread = set(self)
+
+    def __getitem__(self, name: str) -> tp.Any:
+        self.unread.discard(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: tp.Any = None) -> tp.Any:
+        if name in self:
+            return self[name]
+        return default
+
+    def items(self) -> list[tuple[str, tp.Any]]:  # type: ignore
+        return [(name, self[name]) for name in self]
+
+
+class Case:
+    """One recorded case.
+
+    Args:
+        path: `NAME.json`, with `NAME.safetensors` beside it where there are tensors; or a folder
+            with `expected.json` and `expected.safetensors`.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.description = path / "expected.json" if path.is_dir() else path
+        self._recorded: dict[str, Recorded] = {}
 
     @property
     def name(self) -> str:
@@ -39,15 +68,15 @@ class Case:
 
     @cached_property
     def meta(self) -> dict[str, tp.Any]:
-        return json.loads(self.path.read_text())
+        return json.loads(self.description.read_text())
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        file = self.path.with_suffix(".safetensors")
+        file = self.description.with_suffix(".safetensors")
         return load_file(file) if file.exists() else {}
 
     @property
-    def calls(self) -> list[dict[str, tp.Any]]:
+    def calls(self) -> list[Call]:
         return self.meta.get("calls", [])
 
     def state(self, prefix: str = "state/") -> dict[str, Tensor]:
@@ -60,14 +89,26 @@ class Case:
             return self.tensors[reference]
         return reference
 
-    def inputs(self, call: dict[str, tp.Any]) -> dict[str, tp.Any]:
-        return {name: self.value(key) for name, key in call.get("in", {}).items()}
+    def inputs(self, call: Call) -> dict[str, tp.Any]:
+        """What the call was given: the values it names, or all the tensors under its own name."""
+        if "in" not in call:
+            return self.state(f"in/{call['name']}/")
+        return {name: self.value(key) for name, key in call["in"].items()}
 
-    def outputs(self, call: dict[str, tp.Any]) -> dict[str, tp.Any]:
-        return {name: self.value(key) for name, key in call.get("out", {}).items()}
+    def outputs(self, call: Call) -> Recorded:
+        """What the call gave. The same object each time, until `forget`."""
+        if call["name"] not in self._recorded:
+            named = {name: self.value(key) for name, key in call.get("out", {}).items()}
+            recorded = named if "out" in call else self.state(f"out/{call['name']}/")
+            self._recorded[call["name"]] = Recorded(recorded)
+        return self._recorded[call["name"]]
+
+    def forget(self) -> None:
+        """Nobody has looked at any output."""
+        self._recorded.clear()
 
 
-Check = tp.Callable[[Case, dict[str, tp.Any] | None], None]
+Check = tp.Callable[[Case, Call | None], None]
 ADAPTERS: dict[str, Check] = {}
 
 

@@ -102,7 +102,6 @@ class StyleConditioner(WavConditioner):
 
         self.embed = listener.new_embed(scale.d_model)
         self.transformer = scale.build()
-        self.batch_norm = SharedBatchNorm1d(scale.d_model, affine=False) if batch_norm else None
         self.rvq = None
         if n_q_out:
             self.rvq = ResidualVectorQuantizer(
@@ -113,6 +112,7 @@ class StyleConditioner(WavConditioner):
                 threshold_ema_dead_code=rvq_threshold_ema_dead_code,
                 shrinking_start=False,
             )
+        self.batch_norm = SharedBatchNorm1d(scale.d_model, affine=False) if batch_norm else None
         self.eval_q, self.excerpt_length, self.ds_factor = eval_q, length, ds_factor
         self._check_params(eval_q if n_q_out else None, length, ds_factor, None)
 

@@ -12,7 +12,8 @@ import torch
 
 from audiocraft.data.audio_dataset import AudioDataset
 from audiocraft.data.manifest import AudioMeta
-from tests.parity.harness import adapter, assert_close
+
+from ..harness import adapter, assert_close
 
 
 def write_track(folder, track):

@@ -1,57 +1,117 @@
-"""Layouts of files: ours are exported in the original's, and the original's are read."""
+"""Layouts of files: the original's are written anew and read by us; ours are exported in them."""
 
+import json
 import tempfile
+import typing as tp
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from torch import nn
 
+from audiocraft.models.builders import get_compression_model, get_lm_model
 from audiocraft.utils import export
 from audiocraft.utils.packages import read_package
-from tests.parity.harness import adapter, assert_close
 
-WEIGHTS = {"emb.0.weight": torch.arange(6.0).view(2, 3)}
+from ..configuration import compose_config
+from ..harness import adapter, assert_close
 
-
-def training_checkpoint(keys, folder):
-    """A file with the recorded keys, its configuration pickled as the original pickles it."""
-    content = {key: {} for key in keys}
-    content["history"] = [{"valid": {"ce": 1.0}}]
-    content["xp.cfg"] = OmegaConf.create({"sample_rate": 32000, "solver": "musicgen"})
-    content["xp.sig"] = "abcd1234"
-    content["best_state"] = {"model": WEIGHTS}
-    content["model"] = {"emb.0.weight": torch.zeros(2, 3)}
-    torch.save(content, folder / "checkpoint.th")
-    return folder / "checkpoint.th"
-
-
-def same_layout(path, recorded):
-    content = torch.load(path, weights_only=True)
-    assert set(content) == {key for key in recorded if not key.startswith("keys of")}
-    for key, described in recorded.items():
-        if described == "builtins.str":
-            assert isinstance(content[key], str)
-        if described == "bool True":
-            assert content[key] is True
-    if "best_state" in content:
-        assert_close(content["best_state"]["emb.0.weight"], WEIGHTS["emb.0.weight"])
+# The debug model of each solver, and what exports it.
+TRAINED = {
+    "musicgen": ("solver=musicgen/debug", get_lm_model, "export_lm"),
+    "compression": ("solver=compression/debug", get_compression_model, "export_encodec"),
+}
+EXPORTS = ("export_lm", "export_encodec", "export_pretrained_compression_model")
+NOT_A_FORMAT = "files_of_an_experiment"  # nobody reads an experiment of the original
 
 
 @adapter("checkpoint_formats")
 def check(case, call):
-    trained = [key for key in case.meta if key.startswith("solver_checkpoint")]
+    sections = [key for key in case.meta if key not in ("case", "origin", "note", NOT_A_FORMAT)]
+    trained = [key for key in sections if key.startswith("solver_checkpoint")]
     assert trained
+    unknown = set(sections) - {*trained, *EXPORTS}
+    assert not unknown, f"nobody compares {unknown}"
     for key in trained:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            checkpoint = training_checkpoint(case.meta[key], folder)
-            package = read_package(checkpoint)
-            assert package.config.sample_rate == 32000
-            assert_close(package.state["emb.0.weight"], WEIGHTS["emb.0.weight"])
-            for kind, write in (
-                ("export_lm", export.export_lm),
-                ("export_encodec", export.export_encodec),
-            ):
-                same_layout(write(checkpoint, folder / f"{kind}.bin"), case.meta[kind])
-            reference = export.export_pretrained_compression_model("a/b", folder / "c.bin")
-            same_layout(reference, case.meta["export_pretrained_compression_model"])
+        solver = key.partition("(")[2].split(",")[0].rstrip(")")
+        with tempfile.TemporaryDirectory() as folder:
+            check_checkpoint(case.meta, key, *TRAINED[solver], Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = case.meta["export_pretrained_compression_model"]
+        path = export.export_pretrained_compression_model(recorded["pretrained"], f"{folder}/c.bin")
+        content = torch.load(path, weights_only=True)
+        assert content | {"version": None} == recorded | {"version": None}
+        assert isinstance(content["version"], type(recorded["version"]))
+
+
+def check_checkpoint(meta, key, override, build, exporter, folder):
+    """A checkpoint as described, with the weights of our debug model, is read and exported."""
+    config = compose_config(override)
+    model = build(config)
+    write = Described(model, config)
+    torch.save(write(meta[key]), folder / "checkpoint.th")
+
+    package = read_package(folder / "checkpoint.th")
+    assert_close_states(package.state, model.state_dict())
+    assert package.config == config
+
+    path = getattr(export, exporter)(folder / "checkpoint.th", folder / "exported.bin")
+    content = torch.load(path, weights_only=True)
+    recorded = meta[exporter]
+    claimed = {name for name in recorded if name.startswith("keys of")}
+    assert all(recorded[name] for name in claimed)
+    assert set(content) == set(recorded) - claimed
+    assert_close_states(content["best_state"], model.state_dict())
+    assert_described(content["best_state"], recorded["best_state"])
+    assert recorded["exported"] == "bool True"
+    assert content["exported"] is True
+    for name in ("xp.cfg", "version"):
+        assert recorded[name] == "builtins.str"
+        assert isinstance(content[name], str)
+    assert OmegaConf.create(content["xp.cfg"]) == config
+
+
+def assert_close_states(ours, theirs):
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        assert_close(value, theirs[name])
+
+
+def assert_described(state, described):
+    """A state dict has the size, the first names and the precisions that were noted."""
+    assert len(state) == described["<state dict>"]
+    assert list(state)[: len(described["first keys"])] == described["first keys"]
+    assert {str(v.dtype).removeprefix("torch.") for v in state.values()} == {*described["dtypes"]}
+
+
+class Described:
+    """Makes what a description says: `float 0.1`, `tensor float32 [2, 3]`, lists, state dicts."""
+
+    def __init__(self, model: nn.Module, config):
+        self.model = model
+        self.made: dict[str, tp.Callable[[str], tp.Any]] = {
+            "float": float,
+            "int": int,
+            "bool": lambda text: text == "True",
+            "NoneType": lambda text: None,
+            "tensor": lambda text: torch.zeros(json.loads(text.partition(" ")[2])),
+            "builtins.str": lambda text: "abcd1234",
+            "omegaconf.dictconfig.DictConfig": lambda text: config,
+        }
+
+    def __call__(self, described: tp.Any) -> tp.Any:
+        if isinstance(described, str):
+            kind, _, rest = described.partition(" ")
+            return self.made[kind](rest)
+        if isinstance(described, list):
+            items = [self(item) for item in described[2:]]
+            return tuple(items) if described[0] == "tuple" else items
+        if "<state dict>" in described:
+            state = self.model.state_dict()
+            assert_described(state, described)
+            return state
+        return {
+            int(name) if name.isdigit() else name: self(value)
+            for name, value in described.items()
+            if name != "<per parameter index>"
+        }

@@ -79,6 +79,7 @@ def check_collation(facts):
     ]
     clips = collate_wavs(samples, "self_wav")
     assert collate_texts(samples, "description") == facts["description"]
+    assert list(clips.wav.shape) == facts["wav_shape"]
     assert clips.wav.tolist() == facts["wav"]
     for name in ("length", "sample_rate", "path", "seek_time"):
         assert list(getattr(clips, name)) == facts[name]

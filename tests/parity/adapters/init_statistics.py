@@ -1,5 +1,7 @@
 """How widely the language model's weights are spread at the start."""
 
+import re
+
 import torch
 
 from audiocraft.models.lm import LMModel
@@ -8,8 +10,12 @@ from audiocraft.modules.conditioners import ConditionFuser, ConditionProvider
 
 from ..harness import adapter
 
-# What the note of the recorded case says about the model.
-SIZE = {"n_q": 1, "card": 512, "dim": 256, "num_heads": 8, "num_layers": 4}
+SIZES = {
+    "dim": r"dim (\d+)",
+    "num_heads": r"(\d+) heads",
+    "num_layers": r"(\d+) layers",
+    "card": r"card (\d+)",
+}
 OPTIONS = {"norm_first": True, "memory_efficient": True, "cross_attention": True}
 
 
@@ -20,15 +26,24 @@ def parse(key):
     return {name: words.get(value, value) for name, value in pairs}
 
 
+def sizes_of(case):
+    """What the note and the names of the recorded weights say about the model."""
+    note = case.meta["note"]
+    sizes = {name: int(re.search(pattern, note).group(1)) for name, pattern in SIZES.items()}
+    names = {name for recorded in case.meta["configs"].values() for name in recorded}
+    return sizes | {"n_q": 1 + max(int(n.split(".")[1]) for n in names if n.startswith("emb."))}
+
+
 @adapter("init_statistics")
 def check(case, call):
+    sizes = sizes_of(case)
     for key, recorded in case.meta["configs"].items():
         torch.manual_seed(0)
         lm = LMModel(
             ConditionProvider({}),
             ConditionFuser({"cross": ["description"]}),
-            ParallelPatternProvider(SIZE["n_q"]),
-            **SIZE,
+            ParallelPatternProvider(sizes["n_q"]),
+            **sizes,
             **OPTIONS,
             **parse(key),
         )

@@ -1,11 +1,20 @@
 """Music metadata and the augmentation of descriptions against recorded values."""
 
 import random
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
 
 from audiocraft.data import music_info as ours
+from audiocraft.data.conditions import wav_condition
+from audiocraft.data.manifest import AudioMeta
 from audiocraft.data.music_info import MusicInfo
 from audiocraft.data.text_augment import APPENDABLE, TextAugmentation, augment_description
-from tests.parity.harness import adapter
+from audiocraft.errors import ManifestError
+
+from ..harness import adapter
 
 READERS = {
     "get_bpm": ours.read_bpm,
@@ -32,10 +41,23 @@ def check_readers(recorded):
 
 def check_conditions(recorded, raw):
     """Ours gives the texts about music alone, and always as texts."""
-    attributes = MusicInfo.from_dict(raw).to_condition_attributes()
+    (name,) = recorded["wav"]
+    info = MusicInfo.from_dict(raw, **{name: wav_condition(torch.zeros(1, 4), 8000)})
+    attributes = info.to_condition_attributes()
+    assert list(attributes.wav) == recorded["wav"]
     expected = {name: recorded["text"][name] for name in attributes.text}
     assert attributes.text == {k: None if v is None else str(v) for k, v in expected.items()}
     assert set(recorded["text"]) - set(attributes.text) <= {*BEFORE, "audio_tokens"}
+
+
+def check_missing(recorded):
+    """The original refused an object that lacks any field; ours only one that has to be there."""
+    assert recorded.startswith("KeyError")
+    assert not any(MusicInfo.from_dict({}).texts.values())
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a.json").write_text("{}")
+        with pytest.raises(ManifestError, match="no field 'title'"):
+            ours.load_music_info(AudioMeta(f"{folder}/a.wav", 1.0, 8000), required=["title"])
 
 
 def replay_draws(info, rng, merge_text_p, drop_desc_p, drop_other_p):
@@ -57,6 +79,7 @@ def check(case, call):
     for name, expected in meta["from_dict"]["parsed"].items():
         assert getattr(parsed, name) == expected, name
     check_conditions(meta["to_condition_attributes"], meta["from_dict"]["raw"])
+    check_missing(meta["missing_required"])
     for row in meta["augment"]["rows"]:
         info = MusicInfo.from_dict(meta["augment"]["base"] | {"description": row["description"]})
         chances = {k: row[k] for k in ("merge_text_p", "drop_desc_p", "drop_other_p")}

@@ -1,0 +1,55 @@
+"""From a folder to its calls, and from a recorded call to a verdict.
+
+A file that nobody replays fails, and so does a recorded output that nobody compared.
+"""
+
+import importlib
+import pkgutil
+import typing as tp
+from pathlib import Path
+
+from . import adapters
+from .deviations import deviation_of
+from .harness import ADAPTERS, Call, Case, kind_of
+
+for module in pkgutil.iter_modules(adapters.__path__):
+    importlib.import_module(f"{adapters.__name__}.{module.name}")
+
+
+def discover(folder: Path) -> list[Case]:
+    """Every case of a folder. What belongs to no case is listed too: nobody will replay it."""
+    paths = sorted(folder.iterdir())
+    described = {path.with_suffix(".safetensors") for path in paths if path.suffix == ".json"}
+    return [Case(p) for p in paths if p.suffix != ".md" and p not in described]
+
+
+def is_described(case: Case) -> bool:
+    """Whether something says what the numbers are, which an adapter can read."""
+    return case.description.suffix == ".json" and case.description.is_file()
+
+
+def calls_of(folder: Path) -> tp.Iterator[tuple[Case, Call | None]]:
+    """Every recorded call of a folder; a case that holds only facts counts as one call."""
+    for case in discover(folder):
+        for call in (case.calls if is_described(case) else []) or [None]:
+            yield case, call
+
+
+def replay(case: Case, call: Call | None) -> None:
+    """Compare ours with what was recorded.
+
+    Raises:
+        AssertionError: They differ, or something recorded was left aside.
+    """
+    kind = kind_of(case.name)
+    assert kind, f"nobody replays {case.path.name}; known kinds: {sorted(ADAPTERS)}"
+    assert is_described(case), f"{case.path.name} has no JSON that describes it"
+    case.forget()
+    differs = deviation_of(kind, case, call)
+    if differs is None:
+        ADAPTERS[kind](case, call)
+    else:
+        differs.check(case, call)
+    if call is not None:
+        unread = sorted(case.outputs(call).unread)
+        assert not unread, f"recorded, but not compared: {unread}"

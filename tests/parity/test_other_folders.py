@@ -1,0 +1,170 @@
+"""The suite holds no opinion about one folder: others pass unchanged, and a wrong number fails."""
+
+import copy
+
+import pytest
+import torch
+
+from .harness import ADAPTERS, Case, kind_of, parity_folder
+from .replay import calls_of, discover, replay
+
+pytestmark = pytest.mark.skipif(not parity_folder().is_dir(), reason=f"no folder {parity_folder()}")
+CASES = discover(parity_folder()) if parity_folder().is_dir() else []
+
+# Cases without calls hold facts; each of these ways leads to one that ours has to equal.
+FACTS = {
+    "audio_dataset": ("datasets", 0, "sampling_probabilities", 0),
+    "checkpoint_formats": ("export_lm", "best_state", "<state dict>"),
+    "conditioning_facts": ("cfg_dropout", "dropped", 0),
+    "config_group_effects": None,  # each choice sets other keys: see `first_number`
+    "init_statistics": ("configs", 0, "emb.0.weight", 0),
+    "lr_schedulers": ("schedules", 0, "lr", -1),
+    "music_info": ("augment", "rows", 0, "out"),
+    "resolved_configs": ("configs", 0, "sample_rate"),
+    "state_dict_keys_encodec": ("models", 0, "n_parameters"),
+    "state_dict_keys_lm": ("models", 0, "n_parameters"),
+}
+
+
+@pytest.fixture
+def renamed(tmp_path):
+    """The recorded cases under names that nobody has seen."""
+    for case in CASES:
+        name = f"{kind_of(case.name)}_of_another_day"
+        if (tmp_path / f"{name}.json").exists():
+            name += f"_{case.name}"
+        if case.path.is_dir():
+            (tmp_path / name).symlink_to(case.path)
+            continue
+        for suffix in (".json", ".safetensors"):
+            file = case.path.with_suffix(suffix)
+            if file.exists():
+                (tmp_path / f"{name}{suffix}").symlink_to(file)
+    (tmp_path / "README.md").write_text("What is there.")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_names_of_files_do_not_matter_beyond_their_kind(renamed):
+    calls = list(calls_of(renamed))
+    assert len(calls) == len(list(calls_of(parity_folder())))
+    seen = set()
+    for case, call in calls:
+        if case.name not in seen:  # the first call of each
+            seen.add(case.name)
+            replay(case, call)
+    assert len(seen) == len(CASES)
+
+
+@pytest.mark.parametrize("name", ["mystery.json", "mystery.safetensors", "mystery"])
+def test_a_prefix_that_nobody_knows_fails(name, tmp_path):
+    if "." in name:
+        (tmp_path / name).write_text("{}")
+    else:
+        (tmp_path / name).mkdir()
+    ((case, call),) = calls_of(tmp_path)
+    with pytest.raises(AssertionError, match="nobody replays mystery"):
+        replay(case, call)
+
+
+@pytest.mark.parametrize("name", ["patterns_b.safetensors", "exported_b"])
+def test_numbers_without_a_description_fail(name, tmp_path):
+    if "." in name:
+        (tmp_path / name).write_bytes(b"")
+    else:
+        (tmp_path / name).mkdir()
+    ((case, call),) = calls_of(tmp_path)
+    with pytest.raises(AssertionError, match="no JSON that describes it"):
+        replay(case, call)
+
+
+def test_an_empty_folder_holds_no_call(tmp_path):
+    assert list(calls_of(tmp_path)) == []  # and `test_parity` then fails: it wants some
+
+
+def test_every_kind_of_the_plan_has_an_adapter():
+    plan = """patterns transformer lm_ cross_entropy sampling_filters rvq style_conditioner hubert_
+        t5_conditioner lut_conditioner fuser conditioning_facts encodec_ audio_utils lr_schedulers
+        dadapt_adam ema audio_dataset music_info exported_ init_statistics checkpoint_formats
+        resolved_configs config_group_effects state_dict_keys_lm state_dict_keys_encodec"""
+    assert set(plan.split()) <= set(ADAPTERS)
+
+
+def outputs_once():
+    """One call for each kind and set of outputs."""
+    seen = set()
+    for case in CASES:
+        for call in case.calls:
+            names = (kind_of(case.name), *sorted(case.outputs(call)))
+            if names not in seen:
+                seen.add(names)
+                yield pytest.param(case, call, id=f"{case.name}-{call['name']}")
+
+
+@pytest.mark.parametrize(("case", "call"), list(outputs_once()))
+def test_any_output_that_is_off_fails(case, call):
+    for name in case.outputs(call):
+        if carries_nothing(case.outputs(call)[name]):
+            continue
+        other = Case(case.path)
+        other.meta, other.tensors = copy.deepcopy(case.meta), dict(case.tensors)
+        called = next(c for c in other.calls if c["name"] == call["name"])
+        key = called["out"][name] if "out" in called else f"out/{call['name']}/{name}"
+        if isinstance(key, str) and key in other.tensors:
+            other.tensors[key] = off(other.tensors[key])
+        else:
+            called["out"][name] = off(key)
+        with pytest.raises(AssertionError):
+            replay(other, called)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.calls], ids=lambda case: case.name)
+def test_any_fact_that_is_off_fails(case):
+    other = Case(case.path)
+    other.meta = copy.deepcopy(case.meta)
+    way = FACTS[kind_of(case.name)]
+    node, last = walk(other.meta, way) if way else first_number(other.meta)
+    node[last] = off(node[last])
+    with pytest.raises(AssertionError):
+        replay(other, None)
+
+
+def carries_nothing(value):
+    """Not a number: whatever is added to it, it stays so."""
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.isnan().all()
+
+
+def off(value):
+    """The same kind of value, but wrong everywhere."""
+    if isinstance(value, torch.Tensor):
+        if value.dtype == torch.bool:
+            return ~value
+        return value + 0.05 * value.abs().clamp(min=1) if value.is_floating_point() else value + 1
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 1.1 + 1
+    if isinstance(value, list):
+        return [off(item) for item in value]
+    if isinstance(value, dict):
+        return {key: off(item) for key, item in value.items()}
+    return f"{value}, but off"
+
+
+def walk(node, way):
+    """The last node on the way and the key under it; a number picks one of a dictionary's keys."""
+    keys = []
+    for step in way:
+        keys.append(list(node)[step] if isinstance(node, dict) and isinstance(step, int) else step)
+        parent, node = node, node[keys[-1]]
+    return parent, keys[-1]
+
+
+def first_number(meta):
+    """A number that some choice of a configuration sets."""
+    for on, effects in meta.items():
+        for effect in effects.values() if on.startswith("on ") else ():
+            for key, value in effect["set"].items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    return effect["set"], key
+    raise AssertionError("no choice sets a number")
