@@ -2,6 +2,7 @@
 #
 #   make train [ARGS='optim.epochs=1 …']   train the bundled example and listen to it
 #   make test  [ARGS='tests/models …']     run every test
+#   make nightly                           what needs gigabytes: models of the released size
 #   make check                             format, lint, types, fast tests: before you push
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 SOLVER ?= musicgen/musicgen_style_tiny
 ARGS ?=
 
-.PHONY: install train test check format integration clean
+.PHONY: install train test nightly check format integration clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +27,9 @@ train: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+nightly: install
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m nightly $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

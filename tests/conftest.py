@@ -1,5 +1,7 @@
 """Small models of the real architecture, with random weights."""
 
+import copy
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -14,6 +16,15 @@ def composed(*overrides: str):
         return compose("config", list(overrides))
 
 
+def pytest_collection_modifyitems(config, items):
+    """What is marked `nightly` runs only where it is asked for: `-m nightly`."""
+    if "nightly" in config.getoption("-m"):
+        return
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="make nightly"))
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
     """Text and style conditioned, one layer, the codebooks of the debug tokenizer."""
@@ -25,16 +36,23 @@ def tiny_config():
     )
 
 
-@pytest.fixture
-def tiny_musicgen(tiny_config) -> MusicGen:
-    """A model of 2-second windows at 32 kHz, 50 frames per second."""
+@pytest.fixture(scope="session")
+def tiny_parts(tiny_config):
+    """The tokenizer and the language model of `tiny_musicgen`, which takes copies."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = builders.get_debug_compression_model(sample_rate=32000)
         lm = builders.get_lm_model(tiny_config)
         style = lm.condition_provider.conditioners["self_wav"]
         style.rvq.start(torch.randn(1, style.dim, 2000))  # an untrained bottleneck is deaf
-    model = MusicGen("tiny", tokenizer.eval(), lm.eval(), max_duration=2.0)
+    return tokenizer, lm
+
+
+@pytest.fixture
+def tiny_musicgen(tiny_parts) -> MusicGen:
+    """A model of 2-second windows at 32 kHz, 50 frames per second."""
+    tokenizer, lm = copy.deepcopy(tiny_parts)
+    model = MusicGen("tiny", tokenizer, lm, max_duration=2.0)
     model.set_generation_params(duration=0.4)
     model.set_style_conditioner_params(excerpt_length=1.5)
     return model

@@ -1,11 +1,11 @@
 """The only place where a configuration becomes models.
 
 Nodes keep the names that released checkpoints carry; here they become keyword arguments of the
-classes they describe. A key that a class does not take is an error that names it.
+classes they describe. A key that a class does not take is an error that names it, unless the
+caller says otherwise (`on_unknown`), as for configurations that came with weights.
 """
 
 import dataclasses
-import inspect
 import typing as tp
 
 import torch
@@ -17,13 +17,12 @@ from ..modules import conditioners as cond
 from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
 from ..modules.transformer import TransformerSpec
 from ..quantization import ResidualVectorQuantizer
-from ..utils.retired_keys import why_retired
+from ..utils.nodes import Kwargs, OnUnknown, arguments, choice, refuse
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
 from .pretrained import load_mert, load_musicnn, load_t5
 from .spectral import SpectralTokenizer
 
-Kwargs = dict[str, tp.Any]
 LoadCodec = tp.Callable[[str], CompressionModel]
 
 PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
@@ -35,76 +34,36 @@ PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
 }
 
 
-def arguments(node: tp.Any, where: str, *takers: tp.Any, own: tp.Collection[str] = ()) -> Kwargs:
-    """A configuration node as keyword arguments.
-
-    Args:
-        node: The node; `None` is an empty one.
-        where: Its name, for the error.
-        takers: The classes that share its keys.
-        own: Parameters of theirs that the builder gives, not the configuration.
-
-    Raises:
-        ConfigError: A key that none of them takes; retired keys are left out in silence.
-    """
-    if OmegaConf.is_config(node):
-        node = OmegaConf.to_container(node, resolve=True)
-    kwargs: Kwargs = dict(node or {})
-    kwargs = {key: value for key, value in kwargs.items() if not why_retired(f"{where}.{key}")}
-    known: set[str] = set()
-    for taker in takers:
-        if dataclasses.is_dataclass(taker):
-            known |= {field.name for field in dataclasses.fields(taker)}
-        else:
-            known |= set(inspect.signature(taker).parameters)
-    known -= {"self", *own}
-    for key in kwargs:
-        if key not in known:
-            raise ConfigError(
-                f"{where}.{key} is not known. {where} takes: {', '.join(sorted(known))}."
-            )
-    return kwargs
-
-
-def choice(options: tp.Mapping[str, tp.Any], name: str, where: str) -> tp.Any:
-    """The option called `name`.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    if name not in options:
-        raise ConfigError(
-            f"{where} is {name!r}, which nobody builds. Choose one of: {', '.join(options)}."
-        )
-    return options[name]
-
-
 # Tokenizers.
 
 
-def get_encodec(cfg: DictConfig) -> CompressionModel:
+def get_encodec(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
     """The native EnCodec of the nodes `encodec`, `seanet` and `rvq`."""
-    kwargs = arguments(cfg.encodec, "encodec", EncodecModel, _EncodecParts)
-    for part, built in (("autoencoder", "seanet"), ("quantizer", "rvq")):
-        choice({built: None}, kwargs.pop(part), f"encodec.{part}")
+
+    def read(node: tp.Any, where: str, *takers: tp.Any, own: tp.Collection[str] = ()) -> Kwargs:
+        return arguments(node, where, *takers, own=own, on_unknown=on_unknown)
+
+    built = ["encoder", "decoder", "frame_rate"]
+    kwargs = read(cfg.encodec, "encodec", EncodecModel, _EncodecParts, own=built)
+    for part, kind in (("autoencoder", "seanet"), ("quantizer", "rvq")):
+        choice({kind: None}, kwargs.pop(part, kind), f"encodec.{part}")
     seanet: Kwargs = dict(OmegaConf.to_container(cfg.seanet, resolve=True))  # type: ignore
-    own = {side: seanet.pop(side, None) or {} for side in ("encoder", "decoder")}
-    encoder = SEANetEncoder(**arguments(seanet | own["encoder"], "seanet", SEANetOptions))
+    sides = {side: seanet.pop(side, None) or {} for side in ("encoder", "decoder")}
+    encoder = SEANetEncoder(**read(seanet | sides["encoder"], "seanet", SEANetOptions))
     decoder = SEANetDecoder(
-        **arguments(
-            seanet | own["decoder"], "seanet", SEANetDecoder, SEANetOptions, own=["options"]
-        )
+        **read(seanet | sides["decoder"], "seanet", SEANetDecoder, SEANetOptions)
     )
-    quantizer = ResidualVectorQuantizer(
-        dimension=encoder.dimension, **arguments(cfg.rvq, "rvq", ResidualVectorQuantizer)
-    )
+    rvq = read(cfg.rvq, "rvq", ResidualVectorQuantizer, own=["dimension"])
+    quantizer = ResidualVectorQuantizer(dimension=encoder.dimension, **rvq)
     frame_rate = kwargs["sample_rate"] / encoder.hop_length
     return EncodecModel(encoder, decoder, quantizer, frame_rate=frame_rate, **kwargs)
 
 
-def get_spectral(cfg: DictConfig) -> CompressionModel:
+def get_spectral(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
     """The spectral tokenizer of the node `spectral`."""
-    return SpectralTokenizer(**arguments(cfg.spectral, "spectral", SpectralTokenizer))
+    return SpectralTokenizer(
+        **arguments(cfg.spectral, "spectral", SpectralTokenizer, on_unknown=on_unknown)
+    )
 
 
 TOKENIZERS = {"encodec": get_encodec, "spectral": get_spectral}
@@ -118,9 +77,14 @@ class _EncodecParts:
     quantizer: str = "rvq"
 
 
-def get_compression_model(cfg: DictConfig) -> CompressionModel:
-    """Build the tokenizer that `cfg.compression_model` names, without weights."""
-    return choice(TOKENIZERS, cfg.compression_model, "compression_model")(cfg)
+def get_compression_model(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
+    """Build the tokenizer that `cfg.compression_model` names, without weights.
+
+    Args:
+        cfg: Configuration of a run, or the part of one that describes a tokenizer.
+        on_unknown: What happens to a key that nobody takes.
+    """
+    return choice(TOKENIZERS, cfg.compression_model, "compression_model")(cfg, on_unknown)
 
 
 def get_debug_compression_model(sample_rate: int = 32000) -> CompressionModel:
@@ -143,43 +107,57 @@ def get_debug_compression_model(sample_rate: int = 32000) -> CompressionModel:
 # Conditions.
 
 
-def get_condition_provider(cfg: DictConfig, load_codec: LoadCodec | None) -> cond.ConditionProvider:
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What conditioners are built from beside their own nodes."""
+
+    width: int  # of the language model
+    load_codec: LoadCodec | None
+    on_unknown: OnUnknown
+
+
+def get_condition_provider(
+    cfg: DictConfig, load_codec: LoadCodec | None, on_unknown: OnUnknown = refuse
+) -> cond.ConditionProvider:
     """One conditioner for every entry of the node `conditioners`."""
+    around = Surroundings(cfg.transformer_lm.dim, load_codec, on_unknown)
     built: dict[str, cond.BaseConditioner] = {}
     for name, node in (cfg.get("conditioners") or {}).items():
-        kind = node.model
-        build = choice(CONDITIONERS, kind, f"conditioners.{name}.model")
-        unknown = set(node) - {"model", kind}
-        if unknown:
-            raise ConfigError(
-                f"conditioners.{name}.{sorted(unknown)[0]} is not known beside model: {kind}."
-            )
-        built[str(name)] = build(node[kind], f"conditioners.{name}.{kind}", cfg, load_codec)
+        where = f"conditioners.{name}"
+        build = choice(CONDITIONERS, node.model, f"{where}.model")
+        for key in sorted(set(node) - {"model", node.model}):
+            on_unknown(f"{where}.{key}", ["model", node.model])
+        built[str(name)] = build(node[node.model], f"{where}.{node.model}", around)
     return cond.ConditionProvider(built)
 
 
-def _t5(node, where, cfg, load_codec) -> cond.T5Conditioner:
-    kwargs = arguments(node, where, cond.T5Conditioner)
-    return cond.T5Conditioner(output_dim=cfg.transformer_lm.dim, load=load_t5, **kwargs)
+def _read(node: tp.Any, where: str, taker: tp.Any, around: Surroundings, *own: str) -> Kwargs:
+    kwargs = arguments(node, where, taker, own=("output_dim", *own), on_unknown=around.on_unknown)
+    return kwargs | {"output_dim": around.width}
 
 
-def _lut(node, where, cfg, load_codec) -> cond.LUTConditioner:
-    kwargs = arguments(node, where, cond.LUTConditioner)
-    return cond.LUTConditioner(output_dim=cfg.transformer_lm.dim, **kwargs)
-
-
-def _style(node, where, cfg, load_codec) -> cond.StyleConditioner:
-    kwargs = arguments(node, where, cond.StyleConditioner, own=("listener", "output_dim"))
-    listener = choice(LISTENERS, str(kwargs.get("model_name")), f"{where}.model_name")
-    return cond.StyleConditioner(
-        listener(kwargs, load_codec), output_dim=cfg.transformer_lm.dim, **kwargs
+def _t5(node: tp.Any, where: str, around: Surroundings) -> cond.T5Conditioner:
+    return cond.T5Conditioner(
+        load=load_t5, **_read(node, where, cond.T5Conditioner, around, "load")
     )
+
+
+def _lut(node: tp.Any, where: str, around: Surroundings) -> cond.LUTConditioner:
+    return cond.LUTConditioner(**_read(node, where, cond.LUTConditioner, around))
+
+
+def _style(node: tp.Any, where: str, around: Surroundings) -> cond.StyleConditioner:
+    kwargs = _read(node, where, cond.StyleConditioner, around, "listener")
+    listener = choice(LISTENERS, str(kwargs.get("model_name")), f"{where}.model_name")
+    return cond.StyleConditioner(listener(kwargs, around.load_codec), **kwargs)
 
 
 def _encodec_listener(style: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
     if load_codec is None:
         raise ConfigError("model_name: encodec needs a way to load its codec (`load_codec`).")
-    return cond.EncodecFeatures(load_codec(style["encodec_checkpoint"]), style["encodec_n_q"])
+    with torch.device("cpu"):  # a frozen codec has weights of its own, even on `meta`
+        codec = load_codec(style["encodec_checkpoint"])
+    return cond.EncodecFeatures(codec, style["encodec_n_q"])
 
 
 LISTENERS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtractor]] = {
@@ -189,10 +167,9 @@ LISTENERS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtract
 }
 
 
-def _chroma(node, where, cfg, load_codec) -> cond.ChromaStemConditioner:
-    kwargs = arguments(node, where, cond.ChromaStemConditioner)
+def _chroma(node: tp.Any, where: str, around: Surroundings) -> cond.ChromaStemConditioner:
     with torch.device("cpu"):  # the filters are no weights: they are needed even on `meta`
-        return cond.ChromaStemConditioner(output_dim=cfg.transformer_lm.dim, **kwargs)
+        return cond.ChromaStemConditioner(**_read(node, where, cond.ChromaStemConditioner, around))
 
 
 CONDITIONERS = {"t5": _t5, "lut": _lut, "style": _style, "chroma_stem": _chroma}
@@ -223,37 +200,46 @@ def get_condition_dropouts(cfg: DictConfig) -> list:
 # The language model.
 
 
-def get_codebooks_pattern_provider(n_q: int, node: DictConfig) -> patterns.CodebooksPatternProvider:
+def get_codebooks_pattern_provider(
+    n_q: int, node: DictConfig, on_unknown: OnUnknown = refuse
+) -> patterns.CodebooksPatternProvider:
     """How the codebooks of the node `codebooks_pattern` are laid out in time."""
     provider = choice(PATTERNS, node.modeling, "codebooks_pattern.modeling")
     where = f"codebooks_pattern.{node.modeling}"
+    kwargs = arguments(node.get(node.modeling), where, provider, own=["n_q"], on_unknown=on_unknown)
     with torch.device("cpu"):  # its tables are no weights: they are needed even on `meta`
-        return provider(n_q, **arguments(node.get(node.modeling), where, provider))
+        return provider(n_q, **kwargs)
 
 
-GIVEN = ("condition_provider", "fuser", "pattern_provider", "transformer")
+GIVEN = ("condition_provider", "fuser", "pattern_provider")
 GIVEN += ("d_model", "dim_feedforward", "max_period", "positional_scale")
 
 
-def get_lm_model(cfg: DictConfig, load_codec: LoadCodec | None = None) -> LMModel:
+def get_lm_model(
+    cfg: DictConfig, load_codec: LoadCodec | None = None, on_unknown: OnUnknown = refuse
+) -> LMModel:
     """Build the language model with its conditioners, without weights.
 
     Args:
         cfg: Configuration of a run, or the part of one that describes a model.
         load_codec: Loads the tokenizer that a style conditioner listens through, if it does.
+        on_unknown: What happens to a key that nobody takes.
     """
     choice({"transformer_lm": None}, cfg.lm_model, "lm_model")
+    takers = (LMModel, TransformerSpec, _LMParts)
     kwargs = arguments(
-        cfg.transformer_lm, "transformer_lm", LMModel, TransformerSpec, _LMParts, own=GIVEN
+        cfg.transformer_lm, "transformer_lm", *takers, own=GIVEN, on_unknown=on_unknown
     )
     kwargs.pop("two_step_cfg", None)  # how a model is used, not how it is built
     fuser = get_condition_fuser(cfg)
     kwargs["cross_attention"] = bool(fuser.names("cross")) or kwargs.get("cross_attention", False)
     kwargs["memory_efficient"] = True  # the key names of released weights
     return LMModel(
-        condition_provider=get_condition_provider(cfg, load_codec),
+        condition_provider=get_condition_provider(cfg, load_codec, on_unknown),
         fuser=fuser,
-        pattern_provider=get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern),
+        pattern_provider=get_codebooks_pattern_provider(
+            kwargs["n_q"], cfg.codebooks_pattern, on_unknown
+        ),
         **kwargs,
     )
 

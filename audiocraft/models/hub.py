@@ -2,18 +2,23 @@
 
 Names: `//pretrained/ID` and plain `owner/model` are on the Hugging Face hub, `//bundled/NAME` lies
 in `assets/`, `//sig/SIG` is an experiment of this folder of outputs, everything else is a path.
+What comes from the hub is kept in the cache (`AUDIOCRAFT_CACHE_DIR`). Files that were brought by
+hand into `CACHE/owner/model/` win, so that a machine without network needs no more than a copy.
 """
 
-import logging
+import typing as tp
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
-
-logger = logging.getLogger(__name__)
 
 PRETRAINED = "//pretrained/"
 BUNDLED = "//bundled/"
@@ -55,25 +60,57 @@ def local_path(name: str) -> Path:
     return path
 
 
-def fetch(repo_id: str, *filenames: str) -> Path:
-    """Path of the first of `filenames` that the hub has, downloaded once into the cache.
+class NotThere(CheckpointError):
+    """A repository of the hub has none of the files that were asked for."""
+
+
+def placed(repo_id: str) -> Path:
+    """Where files of a repository may be put by hand: a folder of its name in the cache."""
+    return AudioCraftEnvironment.get_cache_dir() / repo_id
+
+
+def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
+    """Path of the first of `filenames` that was put into the cache or that the hub has.
+
+    A download shows its progress and happens once; `HF_HUB_OFFLINE=1` forbids it.
+
+    Args:
+        repo_id: `owner/model`.
+        filenames: Equally good files, the preferred one first.
+        beside: Others that will be asked for next; told where the hub is out of reach.
 
     Raises:
-        CheckpointError: The hub cannot be reached and the cache lacks the file, or the
-            repository has none of them.
+        NotThere: The repository has none of the files.
+        CheckpointError: The hub cannot be reached and the cache has none of them, or it refuses.
     """
-    cache = AudioCraftEnvironment.get_cache_dir()
+    for filename in filenames:
+        if (placed(repo_id) / filename).is_file():
+            return placed(repo_id) / filename
+    unreachable = None
     for filename in filenames:
         try:
+            cache = AudioCraftEnvironment.get_cache_dir()
             return Path(hf_hub_download(repo_id, filename, cache_dir=cache))
-        except LocalEntryNotFoundError as error:
-            raise CheckpointError(
-                f"{repo_id}/{filename} is not in the cache and the hub cannot be reached. Download "
-                f"{' or '.join(filenames)} of {repo_id} elsewhere, put it in a folder, and give "
-                "that folder's path; or set AUDIOCRAFT_CACHE_DIR to a cache that has it."
-            ) from error
+        except LocalEntryNotFoundError as error:  # offline, but another one may be cached
+            unreachable = error
         except EntryNotFoundError:
             continue
-        except HfHubHTTPError as error:
-            raise CheckpointError(f"The hub refused {repo_id}/{filename}: {error}") from error
-    raise CheckpointError(f"{repo_id} has none of: {', '.join(filenames)}.")
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise CheckpointError(
+                f"The hub refused {repo_id}/{filename}: {error}. Check the name; a private or "
+                "gated model needs `hf auth login` first."
+            ) from error
+    if unreachable is None:
+        raise NotThere(f"{repo_id} on the hub has none of: {', '.join(filenames)}.")
+    raise CheckpointError(how_to_place(repo_id, filenames, beside)) from unreachable
+
+
+def how_to_place(repo_id: str, *alternatives: tp.Sequence[str]) -> str:
+    """What to do where the hub is out of reach: which files to put where."""
+    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+    files = " and ".join(" or ".join(reversed(names)) for names in alternatives if names)
+    return (
+        f"{repo_id} is not in the cache and the hub cannot be reached{offline}. On a machine that "
+        f"reaches it run `hf download {repo_id}`, then put {files} into {placed(repo_id)}/. "
+        "AUDIOCRAFT_CACHE_DIR moves the cache."
+    )

@@ -3,56 +3,79 @@
 See `hub.py` for what names mean and `packages.py` for what files hold.
 """
 
-import logging
 import typing as tp
 from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from ..errors import CheckpointError
+from ..utils.nodes import PassOver
 from ..utils.packages import Package, model_config, read_package
 from . import builders
-from .encodec import CompressionModel, HFEncodecCompressionModel, InterleaveStereoCompressionModel
-from .hub import fetch, hub_id, local_path
+from .encodec import (
+    DAC,
+    CompressionModel,
+    EncodecPackageCompressionModel,
+    HFEncodecCompressionModel,
+    InterleaveStereoCompressionModel,
+)
+from .hub import PRETRAINED, NotThere, fetch, hub_id, local_path
 from .lm import LMModel
-from .pretrained import load_encodec
-
-logger = logging.getLogger(__name__)
+from .mismatch import load_checked
+from .pretrained import load_encodec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
 HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
-DEBUG_COMPRESSION_MODEL = "debug_compression_model"
+
+
+# Tokenizers that other packages fetch, or that are made up on the spot: `//pretrained/NAME`.
+OTHER_PACKAGES: dict[str, tp.Callable[[], CompressionModel]] = {
+    "debug_compression_model": builders.get_debug_compression_model,
+    "encodec_24khz": lambda: EncodecPackageCompressionModel(load_package_encodec()),
+    "dac_16khz": partial(DAC, "16khz"),
+    "dac_24khz": partial(DAC, "24khz"),
+    "dac_44khz": partial(DAC, "44khz"),
+}
 
 
 def load_musicgen(
-    name: str, device: torch.device, dtype: torch.dtype
+    name: str, device: torch.device, dtype: torch.dtype | None = None
 ) -> tuple[CompressionModel, LMModel, float | None]:
     """Load a tokenizer, a language model and the longest duration (seconds) that it has learnt.
 
     Args:
-        name: Hub id, folder, checkpoint, `//sig/SIG` or `//bundled/NAME`.
+        name: Hub id, folder, file, `//sig/SIG` or `//bundled/NAME`.
         device: Where both go.
-        dtype: Of the language model's weights.
+        dtype: Of the language model's weights; `None` keeps that of the file.
 
     Raises:
         CheckpointError: There is no such model, or its files cannot be used.
     """
-    package = read_package(find_file(name, LM_FILES))
-    config = model_config(package.config)
-    compression_model = _tokenizer_of(name, config, device)
-    lm = lm_from_package(package, config, device, dtype)
+    path = find_file(name, LM_FILES, beside=COMPRESSION_FILES)
+    package, config = read_described(path)
+    require(config, "transformer_lm", path)
+    compression_model = _tokenizer_of(name, path, config, device)
+    lm = lm_from_package(package, config, path, device, dtype)
     return compression_model, lm, config.dataset.segment_duration
 
 
-def find_file(name: str, filenames: tp.Sequence[str]) -> Path:
-    """The file that a name stands for: itself, or the first of `filenames` in its folder."""
+def find_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] = ()) -> Path:
+    """The file that a name stands for: itself, or the first of `filenames` in its folder.
+
+    Args:
+        name: As in `load_musicgen`.
+        filenames: What to look for, the best one first.
+        beside: Other files that will be needed; told where the hub is out of reach.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     repo_id = hub_id(name)
     if repo_id is not None:
-        return fetch(repo_id, *filenames)
+        return fetch(repo_id, *filenames, beside=beside)
     path = local_path(name)
     if path.is_file():
         return path
@@ -63,72 +86,98 @@ def find_file(name: str, filenames: tp.Sequence[str]) -> Path:
     raise CheckpointError(f"The folder {path} has no model: none of {', '.join(candidates)}.")
 
 
+def read_described(path: Path) -> tuple[Package, DictConfig]:
+    """A package, and what its configuration says about the model."""
+    package = read_package(path)
+    passed_over = PassOver()
+    config = model_config(package.config, passed_over)
+    passed_over.tell(str(path))
+    return package, config
+
+
+def require(config: DictConfig, node: str, path: Path) -> None:
+    """See that a configuration says how a model is built.
+
+    Raises:
+        CheckpointError: It does not; the message says what the file may be used for.
+    """
+    if node not in config:
+        raise CheckpointError(
+            f"{path} has weights, but no configuration with the node {node}, which says how their "
+            "model is built. Such a file can only be given to continue_from."
+        )
+
+
 def lm_from_package(
-    package: Package, config: DictConfig, device: torch.device, dtype: torch.dtype
+    package: Package,
+    config: DictConfig,
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> LMModel:
-    """Build the language model that a package describes, with the package's weights."""
+    """Build the language model that a package describes around the package's own tensors.
+
+    Args:
+        package: Weights, mapped from their file: they cost memory when they are used, once.
+        config: What `read_described` says about the model.
+        path: Of the package, for errors.
+        device: Where the model goes.
+        dtype: Of the weights, those of the conditioners excepted; `None` keeps that of the file.
+    """
+    passed_over = PassOver()
+    load_codec = partial(load_compression_model, device=device)
     with torch.device("meta"):
-        lm = builders.get_lm_model(config, partial(load_compression_model, device=device))
-    lm.load_state_dict(_checked(lm, package.state), assign=True)
+        lm = builders.get_lm_model(config, load_codec, passed_over)
+    passed_over.tell(str(path))
+    load_checked(lm, package.state, str(path), assign=True)
     assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))  # noqa: S101
-    lm.to(device, dtype).eval().requires_grad_(False)
-    lm.condition_provider.float()  # the bottleneck's search for the nearest code needs it
-    return lm
+    if dtype is not None:
+        for name, part in lm.named_children():  # the bottleneck compares distances: float32
+            part.to(torch.float32 if name == "condition_provider" else dtype)
+    return lm.to(device).eval().requires_grad_(False)
 
 
 def load_lm_model(
-    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> LMModel:
-    """Load only the language model of a name."""
-    package = read_package(find_file(name, LM_FILES))
-    return lm_from_package(package, model_config(package.config), torch.device(device), dtype)
+    """Load only the language model of a name, in the precision of its file or in `dtype`."""
+    path = find_file(name, LM_FILES)
+    package, config = read_described(path)
+    require(config, "transformer_lm", path)
+    return lm_from_package(package, config, path, torch.device(device), dtype)
 
 
 def load_lm_weights(lm: LMModel, name: str) -> None:
     """Give `lm` the weights that a name stands for.
 
     Raises:
-        CheckpointError: The weights are of another model; the message names the difference.
+        CheckpointError: The weights are of another model; the message names the difference and
+            guesses its cause.
     """
-    package = read_package(find_file(name, LM_FILES))
-    lm.load_state_dict(_checked(lm, package.state))
+    path = find_file(name, LM_FILES)
+    load_checked(lm, read_package(path).state, str(path))
 
 
-def _checked(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state, if its keys and shapes are the model's."""
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    extra = sorted(state.keys() - own.keys())
-    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    problems = []
-    for title, keys in (("missing", missing), ("unexpected", extra)):
-        if keys:
-            problems.append(f"{len(keys)} {title}, such as {keys[0]}")
-    if shapes:
-        key = sorted(shapes)[0]
-        sizes = f"{list(state[key].shape)} instead of {list(own[key].shape)}"
-        problems.append(f"{len(shapes)} of another shape, such as {key}: {sizes}")
-    if problems:
-        raise CheckpointError(
-            f"These weights are of another model: {'; '.join(problems)}. "
-            "Choose the model/lm/model_scale and conditioner that they were trained with."
-        )
-    return state
-
-
-def _tokenizer_of(name: str, config: DictConfig, device: torch.device) -> CompressionModel:
+def _tokenizer_of(
+    name: str, lm_path: Path, config: DictConfig, device: torch.device
+) -> CompressionModel:
     """The tokenizer that belongs to a language model: beside it, or named in its configuration."""
+    beside = [lm_path.with_name(filename) for filename in COMPRESSION_FILES]
+    path = next((str(file) for file in beside if file.is_file()), None)
     reference = config.get("compression_model_checkpoint")
-    try:
-        path: str | None = str(find_file(name, COMPRESSION_FILES))
-    except CheckpointError:
-        path = None
-    if path is None or not Path(path).name.startswith("compression_"):
-        if reference is None:
-            raise CheckpointError(f"{name} comes without a tokenizer and names none.")
-        path = reference
+    repo_id = hub_id(name)
+    if path is None and repo_id is not None:
+        try:
+            path = str(fetch(repo_id, *COMPRESSION_FILES))
+        except NotThere:
+            path = None
+    if path is None and reference is None:
+        raise CheckpointError(
+            f"{name} comes without a tokenizer and names none. Put {COMPRESSION_FILES[-1]} into "
+            f"{lm_path.parent}."
+        )
     return load_compression_model(
-        tp.cast(str, path),
+        path or str(reference),
         device,
         num_codebooks=config.get("compression_model_n_q"),
         interleave=config.get("interleave_stereo_codebooks"),
@@ -163,13 +212,35 @@ def load_compression_model(
 
 def _compression_model(name: str) -> CompressionModel:
     repo_id = hub_id(name)
-    if repo_id == DEBUG_COMPRESSION_MODEL or name.endswith("/" + DEBUG_COMPRESSION_MODEL):
-        return builders.get_debug_compression_model()
+    if name.startswith(PRETRAINED) and repo_id in OTHER_PACKAGES:
+        return OTHER_PACKAGES[repo_id]()
     if repo_id in HF_ENCODEC:
         return HFEncodecCompressionModel(load_encodec(repo_id))
-    package = read_package(find_file(name, COMPRESSION_FILES))
+    if repo_id is None and _is_of_transformers(local_path(name)):
+        return HFEncodecCompressionModel(load_encodec(str(local_path(name))))
+    path = find_file(name, COMPRESSION_FILES)
+    package, config = read_described(path)
     if package.pretrained is not None:
         return _compression_model(package.pretrained)
-    model = builders.get_compression_model(model_config(package.config))
-    model.load_state_dict(_checked(model, package.state))
+    return compression_model_from_package(package, config, path)
+
+
+def _is_of_transformers(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer that transformers saved."""
+    ours = any((folder / filename).is_file() for filename in COMPRESSION_FILES)
+    return (folder / "config.json").is_file() and not ours
+
+
+def compression_model_from_package(
+    package: Package, config: DictConfig, path: Path
+) -> CompressionModel:
+    """Build the tokenizer that a package describes around the package's own tensors."""
+    kind = config.compression_model
+    require(config, kind, path)
+    passed_over = PassOver()
+    # What another kind computes from its configuration is no weight: it is needed even so.
+    with torch.device("meta" if kind == "encodec" else "cpu"):
+        model = builders.get_compression_model(config, passed_over)
+    passed_over.tell(str(path))
+    load_checked(model, package.state, str(path), assign=True)
     return model

@@ -59,15 +59,15 @@ class MusicGen:
 
     @staticmethod
     def get_pretrained(
-        name: str = "facebook/musicgen-style",
+        name_or_path: str = "facebook/musicgen-style",
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> "MusicGen":
         """Load a model.
 
         Args:
-            name: Hub id (`facebook/musicgen-style`, `facebook/musicgen-small`…), folder of an
-                exported model, training checkpoint, `//sig/SIG` or `//bundled/NAME`.
+            name_or_path: Hub id (`facebook/musicgen-style`, `facebook/musicgen-small`…), folder
+                of an exported model, training checkpoint, `//sig/SIG` or `//bundled/NAME`.
             device: `cuda`, `mps` or `cpu`; `None` takes the best that is there.
             dtype: Of the language model; `None` is float16 on a GPU and float32 elsewhere.
 
@@ -77,8 +77,8 @@ class MusicGen:
         where = resolve_device(device)
         if dtype is None:
             dtype = torch.float16 if where.type == "cuda" else torch.float32
-        compression_model, lm, max_duration = load_musicgen(name, where, dtype)
-        return MusicGen(name, compression_model, lm, max_duration)
+        compression_model, lm, max_duration = load_musicgen(str(name_or_path), where, dtype)
+        return MusicGen(str(name_or_path), compression_model, lm, max_duration)
 
     @property
     def sample_rate(self) -> int:

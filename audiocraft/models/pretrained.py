@@ -6,38 +6,74 @@ None of them runs code that came with its weights.
 import json
 import logging
 import typing as tp
+from functools import cache
+from pathlib import Path
 
+import encodec
 from transformers import AutoTokenizer, EncodecModel, HubertModel, T5EncoderModel
 
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
 from ..modules.conditioners import Musicnn, PretrainedText, build_hubert, load_hubert_state
-from .hub import fetch
+from .hub import fetch, how_to_place, placed
 
 logger = logging.getLogger(__name__)
 
 MERT = "m-a-p/MERT-v1-95M"
 
 
+T5_FILES = (
+    ["config.json"],
+    ["pytorch_model.bin", "model.safetensors"],
+    ["tokenizer.json", "spiece.model"],
+)
+ENCODEC_24KHZ = "encodec_24khz-d7cc33bc.th"  # as the `encodec` package names its weights
+ENCODEC_FILES = (["config.json"], ["pytorch_model.bin", "model.safetensors"])
+
+
 def load_t5(name: str) -> PretrainedText:
     """A T5 encoder with its tokenizer, from the hub or a folder."""
     return PretrainedText(
-        from_hub(AutoTokenizer.from_pretrained, name),
-        from_hub(T5EncoderModel.from_pretrained, name),
+        from_hub(AutoTokenizer.from_pretrained, name, T5_FILES),
+        from_hub(T5EncoderModel.from_pretrained, name, T5_FILES),
     )
 
 
 def load_encodec(name: str) -> EncodecModel:
-    """An EnCodec of transformers, such as `facebook/encodec_32khz`."""
-    return from_hub(EncodecModel.from_pretrained, name)
+    """An EnCodec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder."""
+    return from_hub(EncodecModel.from_pretrained, name, ENCODEC_FILES)
+
+
+def load_package_encodec() -> encodec.EncodecModel:
+    """The 24 kHz model of the `encodec` package, which downloads it, with all its codebooks."""
+    folder = placed("encodec")
+    try:
+        model = encodec.EncodecModel.encodec_model_24khz(
+            repository=folder if (folder / ENCODEC_24KHZ).is_file() else None
+        )
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights of the encodec package cannot be downloaded: {error}. "
+            f"Put {ENCODEC_24KHZ} into {folder}/."
+        ) from error
+    model.set_target_bandwidth(max(model.target_bandwidths))
+    return model
 
 
 def load_mert(name: str = MERT) -> HubertModel:
     """MERT as the HuBERT that it is, from the hub or a folder."""
-    logger.info("MERT-v1-95M listens to the style clips. Its licence is CC-BY-NC 4.0.")
+    tell_licence()
     network = build_hubert()
     load_hubert_state(network, fetch(name, "model.safetensors", "pytorch_model.bin"))
     return network
+
+
+@cache
+def tell_licence() -> None:
+    """Say once on what terms MERT may be used."""
+    logger.warning(
+        "MERT-v1-95M listens to the style clips. Its licence is CC-BY-NC 4.0: not for commerce."
+    )
 
 
 def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:
@@ -47,13 +83,22 @@ def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:
     return Musicnn.from_file(folder / "model.safetensors", labels)
 
 
-def from_hub(load: tp.Callable, name: str) -> tp.Any:
-    """Call a loader of transformers; say what to do where the hub is out of reach."""
+def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]]) -> tp.Any:
+    """Call a loader of transformers; say what to do where the hub is out of reach.
+
+    Args:
+        load: Takes a name or a folder.
+        name: On the hub, or a folder.
+        files: What it reads, in sets of which one file suffices.
+    """
+    source = placed(name) if placed(name).is_dir() else name
     try:
-        return load(name, cache_dir=AudioCraftEnvironment.get_cache_dir())
-    except OSError as error:
-        raise CheckpointError(
-            f"{name} is not in the cache and the hub cannot be reached. Download it elsewhere into "
-            "a folder and give that folder's path instead of the name, or set AUDIOCRAFT_CACHE_DIR "
-            f"to a cache that has it. ({error})"
-        ) from error
+        return load(source, cache_dir=AudioCraftEnvironment.get_cache_dir())
+    except (OSError, ValueError) as error:
+        if Path(source).is_dir():
+            raise CheckpointError(
+                f"{source} is no complete model: {error}. It must hold "
+                f"{' and '.join(' or '.join(names) for names in files)}."
+            ) from error
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{how_to_place(name, *files)} ({reason})") from error

@@ -1,47 +1,21 @@
 """Reading weights and their configuration, whatever file they come in.
 
 A package is a state dict with the configuration of the model it belongs to. Released models are
-`state_dict.bin` / `compression_state_dict.bin` files, training runs leave `checkpoint.th`, bundled
-and exported models are a `.safetensors` file beside a `.yaml`. Files are opened so that they can
-hold tensors and plain values, never code.
+`state_dict.bin` / `compression_state_dict.bin` files, training runs leave `checkpoint.th`, exports
+may also be `.safetensors` files, with the configuration in the header or as a `.yaml` beside them.
 """
 
-import logging
 import typing as tp
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.base import ContainerMetadata, Metadata
-from omegaconf.nodes import AnyNode
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from ..errors import CheckpointError
-
-logger = logging.getLogger(__name__)
-
-
-def _plain_dict(factory: tp.Any = None) -> dict:
-    """Stands for `defaultdict`, which PyTorch reads only when it is empty."""
-    return {}
-
-
-# Training checkpoints of the original pickle their configuration; exactly these names occur.
-OMEGACONF_CLASSES = [
-    DictConfig,
-    ListConfig,
-    ContainerMetadata,
-    Metadata,
-    AnyNode,
-    tp.Any,
-    (_plain_dict, "collections.defaultdict"),
-    dict,
-    list,
-    int,
-]
+from .nodes import OnUnknown
+from .weight_files import read_safetensors_file, read_torch_file
 
 # The nodes of a training configuration that say how a model is built. All else in it describes
 # the run that made the weights and is not read.
@@ -49,8 +23,18 @@ MODEL_KEYS = (
     *("lm_model", "transformer_lm", "codebooks_pattern", "conditioners", "fuser"),
     *("classifier_free_guidance", "attribute_dropout", "interleave_stereo_codebooks"),
     *("compression_model", "encodec", "seanet", "rvq", "spectral", "sample_rate", "channels"),
-    *("compression_model_checkpoint", "compression_model_n_q", "dataset"),
+    *("compression_model_checkpoint", "compression_model_n_q", "dataset.segment_duration"),
 )
+# What a file means that does not say it.
+MISSING_MEANS: dict[str, tp.Any] = {
+    "lm_model": "transformer_lm",
+    "codebooks_pattern": {"modeling": "delay"},  # that of all released models
+    "conditioners": {},
+    "fuser": {},
+    "compression_model": "encodec",
+    "dataset": {"segment_duration": None},
+}
+LEFT_OUT = object()
 
 
 @dataclass(frozen=True)
@@ -69,8 +53,7 @@ def read_package(path: Path) -> Package:
     """Read a package from a file.
 
     Args:
-        path: A `.safetensors` file with a `.yaml` of the same stem (or `config.yaml`) beside it,
-            or a file that `torch.save` wrote.
+        path: A `.safetensors` file, or one that `torch.save` wrote.
 
     Raises:
         CheckpointError: The file is missing, torn, unsafe, or no package.
@@ -78,38 +61,22 @@ def read_package(path: Path) -> Package:
     if not path.is_file():
         raise CheckpointError(f"There is no model file at {path}.")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    content = read_torch_file(path)
-    config = _config_of(content.get("xp.cfg"))
+        state, header = read_safetensors_file(path)
+        content: dict[str, tp.Any] = header | ({"best_state": state} if state else {})
+        if "xp.cfg" not in header:
+            content["xp.cfg"] = _text_beside(path)
+    else:
+        content = read_torch_file(path)
+    config = _config_of(content.get("xp.cfg"), path)
     if "pretrained" in content:
         return Package({}, config, pretrained=content["pretrained"])
     return Package(_weights_of(content, path), config)
 
 
-def read_torch_file(path: Path) -> dict[str, tp.Any]:
-    """What `torch.save` wrote to `path`: tensors stay on disk until they are used."""
-    try:
-        with torch.serialization.safe_globals(OMEGACONF_CLASSES):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {error}. "
-            "Files that hold more than tensors and a configuration are refused."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint.")
-    return content
-
-
-def _read_safetensors(path: Path) -> Package:
+def _text_beside(path: Path) -> str | None:
+    """The YAML file that goes with a safetensors file, if there is one."""
     candidates = [path.with_suffix(".yaml"), path.with_name("config.yaml")]
-    config = next((file for file in candidates if file.is_file()), None)
-    if config is None:
-        raise CheckpointError(f"{path} has no configuration beside it: {candidates[0]} is missing.")
-    try:
-        return Package(load_file(path), _config_of(config.read_text()))
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {error}.") from error
+    return next((file.read_text() for file in candidates if file.is_file()), None)
 
 
 def _weights_of(content: dict[str, tp.Any], path: Path) -> dict[str, Tensor]:
@@ -127,29 +94,51 @@ def _weights_of(content: dict[str, tp.Any], path: Path) -> dict[str, Tensor]:
     )
 
 
-def _config_of(config: tp.Any) -> DictConfig:
-    """The part of a configuration that describes the model, with its interpolations alive."""
-    if config is None:
-        return OmegaConf.create({})
-    if OmegaConf.is_config(config):  # unpickled: only its values are taken over
-        config = OmegaConf.to_container(config)
-    return tp.cast(DictConfig, OmegaConf.create(config))
+def _config_of(config: tp.Any, path: Path) -> DictConfig:
+    """The configuration of a package, with its interpolations alive."""
+    try:
+        if OmegaConf.is_config(config):  # unpickled: only its values are taken over
+            config = OmegaConf.to_container(config)
+        tree = OmegaConf.create(config or {})
+    except (OmegaConfBaseException, ValueError) as error:
+        raise CheckpointError(f"The configuration in {path} cannot be read: {error}") from error
+    if not isinstance(tree, DictConfig):
+        raise CheckpointError(f"The configuration in {path} is no mapping but {config!r:.80}.")
+    return tree
 
 
-def model_config(config: DictConfig) -> DictConfig:
+def model_config(config: DictConfig, on_unknown: OnUnknown | None = None) -> DictConfig:
     """Copy the keys that describe a model, resolved; the rest of a configuration is left unread.
 
     Released configurations refer to their author's environment in places that nobody needs.
+
+    Args:
+        config: What a package holds.
+        on_unknown: Told of each value that refers to something that is not there; it is left out.
     """
-    resolved: dict[str, tp.Any] = {}
+    on_unknown = on_unknown or (lambda key, known: None)
+    resolved = OmegaConf.create(MISSING_MEANS)
     for key in MODEL_KEYS:
-        if key == "dataset":
-            value = OmegaConf.select(config, "dataset.segment_duration")
-            value = {"segment_duration": value}
-        else:
-            value = OmegaConf.select(config, key)
-        if OmegaConf.is_config(value):
-            value = OmegaConf.to_container(value, resolve=True)
-        if value is not None:
-            resolved[key] = value
-    return OmegaConf.create(resolved)
+        node: tp.Any = config
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, DictConfig) else None
+        if isinstance(node, DictConfig) and last in node:
+            value = _resolved(node, last, key, on_unknown)
+            if value is not LEFT_OUT and value is not None:
+                OmegaConf.update(resolved, key, value, merge=False, force_add=True)
+    return resolved
+
+
+def _resolved(parent: tp.Any, key: tp.Any, where: str, on_unknown: OnUnknown) -> tp.Any:
+    """A value without interpolations; what refers to nothing is left out."""
+    try:
+        value = parent[key]
+        if not isinstance(value, DictConfig):
+            is_list = OmegaConf.is_config(value)
+            return OmegaConf.to_container(value, resolve=True) if is_list else value
+    except OmegaConfBaseException:  # also of a mandatory value that nobody gave
+        on_unknown(where, ())
+        return LEFT_OUT
+    items = {name: _resolved(value, name, f"{where}.{name}", on_unknown) for name in value}
+    return {name: item for name, item in items.items() if item is not LEFT_OUT}

@@ -57,7 +57,7 @@ SIGNATURES = {
         ("add_suffix", True),
     ],
     "audiocraft.data.audio_utils:convert_audio": ["wav", "from_rate", "to_rate", "to_channels"],
-    "audiocraft.models:MusicGen.get_pretrained": ["name", ("device", None)],
+    "audiocraft.models:MusicGen.get_pretrained": ["name_or_path", ("device", None)],
     "audiocraft.models:MusicGen.set_generation_params": [
         ("use_sampling", True),
         ("top_k", 250),

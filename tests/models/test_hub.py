@@ -1,9 +1,18 @@
-"""What names stand for."""
+"""What names stand for, and where files of the hub are found."""
 
 import pytest
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import are_progress_bars_disabled
 
 from audiocraft.errors import CheckpointError
 from audiocraft.models import hub
+
+STYLE = "facebook/musicgen-style"
+BOTH = ("state_dict.safetensors", "state_dict.bin")
 
 
 @pytest.mark.parametrize(
@@ -38,8 +47,79 @@ def test_an_experiment_that_never_ran_says_what_to_do():
         hub.local_path("//sig/ffffffff")
 
 
-def test_offline_the_files_to_fetch_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub.AudioCraftEnvironment, "get_cache_dir", lambda: tmp_path)
-    with pytest.raises(CheckpointError, match=r"state_dict\.bin"):
-        hub.fetch("facebook/musicgen-style", "state_dict.bin")
+def test_what_was_downloaded_before_is_found_offline(offline):
+    path = offline.add(STYLE, "state_dict.bin", b"weights")
+    assert hub.fetch(STYLE, "state_dict.bin").read_bytes() == b"weights"
+    assert hub.fetch(STYLE, *BOTH).samefile(path)  # although the better file is not there
+
+
+def test_the_better_file_wins(offline):
+    for filename in BOTH:
+        offline.add(STYLE, filename, filename.encode())
+    assert hub.fetch(STYLE, *BOTH).name == "state_dict.safetensors"
+
+
+def test_a_file_that_was_put_into_the_cache_by_hand_is_found(offline):
+    path = offline.place(STYLE, "state_dict.bin")
+    assert hub.fetch(STYLE, *BOTH) == path
+
+
+def test_offline_it_is_told_which_files_to_put_where(offline):
+    with pytest.raises(CheckpointError) as caught:
+        hub.fetch(STYLE, *BOTH, beside=["compression_state_dict.bin"])
+    told = str(caught.value)
+    assert "HF_HUB_OFFLINE" in told
+    assert "state_dict.bin or state_dict.safetensors and compression_state_dict.bin" in told
+    assert f"{offline.folder}/facebook/musicgen-style/" in told
+    assert "AUDIOCRAFT_CACHE_DIR" in told
+
+
+def answering(monkeypatch, answers):
+    """Stand where the download does: give a path for each file, or raise."""
+
+    def download(repo_id, filename, cache_dir):
+        answer = answers[filename]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+
+
+class Response:
+    """As much of an answer of the hub as its errors ask for."""
+
+    headers: dict = {}
+    status_code = 404
+    request = None
+    text = ""
+
+
+def test_a_file_that_the_hub_lacks_is_passed_over(monkeypatch, tmp_path):
+    missing = EntryNotFoundError("404")
+    answering(monkeypatch, {BOTH[0]: missing, BOTH[1]: str(tmp_path / BOTH[1])})
+    assert hub.fetch("a/b", *BOTH) == tmp_path / BOTH[1]
+
+
+def test_a_repository_without_the_files_says_so(monkeypatch):
+    answering(monkeypatch, dict.fromkeys(BOTH, EntryNotFoundError("404")))
+    with pytest.raises(hub.NotThere, match=r"none of: state_dict\.safetensors, state_dict\.bin"):
+        hub.fetch("a/b", *BOTH)
+
+
+def test_a_broken_connection_is_not_taken_for_a_missing_file(monkeypatch):
+    gone = LocalEntryNotFoundError("no network")
+    answering(monkeypatch, {BOTH[0]: EntryNotFoundError("404"), BOTH[1]: gone})
+    with pytest.raises(CheckpointError, match="cannot be reached") as caught:
+        hub.fetch("a/b", *BOTH)
+    assert not isinstance(caught.value, hub.NotThere)
+
+
+def test_a_refusal_of_the_hub_is_told(monkeypatch):
+    answering(monkeypatch, {"x.bin": RepositoryNotFoundError("no such model", response=Response())})
+    with pytest.raises(CheckpointError, match="hf auth login"):
+        hub.fetch("a/b", "x.bin")
+
+
+def test_downloads_show_their_progress():
+    assert not are_progress_bars_disabled()

@@ -5,70 +5,205 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.errors import CheckpointError
-from audiocraft.models import MusicGen, loaders
+from audiocraft.models import MusicGen, builders, hub, loaders
+from audiocraft.models.encodec import EncodecModel
 from audiocraft.utils import export
 
+from ..conftest import composed
 
-@pytest.fixture
-def checkpoint(tiny_musicgen, tiny_config, tmp_path):
-    """A training checkpoint of the tiny model."""
-    state = {
-        "best_state": {"model": tiny_musicgen.lm.state_dict(), "metric": 5.0},
-        "xp.cfg": OmegaConf.to_yaml(tiny_config),
-    }
-    torch.save(state, tmp_path / "checkpoint.th")
-    return tmp_path / "checkpoint.th"
-
-
-@pytest.fixture
-def exported(checkpoint, tmp_path):
-    """The same as a folder to give away."""
-    folder = tmp_path / "exported"
-    export.export_lm(checkpoint, folder / "state_dict.bin")
-    export.export_pretrained_compression_model(
-        "//pretrained/debug_compression_model", folder / "compression_state_dict.bin"
-    )
-    return folder
+HUB_ID = "facebook/musicgen-style"
 
 
 def logits(lm):
     codes = torch.arange(4 * 6).view(1, 4, 6)
     with torch.no_grad():
-        return lm(codes, {})
+        return lm(codes, {}).float()
 
 
-def test_an_exported_model_gives_the_same_logits(tiny_musicgen, tiny_config, exported):
-    model = MusicGen.get_pretrained(str(exported), device="cpu")
+def rewrite(path, change):
+    """Change the configuration in a file."""
+    content = torch.load(path, weights_only=True)
+    config = OmegaConf.create(content["xp.cfg"])
+    change(config)
+    torch.save(content | {"xp.cfg": OmegaConf.to_yaml(config)}, path)
+
+
+def write_tokenizer(path, config=None):
+    """A native EnCodec with weights of its own; returns the model."""
+    config = config or composed("solver=compression/debug")
+    model = builders.get_compression_model(config).eval()
+    content = {"best_state": model.state_dict(), "xp.cfg": OmegaConf.to_yaml(config)}
+    torch.save(content, path)
+    return model
+
+
+# What a model is called.
+
+
+def test_a_training_checkpoint_is_a_model_too(tiny_musicgen, checkpoint):
+    torch.testing.assert_close(
+        logits(loaders.load_lm_model(str(checkpoint))), logits(tiny_musicgen.lm)
+    )
+
+
+def test_a_file_finds_its_tokenizer_beside_it(exported):
+    model = MusicGen.get_pretrained(str(exported / "state_dict.bin"), device="cpu")
+    assert model.compression_model.cardinality == 400
+
+
+def test_an_experiment_is_found_by_its_signature(tiny_musicgen, checkpoint, monkeypatch):
+    folder = checkpoint.parent / "outputs" / "xps" / "abcd1234"
+    folder.mkdir(parents=True)
+    checkpoint.rename(folder / "checkpoint.th")
+    monkeypatch.setattr(hub.AudioCraftEnvironment, "get_dora_dir", lambda: folder.parents[1])
+    lm = loaders.load_lm_model("//sig/abcd1234")
+    torch.testing.assert_close(logits(lm), logits(tiny_musicgen.lm))
+
+
+def test_a_hub_id_is_found_in_the_cache(tiny_musicgen, exported, offline):
+    for file in exported.iterdir():
+        offline.add(HUB_ID, file.name, file)
+    for name in (HUB_ID, f"//pretrained/{HUB_ID}"):
+        model = MusicGen.get_pretrained(name, device="cpu")
+        torch.testing.assert_close(logits(model.lm), logits(tiny_musicgen.lm))
+
+
+def test_a_hub_id_is_found_among_files_brought_by_hand(tiny_musicgen, exported, offline):
+    for file in exported.iterdir():
+        offline.place(HUB_ID, file.name, file.read_bytes())
+    model = MusicGen.get_pretrained(HUB_ID, device="cpu")
     torch.testing.assert_close(logits(model.lm), logits(tiny_musicgen.lm))
+
+
+def test_without_hub_and_cache_all_files_of_a_model_are_named(offline):
+    with pytest.raises(CheckpointError) as caught:
+        MusicGen.get_pretrained(HUB_ID, device="cpu")
+    for filename in ("state_dict.bin", "compression_state_dict.bin", str(offline.folder / HUB_ID)):
+        assert filename in str(caught.value)
+
+
+def test_a_tokenizer_that_is_not_there_is_no_reason_to_take_another(exported, offline):
+    offline.add(HUB_ID, "state_dict.bin", exported / "state_dict.bin")
+    with pytest.raises(CheckpointError, match=r"put compression_state_dict\.bin"):
+        MusicGen.get_pretrained(HUB_ID, device="cpu")
+
+
+def test_a_folder_without_a_model_lists_what_it_looked_for(tmp_path):
+    with pytest.raises(CheckpointError, match=r"state_dict\.bin"):
+        loaders.load_lm_model(str(tmp_path))
+
+
+# What a configuration says.
+
+
+def test_an_exported_model_knows_its_longest_duration(tiny_config, exported):
+    model = MusicGen.get_pretrained(str(exported), device="cpu")
     assert model.max_duration == tiny_config.dataset.segment_duration
     assert (model.sample_rate, model.frame_rate) == (32000, 50)
+
+
+def test_unknown_keys_of_a_file_are_one_warning(tiny_musicgen, exported, caplog):
+    def change(config):
+        OmegaConf.update(config, "transformer_lm.speed", 3, force_add=True)
+        OmegaConf.update(config, "conditioners.self_wav.style.volume", 1, force_add=True)
+        OmegaConf.update(config, "conditioners.self_wav.note", "x", force_add=True)
+        OmegaConf.update(config, "codebooks_pattern.delay.beat", 1, force_add=True)
+        OmegaConf.update(config, "transformer_lm.custom", False, force_add=True)  # retired
+
+    rewrite(exported / "state_dict.bin", change)
+    lm = loaders.load_lm_model(str(exported))
+    torch.testing.assert_close(logits(lm), logits(tiny_musicgen.lm))
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    for key in ("transformer_lm.speed", "style.volume", "self_wav.note", "codebooks_pattern.delay"):
+        assert key in record.message
+    assert "custom" not in record.message
+
+
+def test_missing_keys_of_a_file_take_their_default(tiny_musicgen, exported, caplog):
+    def change(config):
+        for key in ("lm_model", "classifier_free_guidance", "attribute_dropout", "tokens"):
+            del config[key]
+        for key in ("past_context", "qk_layer_norm_cross", "kv_repeat", "xpos"):
+            del config.transformer_lm[key]
+        del config.conditioners.self_wav.style["compute_mask"]
+
+    rewrite(exported / "state_dict.bin", change)
+    lm = loaders.load_lm_model(str(exported))
+    torch.testing.assert_close(logits(lm), logits(tiny_musicgen.lm))
+    assert not caplog.records
+
+
+def test_what_nothing_tells_is_named(exported):
+    rewrite(exported / "state_dict.bin", lambda config: config.transformer_lm.pop("num_heads"))
+    with pytest.raises(ValueError, match=r"transformer_lm\.num_heads is missing"):
+        loaders.load_lm_model(str(exported))
+
+
+def test_references_to_the_environment_of_the_author_do_not_matter(exported, monkeypatch):
+    monkeypatch.delenv("NOBODY_SETS_THIS", raising=False)
+
+    def change(config):
+        config.dora.dir = "/home/${oc.env:NOBODY_SETS_THIS}"
+        config.conditioners.self_wav.style.encodec_checkpoint = "${oc.env:NOBODY_SETS_THIS}/x.th"
+
+    rewrite(exported / "state_dict.bin", change)
+    loaders.load_lm_model(str(exported))
+
+
+def test_weights_made_by_hand_can_be_continued_from_but_not_built(tiny_musicgen, tmp_path):
+    weights = {key: value + 1 for key, value in tiny_musicgen.lm.state_dict().items()}
+    torch.save({"best_state": {"model": weights}}, tmp_path / "mine.th")
+    with pytest.raises(CheckpointError, match=r"transformer_lm.* only be given to continue_from"):
+        loaders.load_lm_model(str(tmp_path / "mine.th"))
+    loaders.load_lm_weights(tiny_musicgen.lm, str(tmp_path / "mine.th"))
+    torch.testing.assert_close(tiny_musicgen.lm.state_dict(), weights)
+
+
+def test_weights_of_another_model_are_refused_with_the_difference(tiny_musicgen, checkpoint):
+    state = torch.load(checkpoint, weights_only=True)
+    state["best_state"]["model"].pop("out_norm.weight")
+    torch.save(state, checkpoint)
+    with pytest.raises(CheckpointError, match=r"1 missing: out_norm\.weight"):
+        loaders.load_lm_weights(tiny_musicgen.lm, str(checkpoint))
+
+
+# Precision and memory.
 
 
 def test_nothing_is_left_without_data(exported):
     lm = loaders.load_lm_model(str(exported))
     tensors = [*lm.state_dict().values(), *lm.buffers(), *lm.parameters()]
     assert not any(tensor.is_meta for tensor in tensors)
+    assert not any(tensor.requires_grad for tensor in tensors)
 
 
-def test_a_training_checkpoint_is_a_model_too(tiny_musicgen, checkpoint):
-    lm = loaders.load_lm_model(str(checkpoint))
-    torch.testing.assert_close(logits(lm), logits(tiny_musicgen.lm))
+def test_weights_stay_in_the_precision_of_their_file_until_told_otherwise(exported):
+    path = exported / "state_dict.bin"
+    content = torch.load(path, weights_only=True)
+    content["best_state"] = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in content["best_state"].items()
+    }
+    torch.save(content, path)
+
+    as_they_are = loaders.load_lm_model(str(exported))
+    assert {p.dtype for p in as_they_are.parameters()} == {torch.float16}
+    assert {p.dtype for p in as_they_are.to(torch.bfloat16).parameters()} == {torch.bfloat16}
+    model = MusicGen.get_pretrained(str(exported), device="cpu")
+    assert {p.dtype for p in model.lm.parameters()} == {torch.float32}
+    assert model.generate_unconditional(1, seed=0).isfinite().all()
 
 
-def test_half_precision_keeps_the_bottleneck_exact(exported):
+def test_half_precision_keeps_the_bottleneck_exact(tiny_musicgen, exported):
     lm = loaders.load_lm_model(str(exported), dtype=torch.float16)
     assert lm.emb[0].weight.dtype == torch.float16
-    assert {p.dtype for p in lm.condition_provider.parameters()} == {torch.float32}
+    provider = lm.condition_provider
+    torch.testing.assert_close(
+        dict(provider.state_dict()), dict(tiny_musicgen.lm.condition_provider.state_dict())
+    )
 
 
-def test_weights_of_another_model_are_refused_with_the_difference(tiny_musicgen, checkpoint):
-    state = torch.load(checkpoint, weights_only=True)
-    weights = state["best_state"]["model"]
-    weights.pop("out_norm.weight")
-    weights["emb.0.weight"] = weights["emb.0.weight"][:, :8]
-    torch.save(state, checkpoint)
-    with pytest.raises(CheckpointError, match=r"1 missing, such as out_norm.* of another shape"):
-        loaders.load_lm_weights(tiny_musicgen.lm, str(checkpoint))
+# Tokenizers.
 
 
 def test_the_bundled_tokenizer_loads():
@@ -79,6 +214,48 @@ def test_the_bundled_tokenizer_loads():
     assert fewer.num_codebooks == 2
 
 
+def test_a_native_encodec_comes_back_whole(tmp_path):
+    saved = write_tokenizer(tmp_path / "compression_state_dict.bin")
+    loaded = loaders.load_compression_model(str(tmp_path))
+    assert isinstance(loaded, EncodecModel)
+    wav = torch.randn(1, 1, 3200, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        codes, _ = saved.encode(wav)
+        torch.testing.assert_close(loaded.encode(wav)[0], codes)
+        torch.testing.assert_close(loaded.decode(codes), saved.decode(codes))
+
+
+def test_a_tokenizer_trained_here_is_found_by_its_checkpoint(tmp_path):
+    saved = write_tokenizer(tmp_path / "checkpoint.th")
+    loaded = loaders.load_compression_model(str(tmp_path / "checkpoint.th"))
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(saved.state_dict()))
+
+
+def test_a_reference_leads_to_the_tokenizer_it_names(tmp_path):
+    write_tokenizer(tmp_path / "a.bin")
+    export.export_pretrained_compression_model(str(tmp_path / "a.bin"), tmp_path / "b.bin")
+    assert loaders.load_compression_model(str(tmp_path / "b.bin")).sample_rate == 16000
+
+
+def test_the_configuration_says_how_many_codebooks_are_used(exported):
+    rewrite(
+        exported / "state_dict.bin",
+        lambda config: OmegaConf.update(config, "compression_model_n_q", 3, force_add=True),
+    )
+    model = MusicGen.get_pretrained(str(exported), device="cpu")
+    assert model.compression_model.num_codebooks == 3
+
+
+def test_the_configuration_makes_a_stereo_tokenizer_of_a_mono_one(exported):
+    rewrite(
+        exported / "state_dict.bin",
+        lambda config: config.interleave_stereo_codebooks.update(use=True),
+    )
+    model = MusicGen.get_pretrained(str(exported), device="cpu")
+    assert model.audio_channels == 2
+    assert model.compression_model.num_codebooks == 8
+
+
 def test_a_mono_tokenizer_becomes_stereo():
     stereo = loaders.load_compression_model(
         "//bundled/mel_rvq_16khz", interleave={"use": True, "per_timestep": False}
@@ -87,6 +264,26 @@ def test_a_mono_tokenizer_becomes_stereo():
     assert stereo.num_codebooks == 8
 
 
-def test_a_folder_without_a_model_lists_what_it_looked_for(tmp_path):
-    with pytest.raises(CheckpointError, match=r"state_dict\.bin"):
-        loaders.load_lm_model(str(tmp_path))
+def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
+    write_tokenizer(tmp_path / "codec.bin")
+    config = OmegaConf.create(OmegaConf.to_container(tiny_config, resolve=True))
+    style = config.conditioners.self_wav.style
+    style.update(model_name="encodec", encodec_checkpoint=str(tmp_path / "codec.bin"))
+    with torch.random.fork_rng():
+        lm = builders.get_lm_model(config, loaders.load_compression_model)
+    content = {"best_state": lm.state_dict(), "xp.cfg": OmegaConf.to_yaml(config)}
+    torch.save(content, tmp_path / "lm.bin")
+    loaded = loaders.load_lm_model(str(tmp_path / "lm.bin"))
+    listener = loaded.condition_provider.conditioners["self_wav"].listener
+    assert listener.features(torch.zeros(1, 16000)).shape == (1, 50, 3)
+
+
+def test_a_language_model_is_no_tokenizer(checkpoint):
+    with pytest.raises(CheckpointError, match="no configuration with the node encodec"):
+        loaders.load_compression_model(str(checkpoint))
+
+
+def test_a_tokenizer_is_no_language_model(tmp_path):
+    write_tokenizer(tmp_path / "c.bin")
+    with pytest.raises(CheckpointError, match="no configuration with the node transformer_lm"):
+        loaders.load_lm_model(str(tmp_path / "c.bin"))

@@ -11,12 +11,11 @@ https://arxiv.org/abs/2106.07447.
 import typing as tp
 from pathlib import Path
 
-import torch
 import transformers  # a lazy package: HubertModel is imported when it is first built
-from safetensors.torch import load_file
 from torch import nn
 
 from ...errors import CheckpointError
+from ...utils.weight_files import read_safetensors_file, read_torch_file
 
 MERT_CONFIG: dict[str, tp.Any] = {
     "hidden_size": 768,
@@ -60,10 +59,8 @@ def load_hubert_state(network: nn.Module, path: Path | str) -> None:
         CheckpointError: The file holds other weights.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    is_safetensors = path.suffix == ".safetensors"
+    state = read_safetensors_file(path)[0] if is_safetensors else read_torch_file(path)
     try:
         network.load_state_dict({_new_name(key): value for key, value in state.items()})
     except RuntimeError as error:
