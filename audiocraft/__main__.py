@@ -4,37 +4,16 @@ Every command has `--help`. A mistake is told in one sentence; `HYDRA_FULL_ERROR
 traceback.
 """
 
-import argparse
 import os
 import sys
 import typing as tp
-from pathlib import Path
 
 from .data import audio_dataset
 from .errors import AudiocraftError
-from .models import fit_spectral
-from .models.hub import SIGNATURE, local_path
-from .utils.export import export_lm, export_pretrained_compression_model
-from .utils.packages import read_package
-
-
-def export(argv: tp.Sequence[str]) -> None:
-    """Write the best weights of an experiment as a folder that `get_pretrained` loads."""
-    parser = argparse.ArgumentParser("python -m audiocraft export", description=export.__doc__)
-    parser.add_argument("experiment", help="signature of an experiment, or path of a checkpoint")
-    parser.add_argument("out", type=Path, help="folder to write")
-    args = parser.parse_args(argv)
-    is_path = Path(args.experiment).exists()
-    checkpoint = local_path(args.experiment if is_path else SIGNATURE + args.experiment)
-    tokenizer = read_package(checkpoint).config.get("compression_model_checkpoint")
-    export_lm(checkpoint, args.out / "state_dict.bin")
-    if tokenizer:
-        export_pretrained_compression_model(tokenizer, args.out / "compression_state_dict.bin")
-    print(f"Exported to {args.out}: MusicGen.get_pretrained({str(args.out)!r})")
-
+from .models import export_command, fit_spectral
 
 COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
-    "export": export,
+    "export": export_command.main,
     "fit-tokenizer": fit_spectral.main,
     "manifest": audio_dataset.main,
 }

@@ -2,26 +2,34 @@
 
 An exported model is a folder with `state_dict.bin` and `compression_state_dict.bin`, in the form of
 the released models: the best weights and the configuration as YAML text, nothing of the training.
+A file called `.safetensors` holds the same, its texts in the header.
 """
 
+import contextlib
+import os
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from torch import Tensor
 
 from .. import __version__
+from ..errors import CheckpointError
 from .packages import read_package
+from .weight_files import write_safetensors_file
 
 
 def export_lm(checkpoint_path: Path | str, out_file: Path | str) -> Path:
     """Write the best weights of a run's language model.
 
     Args:
-        checkpoint_path: `checkpoint.th` of the run.
-        out_file: Where to write, usually `FOLDER/state_dict.bin`.
+        checkpoint_path: `checkpoint.th` of the run, or a file that was exported before.
+        out_file: Where to write, usually `FOLDER/state_dict.bin` or `.safetensors`.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read or has no weights.
+        CheckpointError: The checkpoint cannot be read or has no weights, or the file cannot be
+            written.
     """
     return _export_weights(Path(checkpoint_path), Path(out_file))
 
@@ -39,16 +47,32 @@ def export_pretrained_compression_model(pretrained_name: str, out_file: Path | s
             `facebook/encodec_32khz` or `//bundled/mel_rvq_16khz`.
         out_file: Where to write, usually `FOLDER/compression_state_dict.bin`.
     """
-    return _write({"pretrained": pretrained_name}, Path(out_file))
+    return _write({"pretrained": pretrained_name}, {}, Path(out_file))
 
 
 def _export_weights(checkpoint: Path, out_file: Path) -> Path:
     package = read_package(checkpoint)
-    state = {key: value.clone() for key, value in package.state.items()}
-    return _write({"best_state": state, "xp.cfg": OmegaConf.to_yaml(package.config)}, out_file)
+    if package.pretrained is not None:
+        return export_pretrained_compression_model(package.pretrained, out_file)
+    return _write({"xp.cfg": OmegaConf.to_yaml(package.config)}, package.state, out_file)
 
 
-def _write(content: dict, out_file: Path) -> Path:
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content | {"version": __version__, "exported": True}, out_file)
+def _write(texts: dict[str, str], state: dict[str, Tensor], out_file: Path) -> Path:
+    """Write beside the file and move it there: whoever has the old one open keeps it whole."""
+    texts = texts | {"version": __version__}
+    part = out_file.with_name(out_file.name + ".part")
+    try:
+        out_file.parent.mkdir(parents=True, exist_ok=True)
+        if out_file.suffix == ".safetensors":
+            write_safetensors_file(part, state, texts | {"exported": "True"})
+        else:
+            # Copies: a slice of a larger tensor would bring the whole of it into the file.
+            weights = {"best_state": {k: v.clone() for k, v in state.items()}} if state else {}
+            with open(part, "wb") as file:
+                torch.save({**weights, **texts, "exported": True}, file)
+        os.replace(part, out_file)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise CheckpointError(f"{out_file} cannot be written: {error}.") from error
     return out_file
