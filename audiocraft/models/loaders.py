@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..utils.nodes import PassOver
 from ..utils.packages import Package, model_config, read_package
 from . import builders
@@ -213,7 +213,10 @@ def load_compression_model(
 def _compression_model(name: str) -> CompressionModel:
     repo_id = hub_id(name)
     if name.startswith(PRETRAINED) and repo_id in OTHER_PACKAGES:
-        return OTHER_PACKAGES[repo_id]()
+        try:
+            return OTHER_PACKAGES[repo_id]()
+        except ImportError as error:  # the package is an extra
+            raise ConfigError(str(error)) from error
     if repo_id in HF_ENCODEC:
         return HFEncodecCompressionModel(load_encodec(repo_id))
     if repo_id is None and _is_of_transformers(local_path(name)):

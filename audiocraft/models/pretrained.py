@@ -6,11 +6,20 @@ None of them runs code that came with its weights.
 import json
 import logging
 import typing as tp
-from functools import cache
+import warnings
+from functools import cache, partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import encodec
-from transformers import AutoTokenizer, EncodecModel, HubertModel, T5EncoderModel
+from safetensors import SafetensorError
+from transformers import (
+    AutoTokenizer,
+    EncodecModel,
+    HubertModel,
+    PreTrainedModel,
+    T5EncoderModel,
+)
 
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
@@ -19,6 +28,8 @@ from .hub import fetch, how_to_place, placed
 
 logger = logging.getLogger(__name__)
 
+# What transformers raises where a file is missing, torn or of something else.
+UNREADABLE = (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError)
 MERT = "m-a-p/MERT-v1-95M"
 
 
@@ -35,22 +46,24 @@ def load_t5(name: str) -> PretrainedText:
     """A T5 encoder with its tokenizer, from the hub or a folder."""
     return PretrainedText(
         from_hub(AutoTokenizer.from_pretrained, name, T5_FILES),
-        from_hub(T5EncoderModel.from_pretrained, name, T5_FILES),
+        weights_from_hub(T5EncoderModel, name, T5_FILES),
     )
 
 
 def load_encodec(name: str) -> EncodecModel:
     """An EnCodec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder."""
-    return from_hub(EncodecModel.from_pretrained, name, ENCODEC_FILES)
+    return weights_from_hub(EncodecModel, name, ENCODEC_FILES)
 
 
 def load_package_encodec() -> encodec.EncodecModel:
     """The 24 kHz model of the `encodec` package, which downloads it, with all its codebooks."""
     folder = placed("encodec")
     try:
-        model = encodec.EncodecModel.encodec_model_24khz(
-            repository=folder if (folder / ENCODEC_24KHZ).is_file() else None
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # its weight norm is an old function
+            model = encodec.EncodecModel.encodec_model_24khz(
+                repository=folder if (folder / ENCODEC_24KHZ).is_file() else None
+            )
     except OSError as error:
         raise CheckpointError(
             f"The weights of the encodec package cannot be downloaded: {error}. "
@@ -90,15 +103,39 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
         load: Takes a name or a folder.
         name: On the hub, or a folder.
         files: What it reads, in sets of which one file suffices.
+
+    Raises:
+        CheckpointError: The model is neither on disk nor to be had, or its folder is not whole.
     """
-    source = placed(name) if placed(name).is_dir() else name
+    source = placed(name) if placed(name).is_dir() else Path(name)
+    if source.is_dir():
+        for names in files:
+            if not any((source / filename).is_file() for filename in names):
+                raise CheckpointError(f"{source} lacks {' or '.join(reversed(names))}.")
     try:
-        return load(source, cache_dir=AudioCraftEnvironment.get_cache_dir())
-    except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            raise CheckpointError(
-                f"{source} is no complete model: {error}. It must hold "
-                f"{' and '.join(' or '.join(names) for names in files)}."
-            ) from error
+        found = str(source) if source.is_dir() else name
+        return load(found, cache_dir=AudioCraftEnvironment.get_cache_dir())
+    except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
+        if source.is_dir():
+            raise CheckpointError(f"{source} cannot be read: {reason}") from error
         raise CheckpointError(f"{how_to_place(name, *files)} ({reason})") from error
+
+
+def weights_from_hub(
+    kind: type[PreTrainedModel], name: str, files: tp.Sequence[tp.Sequence[str]]
+) -> tp.Any:
+    """A network of transformers, which would make up weights that its file lacks.
+
+    Raises:
+        CheckpointError: As `from_hub`, or the file lacks weights.
+    """
+    load = partial(kind.from_pretrained, output_loading_info=True)
+    network, report = from_hub(load, name, files)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"The file of {name} lacks {len(missing)} weights of {kind.__name__}, such as "
+            f"{missing[0]}. Download it again."
+        )
+    return network

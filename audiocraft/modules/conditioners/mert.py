@@ -36,6 +36,8 @@ MERT_CONFIG: dict[str, tp.Any] = {
     "do_stable_layer_norm": False,  # norms come after the blocks
 }
 
+LONGEST = 300  # characters of PyTorch's list of all the keys that differ
+
 # How weight normalisation was spelled before it became a parametrization.
 OLD_NAMES = {
     "conv.weight_g": "conv.parametrizations.weight.original0",
@@ -65,8 +67,8 @@ def load_hubert_state(network: nn.Module, path: Path | str) -> None:
         network.load_state_dict({_new_name(key): value for key, value in state.items()})
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} does not hold the weights of this MERT: {error}. Take the file of "
-            "m-a-p/MERT-v1-95M."
+            f"{path} does not hold the weights of this MERT: {str(error)[:LONGEST]}… Take the file "
+            "of m-a-p/MERT-v1-95M."
         ) from error
 
 
