@@ -9,6 +9,7 @@ https://arxiv.org/abs/2407.12563.
 """
 
 import logging
+import math
 import typing as tp
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,12 @@ class Guidance:
     # Ask one question at a time. A null condition is then one step long instead of as long as
     # the real one, as released behaviour has it, which gives other tokens.
     two_step: bool = False
+
+    def __post_init__(self):
+        for name in ("cfg_coef", "cfg_coef_beta"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a number but is {value}.")
 
     def expand(self, conditions: Conditions, style_names: tp.Collection[str] = ()) -> list[Branch]:
         """The questions to ask; those whose answer would not count are left out.

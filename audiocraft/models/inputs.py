@@ -1,8 +1,9 @@
-"""What callers of `MusicGen` give, checked once: parameters, seeds, clips.
+"""What callers of `MusicGen` give, checked once: parameters, seeds, texts, clips.
 
 Every mistake is a `ValueError` that names the value and the remedy.
 """
 
+import math
 import typing as tp
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from ..modules.sampling import Sampling
 from .guidance import Guidance
 
 Seed = int | tp.Sequence[int] | None
+Generators = tp.Sequence[torch.Generator] | None
+Clips = Tensor | tp.Sequence[Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +28,26 @@ class GenerationParams:
     guidance: Guidance = field(default_factory=Guidance)
 
     def __post_init__(self):
-        if not self.duration > 0:
-            raise ValueError(f"duration must be more than 0 seconds but is {self.duration}.")
-        if not self.extend_stride > 0:
-            raise ValueError(f"extend_stride must be more than 0 but is {self.extend_stride}.")
+        for name in ("duration", "extend_stride"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be more than 0 seconds but is {value}.")
 
 
-def generators_for(seed: Seed, num_samples: int) -> list[torch.Generator]:
-    """One generator per sample, so that a sample does not depend on its neighbours."""
+def generators_for(
+    seed: Seed, generators: Generators, num_samples: int
+) -> tp.Sequence[torch.Generator]:
+    """One generator per sample, so that a sample does not depend on its neighbours.
+
+    Args:
+        seed: Of the first sample, the others counting up from it; or one per sample; `None` takes
+            other music each time.
+        generators: The dice themselves, one per sample, instead of seeds.
+        num_samples: How many are needed.
+    """
+    if generators is not None:
+        _check_generators(seed, generators, num_samples)
+        return generators
     if seed is None:
         seeds: tp.Sequence[int] = torch.randint(2**62, (num_samples,)).tolist()
     elif isinstance(seed, int):
@@ -41,28 +56,84 @@ def generators_for(seed: Seed, num_samples: int) -> list[torch.Generator]:
         seeds = seed
     if len(seeds) != num_samples:
         raise ValueError(f"{len(seeds)} seeds were given for {num_samples} samples.")
-    return [torch.Generator().manual_seed(int(value)) for value in seeds]
+    for value in seeds:
+        if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+            raise ValueError(f"A seed must be a whole number of 64 bits but is {value!r}.")
+    return [torch.Generator().manual_seed(value) for value in seeds]
 
 
-def as_clips(wavs: Tensor | tp.Sequence[Tensor | None], name: str) -> list[Tensor | None]:
-    """Clips `[C, T]` of any lengths, checked."""
+def _check_generators(
+    seed: Seed, generators: tp.Sequence[torch.Generator], num_samples: int
+) -> None:
+    if seed is not None:
+        raise ValueError(f"seed={seed} and generators were both given. Give one of them.")
+    if isinstance(generators, torch.Generator) or len(generators) != num_samples:
+        count = 1 if isinstance(generators, torch.Generator) else len(generators)
+        raise ValueError(
+            f"{count} generators were given for {num_samples} samples. Give a list of one each."
+        )
+    if len({id(generator) for generator in generators}) != num_samples:
+        raise ValueError("Two samples share a generator, and would depend on each other.")
+
+
+def as_texts(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
+    """Texts, checked; `None` is no description."""
+    if descriptions is None or isinstance(descriptions, str):
+        raise ValueError(
+            f"descriptions must be a list but is {descriptions!r}: put the sentence, or None, in "
+            "brackets."
+        )
+    for text in descriptions:
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"A description must be a text or None but is {text!r}.")
+    if len(descriptions) == 0:
+        raise ValueError("descriptions is empty: give one text (or None) per sample.")
+    return list(descriptions)
+
+
+def as_clips(wavs: Clips, name: str) -> list[Tensor | None]:
+    """Clips `[C, T]` of any lengths, checked; `None` is no clip."""
     if isinstance(wavs, Tensor):
         if wavs.dim() not in (2, 3):
             raise ValueError(f"{name} must be [B, C, T] or [C, T] but is {list(wavs.shape)}.")
         wavs = list(wavs[None] if wavs.dim() == 2 else wavs)
+    if len(wavs) == 0:
+        raise ValueError(f"{name} is empty: give at least one clip [C, T], or None.")
     for clip in wavs:
-        if clip is None:
-            continue
-        if clip.dim() != 2 or clip.shape[-1] == 0:
-            raise ValueError(f"A clip in {name} must be [C, T] but is {list(clip.shape)}.")
-        if clip.shape[0] > 2:
-            raise ValueError(
-                f"A clip in {name} has {clip.shape[0]} channels. Give mono or stereo, [C, T]: "
-                "mix it down, or transpose it if time comes first."
-            )
-        if not torch.isfinite(clip).all():
-            raise ValueError(f"A clip in {name} holds NaN or infinite samples.")
+        if clip is not None:
+            check_clip(clip, name)
     return list(wavs)
+
+
+def check_clip(clip: Tensor, name: str) -> None:
+    """See that a clip is audio: `[C, T]`, mono or stereo, finite floats."""
+    if not isinstance(clip, Tensor):
+        raise ValueError(
+            f"A clip in {name} is a {type(clip).__name__}. Give a tensor [C, T], such as the "
+            "first value of audio_read, or None."
+        )
+    if clip.dim() != 2 or clip.shape[-1] == 0:
+        raise ValueError(f"A clip in {name} must be [C, T] but is {list(clip.shape)}.")
+    if not 1 <= clip.shape[0] <= 2:
+        raise ValueError(
+            f"A clip in {name} has {clip.shape[0]} channels. Give mono or stereo, [C, T]: "
+            "mix it down, or transpose it if time comes first."
+        )
+    if not clip.is_floating_point():
+        raise ValueError(
+            f"A clip in {name} holds {clip.dtype} samples. Give floats between -1 and 1: "
+            "audiocraft.data.audio_utils.f32_pcm converts."
+        )
+    if not torch.isfinite(clip).all():
+        raise ValueError(f"A clip in {name} holds NaN or infinite samples.")
+
+
+def check_sample_rate(sample_rate: int, name: str) -> None:
+    """See that a sample rate is one."""
+    if not isinstance(sample_rate, int) or sample_rate < 1:
+        raise ValueError(
+            f"{name} must be a whole number of samples per second but is {sample_rate!r}."
+        )
 
 
 def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
@@ -74,3 +145,21 @@ def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
         )
     count = max(len(texts), len(clips))
     return list(texts) * (count // len(texts)), list(clips) * (count // len(clips))
+
+
+def starts_for(
+    excerpt_start: float | tp.Sequence[float | None] | None, num_samples: int
+) -> list[float | None]:
+    """Where the excerpt of each sample starts, in seconds; `None` is to be drawn."""
+    if excerpt_start is None or isinstance(excerpt_start, int | float):
+        starts: list[float | None] = [excerpt_start] * num_samples
+    else:
+        starts = list(excerpt_start)
+    if len(starts) != num_samples:
+        raise ValueError(
+            f"{len(starts)} values of excerpt_start were given for {num_samples} samples."
+        )
+    for start in starts:
+        if start is not None and not 0 <= start < math.inf:
+            raise ValueError(f"excerpt_start must be a second of the clip but is {start}.")
+    return starts

@@ -21,10 +21,21 @@ from ..modules.sampling import Sampling
 from ..utils.device import resolve_device
 from .encodec import CompressionModel
 from .guidance import Guidance
-from .inputs import GenerationParams, Seed, as_clips, broadcast, generators_for
+from .inputs import (
+    Clips,
+    GenerationParams,
+    Generators,
+    Seed,
+    as_clips,
+    as_texts,
+    broadcast,
+    check_sample_rate,
+    generators_for,
+    starts_for,
+)
 from .lm import LMModel
 from .loaders import load_musicgen
-from .windows import generate_windows, groups_of
+from .windows import generate_samples
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +147,6 @@ class MusicGen:
                 f"extend_stride is {stride} s but a window lasts {self.max_duration} s: "
                 "give less, so that windows overlap."
             )
-        if temperature < 0:
-            raise ValueError(f"temperature must be at least 0 but is {temperature}.")
         greedy = Sampling(temperature=0.0, top_k=0)
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         self.generation_params = GenerationParams(
@@ -185,9 +194,13 @@ class MusicGen:
         Raises:
             ValueError: The model was trained without one.
         """
-        for conditioner in self.lm.condition_provider.conditioners.values():
+        return self._style()[1]
+
+    def _style(self) -> tuple[str, StyleConditioner]:
+        """Name of the attribute that carries style clips, and what listens to them."""
+        for name, conditioner in self.lm.condition_provider.conditioners.items():
             if isinstance(conditioner, StyleConditioner):
-                return conditioner
+                return name, conditioner
         raise ValueError(
             f"{self.name} has no style conditioner. Load facebook/musicgen-style or a model "
             "trained with conditioner=style2music."
@@ -200,6 +213,7 @@ class MusicGen:
         return_tokens: bool = False,
         *,
         seed: Seed = None,
+        generators: Generators = None,
     ) -> tp.Any:
         """Music from text.
 
@@ -208,12 +222,17 @@ class MusicGen:
             progress: Show a progress bar.
             return_tokens: Also return the tokens.
             seed: Of the first sample, the others counting up from it; or one per sample.
+            generators: The dice themselves, one per sample, instead of seeds.
 
         Returns:
             Audio `[B, C, T]`; with `return_tokens` a pair with the tokens `[B, K, F]`.
+
+        Raises:
+            ValueError: Something given cannot be used; the message names it.
         """
-        attributes = self._describe(descriptions)
-        return self._generate(attributes, None, seed, progress, return_tokens)
+        attributes = describe(as_texts(descriptions))
+        dice = generators_for(seed, generators, len(attributes))
+        return self._generate(attributes, None, dice, progress, return_tokens)
 
     def generate_unconditional(
         self,
@@ -222,12 +241,13 @@ class MusicGen:
         return_tokens: bool = False,
         *,
         seed: Seed = None,
+        generators: Generators = None,
     ) -> tp.Any:
         """Music from nothing; see `generate` for arguments and result."""
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1 but is {num_samples}.")
-        attributes = self._describe([None] * num_samples)
-        return self._generate(attributes, None, seed, progress, return_tokens)
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"num_samples must be a number of at least 1 but is {num_samples!r}.")
+        dice = generators_for(seed, generators, num_samples)
+        return self._generate(describe([None] * num_samples), None, dice, progress, return_tokens)
 
     def generate_continuation(
         self,
@@ -238,6 +258,7 @@ class MusicGen:
         return_tokens: bool = False,
         *,
         seed: Seed = None,
+        generators: Generators = None,
     ) -> tp.Any:
         """Music that goes on from a beginning, which is part of the result.
 
@@ -245,30 +266,36 @@ class MusicGen:
             prompt: Beginning, `[B, C, T]` or `[C, T]`.
             prompt_sample_rate: Of `prompt`.
             descriptions: One per prompt, or one for all; `None` is no description.
-            progress, return_tokens, seed: As in `generate`.
+            progress, return_tokens, seed, generators: As in `generate`.
 
         Raises:
             ValueError: The prompt is not audio, or lasts as long as what is to be generated.
         """
-        clips = as_clips(prompt, "prompt")
-        texts, clips = broadcast(descriptions or [None], clips)
-        wavs = [self._convert(clip, prompt_sample_rate) for clip in clips]
+        if not isinstance(prompt, Tensor):
+            raise ValueError(
+                f"prompt must be a tensor [B, C, T] or [C, T] but is a {type(prompt).__name__}."
+            )
+        check_sample_rate(prompt_sample_rate, "prompt_sample_rate")
+        texts = [None] if descriptions is None else as_texts(descriptions)
+        texts, clips = broadcast(texts, as_clips(prompt, "prompt"))
+        dice = generators_for(seed, generators, len(texts))
+        wavs = torch.stack([self._convert(clip, prompt_sample_rate) for clip in clips])
         with torch.inference_mode():
-            codes, scale = self.compression_model.encode(torch.stack(wavs).to(self.codec_device))
+            codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
         if scale is not None:
             raise ValueError("The tokenizer rescales its input, which cannot be continued.")
-        attributes = self._describe(texts)
-        return self._generate(attributes, codes, seed, progress, return_tokens)
+        return self._generate(describe(texts), codes, dice, progress, return_tokens)
 
     def generate_with_style(
         self,
         descriptions: list[str | None],
-        style_wavs: Tensor | list[Tensor | None],
+        style_wavs: Clips,
         style_sample_rate: int,
         progress: bool = False,
         return_tokens: bool = False,
         *,
         seed: Seed = None,
+        generators: Generators = None,
         excerpt_start: float | tp.Sequence[float | None] | None = None,
     ) -> tp.Any:
         """Music in the style of a clip, with or without text.
@@ -278,36 +305,33 @@ class MusicGen:
             style_wavs: Clips `[B, C, T]`, `[C, T]`, or a list of `[C, T]` of any lengths and
                 `None`; one per description, or one for all.
             style_sample_rate: Of the clips.
-            progress, return_tokens, seed: As in `generate`.
+            progress, return_tokens, seed, generators: As in `generate`.
             excerpt_start: Second of the clip where the excerpt starts, for all or one per
-                sample; `None` draws it from the sample's seed.
+                sample; `None` draws it from the sample's dice.
 
         Raises:
             ValueError: The model hears no style, or a clip is shorter than the excerpt.
         """
-        style = self.style_conditioner
-        texts, clips = broadcast(descriptions, as_clips(style_wavs, "style_wavs"))
-        generators = generators_for(seed, len(texts))
-        starts = excerpt_start
-        if starts is None or isinstance(starts, int | float):
-            starts = [starts] * len(texts)
-        attributes = self._describe(texts)
-        for i, clip in enumerate(clips):
+        name, style = self._style()
+        check_sample_rate(style_sample_rate, "style_sample_rate")
+        texts, clips = broadcast(as_texts(descriptions), as_clips(style_wavs, "style_wavs"))
+        dice = generators_for(seed, generators, len(texts))
+        starts = starts_for(excerpt_start, len(texts))
+        attributes = describe(texts)
+        for sample, clip, start, rng in zip(attributes, clips, starts, dice):
             if clip is None:
                 continue
             wav = self._convert(clip, style_sample_rate)
-            start = starts[i]
             if start is None:
                 length = int(style.excerpt_length * self.sample_rate)
-                excerpt = draw_excerpt(wav.shape[-1], length, generators[i])
-                start = excerpt.start / self.sample_rate
-            attributes[i].wav["self_wav"] = wav_condition(wav, self.sample_rate, start=start)
-        return self._generate(attributes, None, generators, progress, return_tokens)
+                start = draw_excerpt(wav.shape[-1], length, rng).start / self.sample_rate
+            sample.wav[name] = wav_condition(wav, self.sample_rate, start=start)
+        return self._generate(attributes, None, dice, progress, return_tokens)
 
     def generate_with_chroma(
         self,
         descriptions: list[str | None],
-        melody_wavs: Tensor | list[Tensor | None],
+        melody_wavs: Clips,
         melody_sample_rate: int,
         progress: bool = False,
         return_tokens: bool = False,
@@ -329,13 +353,6 @@ class MusicGen:
         tensors = [*self.compression_model.parameters(), *self.compression_model.buffers()]
         return tensors[0].device
 
-    def _describe(self, descriptions: tp.Sequence[str | None]) -> list[ConditioningAttributes]:
-        if isinstance(descriptions, str):
-            raise ValueError("descriptions must be a list: put the sentence in brackets.")
-        if len(descriptions) == 0:
-            raise ValueError("descriptions is empty: give one text (or None) per sample.")
-        return [ConditioningAttributes(text={"description": text}) for text in descriptions]
-
     def _convert(self, wav: Tensor, sample_rate: int) -> Tensor:
         """Bring a clip `[C, T]` to the model's sample rate and channels."""
         return convert_audio(wav.float(), sample_rate, self.sample_rate, self.audio_channels)
@@ -345,36 +362,32 @@ class MusicGen:
         self,
         attributes: list[ConditioningAttributes],
         prompt: Tensor | None,
-        seed: Seed | list[torch.Generator],
+        generators: tp.Sequence[torch.Generator],
         progress: bool,
         return_tokens: bool,
     ) -> tp.Any:
-        is_drawn = isinstance(seed, list) and isinstance(seed[0], torch.Generator)
-        generators = seed if is_drawn else generators_for(tp.cast(Seed, seed), len(attributes))
-        generators = tp.cast(list[torch.Generator], generators)
-        length = int(self.generation_params.duration * self.frame_rate)
-        groups = groups_of(self.lm.condition_provider, attributes)
-        tokens: list[Tensor | None] = [None] * len(attributes)
-        with tqdm(total=length * len(groups), disable=not progress, unit="frame") as bar:
-            for number, (members, conditions) in enumerate(groups):
+        with tqdm(disable=not progress, unit="frame") as bar:
 
-                def report(done: int, before: int = number * length) -> None:
-                    bar.update(before + done - bar.n)
-                    if self.progress_callback is not None:
-                        self.progress_callback(before + done, length * len(groups))
+            def report(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+                if self.progress_callback is not None:
+                    self.progress_callback(done, total)
 
-                codes = generate_windows(
-                    self.lm,
-                    conditions,
-                    [generators[i] for i in members],
-                    self.generation_params,
-                    prompt=None if prompt is None else prompt[members].to(self.device),
-                    frame_rate=self.frame_rate,
-                    max_duration=self.max_duration,
-                    report=report,
-                )
-                for i, row in zip(members, codes):
-                    tokens[i] = row
-        codes = torch.stack(tp.cast(list[Tensor], tokens))
+            codes = generate_samples(
+                self.lm,
+                attributes,
+                generators,
+                self.generation_params,
+                prompt=None if prompt is None else prompt.to(self.device),
+                frame_rate=self.frame_rate,
+                max_duration=self.max_duration,
+                report=report,
+            )
         wav = self.decode(codes)
         return (wav, codes) if return_tokens else wav
+
+
+def describe(texts: tp.Sequence[str | None]) -> list[ConditioningAttributes]:
+    """What the model is told of each sample, the style still left out."""
+    return [ConditioningAttributes(text={"description": text}) for text in texts]

@@ -19,6 +19,58 @@ from .lm import LMModel
 Group = tuple[list[int], dict[str, Condition]]
 
 
+def generate_samples(
+    lm: LMModel,
+    attributes: list[ConditioningAttributes],
+    generators: tp.Sequence[torch.Generator],
+    params: GenerationParams,
+    *,
+    prompt: Tensor | None,
+    frame_rate: float,
+    max_duration: float,
+    report: tp.Callable[[int, int], None],
+) -> Tensor:
+    """Generate codes for samples of any conditions; each is what it would be alone.
+
+    Args:
+        lm: The model, in eval mode.
+        attributes: What is told of each sample; read and listened to once.
+        generators: Dice, one per sample.
+        params: Duration, stride, sampling, guidance.
+        prompt: Codes to start with, `[B, K, F]`.
+        frame_rate: Frames per second.
+        max_duration: Seconds that one window holds.
+        report: Called with the number of frames done and of all frames.
+
+    Returns:
+        Codes, `[B, K, F]`.
+
+    Raises:
+        ValueError: There is nothing to generate.
+    """
+    length = int(params.duration * frame_rate)
+    if length < 1:
+        raise ValueError(
+            f"duration is {params.duration} s, less than one frame of {1 / frame_rate} s."
+        )
+    groups = groups_of(lm.condition_provider, attributes)
+    tokens: list[Tensor | None] = [None] * len(attributes)
+    for number, (members, conditions) in enumerate(groups):
+        codes = generate_windows(
+            lm,
+            conditions,
+            [generators[i] for i in members],
+            params,
+            prompt=None if prompt is None else prompt[members],
+            frame_rate=frame_rate,
+            max_duration=max_duration,
+            report=lambda done, n=number: report(n * length + done, len(groups) * length),
+        )
+        for i, row in zip(members, codes):
+            tokens[i] = row
+    return torch.stack(tp.cast(list[Tensor], tokens))
+
+
 def groups_of(provider: ConditionProvider, attributes: list[ConditioningAttributes]) -> list[Group]:
     """Conditions, computed once for each sample, joined where they have the same form.
 
@@ -79,10 +131,12 @@ def generate_windows(
     total, longest = int(params.duration * frame_rate), int(max_duration * frame_rate)
     stride = max(1, int(params.extend_stride * frame_rate))
     if prompt is not None and prompt.shape[-1] >= min(total, longest):
+        remedy = "Give a shorter prompt or a longer duration."
+        if total > longest:
+            remedy = "Give only its end: a window of the model holds no more."
         raise ValueError(
             f"The prompt lasts {prompt.shape[-1] / frame_rate:.2f} s and leaves nothing to "
-            f"generate in {min(total, longest) / frame_rate:.2f} s. "
-            "Give a shorter prompt or a longer duration."
+            f"generate in {min(total, longest) / frame_rate:.2f} s. {remedy}"
         )
     pieces: list[Tensor] = []
     offset = 0

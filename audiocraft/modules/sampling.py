@@ -7,6 +7,7 @@ tokens alone and in any batch.
 Method: nucleus sampling, Holtzman et al., 2019, https://arxiv.org/abs/1904.09751.
 """
 
+import math
 import typing as tp
 from dataclasses import dataclass
 
@@ -23,10 +24,12 @@ class Sampling:
     top_p: float = 0.0  # 0 is off; otherwise wins over `top_k`
 
     def __post_init__(self):
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be at least 0 but is {self.temperature}.")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0 (0 is off) but is {self.top_k}.")
+        if not isinstance(self.top_k, int) or self.top_k < 0:
+            raise ValueError(
+                f"top_k must be at least 0 (0 is off), a whole number, but is {self.top_k}."
+            )
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p must lie between 0 (off) and 1 but is {self.top_p}.")
 

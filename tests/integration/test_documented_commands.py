@@ -29,6 +29,7 @@ class Try:
     epochs: bool = False  # trains: appended overrides make it small
     names_only: bool = False  # installs something of the system: .ci/run does it
     help_only: bool = False  # renders music: tests/dataset does it where the renderer is
+    folder: bool = False  # writes a folder under /tmp: here one of the test; no overrides
     manifest: bool = False  # writes a manifest: here into a folder of the test
 
 
@@ -76,6 +77,10 @@ COMMANDS = {
     "python -m dataset.make_example --workers 2": Try(help_only=True),
     "python -m dataset.make_labelled OUT --hours 2 --workers 2": Try(help_only=True),
     "dora grid musicgen.musicgen_style_32khz --dry_run --init": Try(),
+    "python -m audiocraft export SIG /tmp/exported": Try(signature=True, folder=True),
+    "python -m audiocraft export SIG /tmp/exported_safetensors --format safetensors": Try(
+        signature=True, folder=True
+    ),
 }
 
 
@@ -120,11 +125,13 @@ def test_a_documented_command_works(text, finished, tmp_path):
         shutil.copytree(finished.outputs, outputs)
     if how.signature:
         words = [word.replace("SIG", finished.folder.name) for word in words]
+    if how.folder:
+        words = [word.replace("/tmp/", f"{tmp_path}/") for word in words]
     if how.compose_only:
         words = [word if word != "run" else "info" for word in words]
     module = {"dora": "dora", "torchrun": "torch.distributed.run"}.get(words[0])
     words = ["-m", module, *words[1:]] if module else words[1:]
-    small = ONE_EPOCH if how.epochs else TINY if how.signature else []
+    small = ONE_EPOCH if how.epochs else TINY if how.signature and not how.folder else []
     run = command(*words, *small, *how.append, outputs=outputs)
     assert run.returncode == 0, run.output
     assert "Traceback" not in run.output
