@@ -55,10 +55,18 @@ def load_musicgen(
         CheckpointError: There is no such model, or its files cannot be used.
     """
     path = find_file(name, LM_FILES, beside=COMPRESSION_FILES)
-    package, config = read_described(path)
-    require(config, "transformer_lm", path)
+    package, config = read_described_lm(path)
     compression_model = _tokenizer_of(name, path, config, device)
     lm = lm_from_package(package, config, path, device, dtype)
+    for word, wanted, given in (
+        ("codebooks", lm.num_codebooks, compression_model.num_codebooks),
+        ("entries per codebook", lm.card, compression_model.cardinality),
+    ):
+        if wanted > given:
+            raise CheckpointError(
+                f"The language model in {path} has {wanted} {word} but its tokenizer {given}: they "
+                "do not belong together. Put the tokenizer of its training beside it."
+            )
     return compression_model, lm, config.dataset.segment_duration
 
 
@@ -93,6 +101,25 @@ def read_described(path: Path) -> tuple[Package, DictConfig]:
     config = model_config(package.config, passed_over)
     passed_over.tell(str(path))
     return package, config
+
+
+def read_described_lm(path: Path) -> tuple[Package, DictConfig]:
+    """A package that holds a language model.
+
+    Raises:
+        CheckpointError: It holds something else, or nothing says how the model is built.
+    """
+    package, config = read_described(path)
+    _refuse_reference(package, path)
+    require(config, "transformer_lm", path)
+    return package, config
+
+
+def _refuse_reference(package: Package, path: Path) -> None:
+    if package.pretrained is not None:
+        raise CheckpointError(
+            f"{path} holds no weights: it only refers to the tokenizer {package.pretrained}."
+        )
 
 
 def require(config: DictConfig, node: str, path: Path) -> None:
@@ -142,8 +169,7 @@ def load_lm_model(
 ) -> LMModel:
     """Load only the language model of a name, in the precision of its file or in `dtype`."""
     path = find_file(name, LM_FILES)
-    package, config = read_described(path)
-    require(config, "transformer_lm", path)
+    package, config = read_described_lm(path)
     return lm_from_package(package, config, path, torch.device(device), dtype)
 
 
@@ -155,7 +181,9 @@ def load_lm_weights(lm: LMModel, name: str) -> None:
             guesses its cause.
     """
     path = find_file(name, LM_FILES)
-    load_checked(lm, read_package(path).state, str(path))
+    package = read_package(path)
+    _refuse_reference(package, path)
+    load_checked(lm, package.state, str(path))
 
 
 def _tokenizer_of(

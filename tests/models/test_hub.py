@@ -78,6 +78,7 @@ def answering(monkeypatch, answers):
     """Stand where the download does: give a path for each file, or raise."""
 
     def download(repo_id, filename, cache_dir):
+        assert cache_dir == hub.AudioCraftEnvironment.get_cache_dir()
         answer = answers[filename]
         if isinstance(answer, Exception):
             raise answer

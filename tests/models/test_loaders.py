@@ -242,8 +242,8 @@ def test_the_configuration_says_how_many_codebooks_are_used(exported):
         exported / "state_dict.bin",
         lambda config: OmegaConf.update(config, "compression_model_n_q", 3, force_add=True),
     )
-    model = MusicGen.get_pretrained(str(exported), device="cpu")
-    assert model.compression_model.num_codebooks == 3
+    with pytest.raises(CheckpointError, match="has 4 codebooks but its tokenizer 3"):
+        MusicGen.get_pretrained(str(exported), device="cpu")
 
 
 def test_the_configuration_makes_a_stereo_tokenizer_of_a_mono_one(exported):
@@ -276,6 +276,21 @@ def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
     loaded = loaders.load_lm_model(str(tmp_path / "lm.bin"))
     listener = loaded.condition_provider.conditioners["self_wav"].listener
     assert listener.features(torch.zeros(1, 16000)).shape == (1, 50, 3)
+
+
+def test_a_tokenizer_with_too_few_entries_is_not_the_right_one(exported):
+    config = composed("solver=compression/debug", "rvq.n_q=4", "rvq.bins=300")
+    write_tokenizer(exported / "compression_state_dict.bin", config)
+    with pytest.raises(CheckpointError, match="400 entries per codebook but its tokenizer 300"):
+        MusicGen.get_pretrained(str(exported), device="cpu")
+
+
+def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen):
+    reference = str(exported / "compression_state_dict.bin")
+    with pytest.raises(CheckpointError, match="only refers to the tokenizer"):
+        loaders.load_lm_model(reference)
+    with pytest.raises(CheckpointError, match="only refers to the tokenizer"):
+        loaders.load_lm_weights(tiny_musicgen.lm, reference)
 
 
 def test_a_language_model_is_no_tokenizer(checkpoint):
