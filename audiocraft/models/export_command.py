@@ -28,7 +28,7 @@ def main(argv: tp.Sequence[str]) -> None:
     args = parser.parse_args(argv)
     files = export_model(args.experiment, args.out, SUFFIXES[args.format])
     for file in files:
-        print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
+        print(f"{file} ({file.stat().st_size / 1e6:.3g} MB)")
     if any(file.stem == "state_dict" for file in files):
         print(f"Use it: MusicGen.get_pretrained({str(args.out)!r})")
     else:

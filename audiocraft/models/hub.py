@@ -86,13 +86,14 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
     for filename in filenames:
         if (placed(repo_id) / filename).is_file():
             return placed(repo_id) / filename
+    cache = AudioCraftEnvironment.get_cache_dir()
     unreachable = None
     for filename in filenames:
         try:
-            cache = AudioCraftEnvironment.get_cache_dir()
-            return Path(hf_hub_download(repo_id, filename, cache_dir=cache))
-        except LocalEntryNotFoundError as error:  # offline, but another one may be cached
-            unreachable = error
+            options = {"cache_dir": cache, "local_files_only": unreachable is not None}
+            return Path(hf_hub_download(repo_id, filename, **options))
+        except LocalEntryNotFoundError as error:  # another file may be in the cache
+            unreachable = unreachable or error
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, HFValidationError) as error:

@@ -28,6 +28,11 @@ from .pretrained import load_encodec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
+KINDS = {  # by the node that describes one
+    "transformer_lm": "a language model",
+    "encodec": "a native EnCodec",
+    "spectral": "a spectral tokenizer",
+}
 HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
 
 
@@ -126,13 +131,17 @@ def require(config: DictConfig, node: str, path: Path) -> None:
     """See that a configuration says how a model is built.
 
     Raises:
-        CheckpointError: It does not; the message says what the file may be used for.
+        CheckpointError: It does not; the message says what the file is, or may be used for.
     """
-    if node not in config:
-        raise CheckpointError(
-            f"{path} has weights, but no configuration with the node {node}, which says how their "
-            "model is built. Such a file can only be given to continue_from."
-        )
+    if node in config:
+        return
+    other = next((kind for kind in KINDS if kind in config), None)
+    if other is not None:
+        raise CheckpointError(f"{path} holds {KINDS[other]}, not {KINDS[node]}.")
+    raise CheckpointError(
+        f"{path} has weights, but no configuration with the node {node}, which says how their "
+        "model is built. Such a file can only be given to continue_from."
+    )
 
 
 def lm_from_package(

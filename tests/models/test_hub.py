@@ -75,16 +75,19 @@ def test_offline_it_is_told_which_files_to_put_where(offline):
 
 
 def answering(monkeypatch, answers):
-    """Stand where the download does: give a path for each file, or raise."""
+    """Stand where the download does: give a path for each file, or raise; returns the calls."""
+    asked = []
 
-    def download(repo_id, filename, cache_dir):
+    def download(repo_id, filename, cache_dir, local_files_only):
         assert cache_dir == hub.AudioCraftEnvironment.get_cache_dir()
+        asked.append((filename, local_files_only))
         answer = answers[filename]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
+    return asked
 
 
 class Response:
@@ -114,6 +117,13 @@ def test_a_broken_connection_is_not_taken_for_a_missing_file(monkeypatch):
     with pytest.raises(CheckpointError, match="cannot be reached") as caught:
         hub.fetch("a/b", *BOTH)
     assert not isinstance(caught.value, hub.NotThere)
+
+
+def test_a_hub_out_of_reach_is_asked_once(monkeypatch):
+    asked = answering(monkeypatch, dict.fromkeys(BOTH, LocalEntryNotFoundError("no network")))
+    with pytest.raises(CheckpointError, match="cannot be reached"):
+        hub.fetch("a/b", *BOTH)
+    assert asked == [(BOTH[0], False), (BOTH[1], True)]  # then only the cache
 
 
 def test_a_refusal_of_the_hub_is_told(monkeypatch):

@@ -294,11 +294,11 @@ def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen
 
 
 def test_a_language_model_is_no_tokenizer(checkpoint):
-    with pytest.raises(CheckpointError, match="no configuration with the node encodec"):
+    with pytest.raises(CheckpointError, match="holds a language model, not a native EnCodec"):
         loaders.load_compression_model(str(checkpoint))
 
 
 def test_a_tokenizer_is_no_language_model(tmp_path):
     write_tokenizer(tmp_path / "c.bin")
-    with pytest.raises(CheckpointError, match="no configuration with the node transformer_lm"):
+    with pytest.raises(CheckpointError, match="holds a native EnCodec, not a language model"):
         loaders.load_lm_model(str(tmp_path / "c.bin"))
