@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
+from yaml import YAMLError
 
 from ..errors import CheckpointError
 from .nodes import OnUnknown
@@ -100,8 +101,9 @@ def _config_of(config: tp.Any, path: Path) -> DictConfig:
         if OmegaConf.is_config(config):  # unpickled: only its values are taken over
             config = OmegaConf.to_container(config)
         tree = OmegaConf.create(config or {})
-    except (OmegaConfBaseException, ValueError) as error:
-        raise CheckpointError(f"The configuration in {path} cannot be read: {error}") from error
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"The configuration in {path} cannot be read: {reason}.") from error
     if not isinstance(tree, DictConfig):
         raise CheckpointError(f"The configuration in {path} is no mapping but {config!r:.80}.")
     return tree

@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
 import transformers
 from omegaconf import OmegaConf
@@ -18,6 +17,7 @@ from audiocraft.modules.conditioners import MertFeatures, PretrainedText, build_
 from audiocraft.modules.conditioners.mert import MERT_CONFIG, OLD_NAMES
 
 from ..conftest import composed
+from ..tiny_t5 import write_vocabulary
 
 RATE = 32000
 TINY_MERT = MERT_CONFIG | {
@@ -92,17 +92,7 @@ def test_the_licence_of_mert_is_told_once(mert, offline, caplog):
 def t5_folder(tmp_path_factory):
     """A T5 as the hub has it, tiny and random."""
     folder = tmp_path_factory.mktemp("t5")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["calm piano with soft strings", "fast drums"] * 20),
-        model_prefix=str(folder / "spiece"),
-        vocab_size=40,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
+    write_vocabulary(folder)
     tokenizer = transformers.T5Tokenizer.from_pretrained(folder, extra_ids=0)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)

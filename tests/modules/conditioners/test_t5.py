@@ -3,29 +3,17 @@
 import copy
 
 import pytest
-import sentencepiece
 import torch
 import transformers
 
 from audiocraft.modules.conditioners import PretrainedText, T5Conditioner
-
-CORPUS = ["calm piano with soft strings", "fast drums and a loud bass line", "80s pop, synth"] * 20
+from tests.tiny_t5 import write_vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("t5")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
-        model_prefix=str(folder / "spiece"),
-        vocab_size=40,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
+    write_vocabulary(folder)
     return transformers.T5Tokenizer.from_pretrained(folder, extra_ids=0)
 
 
