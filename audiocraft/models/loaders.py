@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from ..errors import CheckpointError, ConfigError
 from ..utils.nodes import PassOver
-from ..utils.packages import Package, model_config, read_package
+from ..utils.packages import Package, read_package
 from . import builders
+from .described import read_described, read_described_lm, refuse_reference, require
 from .encodec import (
     DAC,
     CompressionModel,
@@ -28,11 +29,6 @@ from .pretrained import load_encodec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
-KINDS = {  # by the node that describes one
-    "transformer_lm": "a language model",
-    "encodec": "a native EnCodec",
-    "spectral": "a spectral tokenizer",
-}
 HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
 
 
@@ -99,51 +95,6 @@ def find_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] =
     raise CheckpointError(f"The folder {path} has no model: none of {', '.join(candidates)}.")
 
 
-def read_described(path: Path) -> tuple[Package, DictConfig]:
-    """A package, and what its configuration says about the model."""
-    package = read_package(path)
-    passed_over = PassOver()
-    config = model_config(package.config, passed_over)
-    passed_over.tell(str(path))
-    return package, config
-
-
-def read_described_lm(path: Path) -> tuple[Package, DictConfig]:
-    """A package that holds a language model.
-
-    Raises:
-        CheckpointError: It holds something else, or nothing says how the model is built.
-    """
-    package, config = read_described(path)
-    _refuse_reference(package, path)
-    require(config, "transformer_lm", path)
-    return package, config
-
-
-def _refuse_reference(package: Package, path: Path) -> None:
-    if package.pretrained is not None:
-        raise CheckpointError(
-            f"{path} holds no weights: it only refers to the tokenizer {package.pretrained}."
-        )
-
-
-def require(config: DictConfig, node: str, path: Path) -> None:
-    """See that a configuration says how a model is built.
-
-    Raises:
-        CheckpointError: It does not; the message says what the file is, or may be used for.
-    """
-    if node in config:
-        return
-    other = next((kind for kind in KINDS if kind in config), None)
-    if other is not None:
-        raise CheckpointError(f"{path} holds {KINDS[other]}, not {KINDS[node]}.")
-    raise CheckpointError(
-        f"{path} has weights, but no configuration with the node {node}, which says how their "
-        "model is built. Such a file can only be given to continue_from."
-    )
-
-
 def lm_from_package(
     package: Package,
     config: DictConfig,
@@ -191,7 +142,7 @@ def load_lm_weights(lm: LMModel, name: str) -> None:
     """
     path = find_file(name, LM_FILES)
     package = read_package(path)
-    _refuse_reference(package, path)
+    refuse_reference(package, path)
     load_checked(lm, package.state, str(path))
 
 

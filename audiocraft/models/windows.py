@@ -131,13 +131,7 @@ def generate_windows(
     total, longest = int(params.duration * frame_rate), int(max_duration * frame_rate)
     stride = max(1, int(params.extend_stride * frame_rate))
     if prompt is not None and prompt.shape[-1] >= min(total, longest):
-        remedy = "Give a shorter prompt or a longer duration."
-        if total > longest:
-            remedy = "Give only its end: a window of the model holds no more."
-        raise ValueError(
-            f"The prompt lasts {prompt.shape[-1] / frame_rate:.2f} s and leaves nothing to "
-            f"generate in {min(total, longest) / frame_rate:.2f} s. {remedy}"
-        )
+        _refuse_prompt(prompt.shape[-1] / frame_rate, params.duration, max_duration)
     pieces: list[Tensor] = []
     offset = 0
     while True:
@@ -159,3 +153,13 @@ def generate_windows(
             return torch.cat(pieces, dim=-1)
         prompt = codes[..., stride:]
         offset += stride
+
+
+def _refuse_prompt(seconds: float, duration: float, max_duration: float) -> tp.NoReturn:
+    remedy = "Give a shorter prompt or a longer duration."
+    if duration > max_duration:
+        remedy = "Give only its end: a window of the model holds no more."
+    raise ValueError(
+        f"The prompt lasts {seconds:.2f} s and leaves nothing to generate in "
+        f"{min(duration, max_duration):.2f} s. {remedy}"
+    )

@@ -71,7 +71,7 @@ def _write(texts: dict[str, str], state: dict[str, Tensor], out_file: Path) -> P
             with open(part, "wb") as file:
                 torch.save({**weights, **texts, "exported": True}, file)
         os.replace(part, out_file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's word for a full disk
         with contextlib.suppress(OSError):
             part.unlink()
         raise CheckpointError(f"{out_file} cannot be written: {error}.") from error

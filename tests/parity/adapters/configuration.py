@@ -1,8 +1,13 @@
 """Configurations key by key, and what each choice changes in them."""
 
 import pytest
+import torch
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
+from audiocraft.models.builders import get_compression_model, get_lm_model
+from audiocraft.utils.nodes import PassOver
+from audiocraft.utils.packages import model_config
 from audiocraft.utils.retired_keys import why_retired
 
 from ..configuration import assert_same, composed, flatten, is_retired
@@ -23,6 +28,18 @@ def check_resolved(case, call):
             refused(*overrides)
         else:
             assert_same(composed(*overrides), flatten(recorded), key)
+            check_building(recorded)
+
+
+def check_building(recorded):
+    """Read from a file of weights, it builds the model, and no key means nothing to us."""
+    passed_over = PassOver()
+    config = model_config(OmegaConf.create(recorded), passed_over)
+    build = get_lm_model if "transformer_lm" in config else get_compression_model
+    with torch.device("meta"):
+        build(config, on_unknown=passed_over)
+    left = [key for key in passed_over.keys if flatten(recorded).get(key) != "???"]
+    assert not left, f"passed over: {left}"
 
 
 @adapter("config_group_effects")
