@@ -41,6 +41,7 @@ EXTRAS = {
     "dev": [
         "hypothesis>=6",
         "pre-commit>=4",
+        "pyloudnorm>=0.1",  # an independent loudness meter
         "pyright>=1.1.400",
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -48,6 +49,7 @@ EXTRAS = {
         "ruff>=0.12",
     ],
     "lora": ["peft>=0.17"],
+    "tables": ["pyarrow>=14"],  # Parquet tables and Hugging Face data sets
     "wandb": ["wandb>=0.19"],
 }
 

@@ -56,7 +56,7 @@ def audio_read(
     if not seek_time >= 0:
         raise ValueError(f"seek_time must be at least 0 seconds but is {seek_time}.")
     with opened(path) as (reader, name):
-        rate = reader.info().sample_rate
+        rate = reader.sample_rate
         if rate <= 0:
             raise AudioError(f"{name} claims a sample rate of {rate} Hz.")
         wanted = None if duration < 0 else _num_samples(duration, rate)

@@ -22,7 +22,8 @@ from ..errors import AudioError
 logger = logging.getLogger(__name__)
 
 STRATEGIES = ("peak", "clip", "rms", "loudness")
-GROUP = 64  # output samples that are computed by one matrix product
+SMALLEST_GROUP = 64  # output samples that are computed at once, lest they be too few to be fast
+LARGEST_GROUP = 512  # or too many, whose filters are mostly zeros
 MAX_KERNEL_SIZE = 2**24  # elements; beyond this the polyphase kernel would not fit in memory
 LOUDNESS_WINDOW = 0.4  # seconds, the gating block of BS.1770
 ENERGY_FLOOR = 2e-3  # RMS below which a clip counts as silence and is not amplified
@@ -33,7 +34,7 @@ class _Polyphase(tp.NamedTuple):
 
     step: int
     padding: int  # samples before and after
-    groups: list[tuple[slice, Tensor]]  # the samples a group looks at, its filters [taps, phases]
+    groups: list[tuple[slice, Tensor]]  # the samples a group looks at, filters [phases, 1, 1, taps]
 
 
 @lru_cache(maxsize=32)
@@ -41,27 +42,40 @@ def _polyphase(old: int, new: int) -> _Polyphase:
     """The filters of julius. Neighbouring ones share their support, so that little is wasted."""
     kernel = tp.cast(Tensor, julius.ResampleFrac(old, new).kernel)[:, 0]  # [new, taps]
     padding = (kernel.shape[1] - old) // 2
-    repeats = -(-GROUP // new)
+    repeats = -(-SMALLEST_GROUP // new)
     rows = [F.pad(kernel, (i * old, (repeats - 1 - i) * old)) for i in range(repeats)]
     groups = []
-    for filters in torch.cat(rows).split(GROUP):
+    for filters in torch.cat(rows).split(LARGEST_GROUP):
         taps = filters.any(dim=0).nonzero()
         support = slice(int(taps.min()), int(taps.max()) + 1)
-        groups.append((support, filters[:, support].t().contiguous()))
+        filters = filters[:, None, None, support]
+        groups.append((support, filters.contiguous(memory_format=torch.channels_last)))
     return _Polyphase(old * repeats, padding, groups)
 
 
 def _resample_in_blocks(wav: Tensor, old: int, new: int) -> Tensor:
-    """As julius does, several times faster on a CPU."""
-    num_samples = wav.shape[-1] * new // old
+    """As julius does, twice as fast on a CPU: the phases, as channels, come out side by side."""
+    length = wav.shape[-1]
+    num_samples = length * new // old
     step, padding, groups = _polyphase(old, new)
-    flat = wav.reshape(-1, 1, wav.shape[-1])
-    num_blocks = -(-wav.shape[-1] // step)
-    missing = num_blocks * step - wav.shape[-1]
-    flat = F.pad(flat, (padding, padding + missing), mode="replicate")[:, 0]
-    blocks = flat.unfold(-1, step + 2 * padding, step)  # [rows, blocks, taps]
-    pieces = [blocks[..., support] @ filters.to(wav) for support, filters in groups]
-    return torch.cat(pieces, dim=-1).flatten(1)[:, :num_samples].reshape(*wav.shape[:-1], -1)
+    num_blocks = -(-length // step)
+    flat = wav.reshape(-1, length)
+    after = padding + num_blocks * step - length
+    flat = torch.cat([flat[:, :1].expand(-1, padding), flat, flat[:, -1:].expand(-1, after)], dim=1)
+    pieces = []
+    for support, filters in groups:
+        seen = flat[:, support.start : (num_blocks - 1) * step + support.stop]
+        pieces.append(_filtered(seen, filters.to(wav), step))
+    blocks = torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+    return blocks.flatten(1)[:, :num_samples].reshape(*wav.shape[:-1], num_samples)
+
+
+def _filtered(wav: Tensor, filters: Tensor, step: int) -> Tensor:
+    """Waveforms `[N, T]` seen through filters `[phases, 1, 1, taps]`, as `[N, blocks, phases]`."""
+    with torch.autocast(wav.device.type, enabled=False):  # sound needs more than 16 bit floats
+        if wav.device.type != "cpu":  # nor should a GPU convolve in reduced precision
+            return wav.unfold(-1, filters.shape[-1], step) @ filters[:, 0, 0].t()
+        return F.conv2d(wav[:, None, None], filters, stride=(1, step))[:, :, 0].transpose(1, 2)
 
 
 def _resample_directly(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:

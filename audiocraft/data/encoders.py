@@ -29,6 +29,7 @@ FORMATS = {
     "m4a": Format(".m4a", "ipod", "aac", by_ffmpeg=True),
     "opus": Format(".opus", "ogg", "libopus", by_ffmpeg=True),
 }
+AAC_RATE = 128_000  # bits per second and channel
 OPUS_RATE = 48000  # Hz, what an opus file always decodes to
 
 
@@ -52,9 +53,12 @@ def encode(
 
     Raises:
         AudioError: The format cannot hold this audio.
+        OSError: The disk does not take it.
     """
     try:
         _encode(path, wav, sample_rate, FORMATS[format], mp3_rate, ogg_rate)
+    except OSError:  # a full disk, and the like
+        raise
     except (soundfile.SoundFileError, av.FFmpegError, ValueError):
         raise AudioError(
             f"{format} cannot hold {wav.shape[0]} channels at {sample_rate} Hz. "
@@ -68,8 +72,8 @@ def _encode(
     if kind.encoder == "libopus":
         wav, sample_rate = resample(wav, sample_rate, OPUS_RATE), OPUS_RATE
     if kind.by_ffmpeg:
-        bit_rate = mp3_rate * 1000 if kind.encoder == "libmp3lame" else None
-        _encode_av(path, wav, sample_rate, kind, bit_rate)
+        rates = {"libmp3lame": mp3_rate * 1000, "aac": wav.shape[0] * AAC_RATE}
+        _encode_av(path, wav, sample_rate, kind, rates.get(kind.encoder))
     elif kind.encoder == "VORBIS":
         _encode_vorbis(path, wav, sample_rate, ogg_rate)
     else:
@@ -80,9 +84,13 @@ def _encode(
 def _encode_av(
     path: Path, wav: Tensor, sample_rate: int, kind: Format, bit_rate: int | None
 ) -> None:
+    # Noise that AAC makes up while it decodes would differ between a file and its parts.
+    options = {"aac_pns": "0"} if kind.encoder == "aac" else {}
+    layout = _layout(wav.shape[0], kind)
     with av.open(str(path), "w", format=kind.container) as container:
-        layout = {1: "mono", 2: "stereo"}.get(wav.shape[0], f"{wav.shape[0]} channels")
-        stream = container.add_stream(kind.encoder, rate=sample_rate, layout=layout)
+        stream = container.add_stream(
+            kind.encoder, rate=sample_rate, layout=layout, options=options
+        )
         stream = tp.cast(av.AudioStream, stream)
         if bit_rate is not None:
             stream.bit_rate = bit_rate
@@ -94,6 +102,13 @@ def _encode_av(
         for piece in (*resampler.resample(frame), *resampler.resample(None)):
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
+
+
+def _layout(channels: int, kind: Format) -> str:
+    """Where FFmpeg puts the channels; AAC must know, and has none that is only for the bass."""
+    if channels <= 2:
+        return ("mono", "stereo")[channels - 1]
+    return f"{channels}.0" if kind.encoder == "aac" else f"{channels} channels"
 
 
 def _encode_vorbis(path: Path, wav: Tensor, sample_rate: int, rate: int | None) -> None:

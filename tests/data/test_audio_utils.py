@@ -29,6 +29,21 @@ def test_resampling_equals_julius(from_rate, to_rate, num_samples):
     torch.testing.assert_close(resample(wav, from_rate, to_rate), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_resampling_keeps_its_precision_under_autocast():
+    wav = torch.randn(1, 5000)
+    expected = resample(wav, 44100, 32000)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(resample(wav, 44100, 32000), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_resamples_as_precisely():
+    wav = torch.randn(2, 50_000)
+    ours = resample(wav.cuda(), 44100, 32000).cpu()
+    torch.testing.assert_close(ours, resample(wav, 44100, 32000), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(441, 320), (3, 2), (2, 3)])
 def test_resampling_in_little_memory_gives_the_same(from_rate, to_rate):
     wav = torch.randn(2, 3000)
