@@ -70,6 +70,27 @@ def audio_read(
     return wav, rate
 
 
+def audio_blocks(path: Source) -> tp.Iterator[Tensor]:
+    """Read a whole audio file block by block, whatever its length, in little memory.
+
+    Args:
+        path: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
+
+    Yields:
+        Waveforms `[C, T]`, float in [-1, 1], that follow each other.
+
+    Raises:
+        AudioError: The file is missing, damaged, or holds no audio.
+    """
+    empty = True
+    with opened(path) as (reader, name):
+        for block in reader.blocks():
+            empty = False
+            yield block
+    if empty:
+        raise AudioError(f"{name} holds no audio: its length is zero.")
+
+
 def _num_samples(seconds: float, sample_rate: int) -> int:
     return math.floor(seconds * sample_rate + 1e-6)  # 0.57 s at 100 Hz are 57
 

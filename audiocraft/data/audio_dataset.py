@@ -18,7 +18,15 @@ from torch.utils.data import Dataset
 from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
-from .manifest import AudioMeta, PathMap, find_audio_files, load_manifest, save_manifest
+from .journal import Journal
+from .manifest import (
+    NAMES,
+    AudioMeta,
+    PathMap,
+    find_audio_files,
+    load_manifest,
+    save_manifest,
+)
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)
@@ -257,9 +265,10 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     parser = argparse.ArgumentParser(
         prog="python -m audiocraft.data.audio_dataset",
-        description="Write the manifest of a folder of audio.",
+        description="Write the manifest of a folder of audio, or of a zip archive. "
+        "Files that cannot be read are named and left out. Stopped, it goes on when called again.",
     )
-    parser.add_argument("folder", help="where the audio is")
+    parser.add_argument("folder", help="where the audio is, at any depth")
     parser.add_argument("manifest", help="where to write: a path ending in .jsonl or .jsonl.gz")
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument(
@@ -271,15 +280,21 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     parser.add_argument("--resolve", action="store_true", help="write absolute paths")
     parser.add_argument("--workers", type=int, default=10, help="files read at the same time")
     args = parser.parse_args(argv)
+    out = Path(args.manifest)
+    out = out / NAMES[0] if out.is_dir() else out
+    settings = f"manifest minimal={args.minimal} resolve={args.resolve}"
     try:
-        metas = find_audio_files(
-            args.folder, args.minimal, args.resolve, max(1, args.workers), progress=True
-        )
+        with Journal(out, settings) as journal:
+            metas = find_audio_files(
+                args.folder, args.minimal, args.resolve, max(1, args.workers), True, journal
+            )
+            save_manifest(out, metas)
     except AudiocraftError as error:
-        raise SystemExit(str(error)) from None
-    save_manifest(args.manifest, metas)
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped. The same command goes on from here.") from None
     hours = sum(meta.duration for meta in metas) / 3600
-    print(f"{len(metas)} files, {hours:.2f} hours: {args.manifest}")
+    print(f"{len(metas)} files, {hours:.2f} hours: {out}")
 
 
 if __name__ == "__main__":

@@ -66,17 +66,25 @@ class SoundfileReader:
         self.file.seek(start - early)
         missing = self.file.frames - start if num_samples is None else num_samples
         missing += early
-        # Integers are halves to read and turned into floats while channels are sorted.
-        dtype = "int16" if self.file.subtype == "PCM_16" else "float32"
-        blocks: list[np.ndarray] = [np.zeros((0, self.file.channels), dtype)]
-        while missing > 0:
-            block = self.file.read(min(missing, BLOCK), dtype=dtype, always_2d=True)
-            if not len(block):
-                break
+        blocks: list[np.ndarray] = [np.zeros((0, self.file.channels), self._dtype)]
+        while missing > 0 and len(block := self._next(min(missing, BLOCK))):
             blocks.append(block)
             missing -= len(block)
         joined = blocks[-1] if len(blocks) == 2 else np.concatenate(blocks)
         return torch.from_numpy(_by_channel(joined[early:]))
+
+    def blocks(self) -> tp.Iterator[Tensor]:
+        """Everything that follows, `[C, T]` each."""
+        while len(block := self._next(BLOCK)):
+            yield torch.from_numpy(_by_channel(block))
+
+    @property
+    def _dtype(self) -> str:
+        """16 bit samples are cheap to read, and become floats while channels are sorted."""
+        return "int16" if self.file.subtype == "PCM_16" else "float32"
+
+    def _next(self, num_samples: int) -> np.ndarray:
+        return self.file.read(num_samples, dtype=self._dtype, always_2d=True)
 
 
 def _by_channel(samples: np.ndarray) -> np.ndarray:
@@ -124,9 +132,30 @@ class AvReader:
             first, frames = self._decode(start, end, 0.0)
         if not frames or first > start:
             return torch.zeros(self.stream.channels, 0)
-        channels = zip(*(_samples(frame) for frame in frames), strict=True)
-        samples = np.stack([np.concatenate(pieces) for pieces in channels])
-        return torch.from_numpy(samples[:, start - first : max(start, end) - first])
+        wanted = self._join(frames)[:, start - first : max(start, end) - first]
+        return torch.from_numpy(np.ascontiguousarray(wanted))
+
+    def blocks(self) -> tp.Iterator[Tensor]:
+        """The whole file, `[C, T]` each."""
+        end = MANY if self._indexed_duration is None else self._sample_at(self._indexed_duration)
+        frames: list[AudioFrame] = []
+        for frame in self.container.decode(self.stream):
+            frames.append(frame)
+            if len(frames) * frame.samples >= BLOCK:
+                block = self._join(frames)[:, :end]
+                end, frames = end - block.shape[1], []
+                yield torch.from_numpy(block)
+        if frames and end > 0:
+            yield torch.from_numpy(self._join(frames)[:, :end])
+
+    def _join(self, frames: tp.Sequence[AudioFrame]) -> np.ndarray:
+        """The samples of frames, `[C, T]`."""
+        num_samples = sum(frame.samples for frame in frames)
+        samples = np.empty((self.stream.channels, num_samples), np.float32)
+        pieces = zip(*(_samples(frame) for frame in frames), strict=True)
+        for channel, of_channel in zip(samples, pieces, strict=True):
+            np.concatenate(of_channel, out=channel)
+        return samples
 
     def _decode(self, start: int, end: int, early: float) -> tuple[int, list[AudioFrame]]:
         """The sample at which decoding began, and all frames from there until `end`.

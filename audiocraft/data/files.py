@@ -1,15 +1,22 @@
-"""Opening files that may lie inside a zip archive, as in `music.zip:album/song.mp3`.
+"""Finding and opening files that may lie inside a zip archive, as in `music.zip:album/song.mp3`.
 
-Members are read into memory by their exact name; nothing is ever unpacked to disk.
+Members are read into memory by their exact name; nothing is ever unpacked to disk. Only regular
+files are opened: a pipe or a device that a manifest names would keep its reader forever.
 """
 
 import io
+import logging
 import os
+import stat
 import typing as tp
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff")
 MEMBER_MARK = ".zip:"
 MAX_MEMBER_SIZE = 2**31  # bytes; a larger one would not be read into memory as a whole
 
@@ -29,31 +36,45 @@ def _archive(path: str, modified: int, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _member(archive: str, name: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
+def _open_archive(path: str) -> zipfile.ZipFile:
     try:
-        opened = _archive(archive, os.stat(archive).st_mtime_ns, os.getpid())
+        return _archive(path, _regular(path).st_mtime_ns, os.getpid())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise OSError(f"{path} is no zip archive: {error}") from None
+
+
+def _member(archive: str, name: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
+    opened = _open_archive(archive)
+    try:
         return opened, opened.getinfo(name)
     except KeyError:
         raise FileNotFoundError(f"{archive} has no member {name}") from None
-    except zipfile.BadZipFile as error:
-        raise OSError(f"{archive} is no zip archive: {error}") from None
+
+
+def _regular(path: str) -> os.stat_result:
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise OSError(f"it is {kind}, no file")
+    return found
 
 
 def open_binary(path: str | Path) -> tp.BinaryIO:
     """Open a file, or a member of a zip archive, for reading bytes.
 
     Raises:
-        OSError: It does not exist, cannot be read, or is too large a member.
+        OSError: It does not exist, is no regular file, cannot be read, or is too large a member.
     """
     file, member = split_member(path)
     if member is None:
+        _regular(file)
         return open(file, "rb")
     opened, info = _member(file, member)
     if info.file_size > MAX_MEMBER_SIZE:
         raise OSError(f"{path} would take {info.file_size} bytes of memory")
     try:
         return io.BytesIO(opened.read(info))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise OSError(f"{path} cannot be unpacked: {error}") from None
 
 
@@ -67,3 +88,39 @@ def exists(path: str | Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_audio_name(name: str | Path) -> bool:
+    """Whether a name ends like that of an audio file."""
+    return str(name).lower().endswith(EXTENSIONS)
+
+
+def list_audio_files(folder: str | Path) -> list[Path]:
+    """All audio files below a folder or in a zip archive, sorted.
+
+    Links are followed, though never in a circle; hidden files are left out.
+
+    Raises:
+        OSError: The archive cannot be read.
+    """
+    if os.path.isfile(folder):
+        names = _open_archive(str(folder)).namelist()
+        found = [Path(f"{folder}:{name}") for name in names]
+    else:
+        found = list(_walk(folder))
+    return sorted(path for path in found if is_audio_name(path) and not path.name.startswith("."))
+
+
+def _walk(folder: str | Path) -> tp.Iterator[Path]:
+    def report(error: OSError) -> None:
+        logger.warning("Left out: %s cannot be listed: %s.", error.filename, error.strerror)
+
+    seen = set()
+    for parent, folders, files in os.walk(folder, onerror=report, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
+        yield from (Path(parent, name) for name in files)

@@ -5,6 +5,7 @@ A data source is such a file (`.jsonl` or `.jsonl.gz`) or the folder that holds 
 the nearest folder above the manifest where they lead somewhere.
 """
 
+import contextlib
 import gzip
 import json
 import logging
@@ -13,20 +14,21 @@ import os
 import typing as tp
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..errors import AudioError, ManifestError
-from .audio import audio_info, audio_read
-from .files import exists
+from .audio import audio_blocks, audio_info
+from .files import EXTENSIONS, exists, list_audio_files
+from .journal import Journal
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff")
 NAMES = ("data.jsonl", "data.jsonl.gz")
 COMMAND = "python -m audiocraft.data.audio_dataset"
+AT_ONCE = 256  # files that are handed to the threads together
 PathMap = tp.Callable[[str], str]
 
 
@@ -40,6 +42,9 @@ class AudioMeta:
     amplitude: float | None = None  # its highest absolute sample
     weight: float | None = None  # how often to draw it; None is 1
     info_path: str | None = None  # its metadata; None is `path` with the suffix .json
+
+
+FIELDS = tuple(field.name for field in fields(AudioMeta))
 
 
 def find_manifest(source: str | Path) -> Path:
@@ -145,26 +150,22 @@ def save_manifest(path: str | Path, metas: tp.Iterable[AudioMeta]) -> None:
     """Write a manifest, compressed if it ends in `.gz`; it appears complete or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(json.dumps(asdict(meta)) + "\n" for meta in metas).encode()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        unfinished.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        with open(unfinished, "wb") as raw, contextlib.ExitStack() as stack:
+            file: tp.Any = raw
+            if path.suffix == ".gz":  # without name and time: the same manifest, the same bytes
+                file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            for meta in metas:
+                file.write(json.dumps(as_line(meta)).encode() + b"\n")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def list_audio_files(folder: str | Path) -> list[Path]:
-    """All audio files below a folder, sorted; links are followed, though never in a circle."""
-    found, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [Path(parent, name) for name in files if name.lower().endswith(EXTENSIONS)]
-    return sorted(found)
+def as_line(meta: AudioMeta) -> dict[str, tp.Any]:
+    """What a manifest says about a file."""
+    return {name: getattr(meta, name) for name in FIELDS}
 
 
 def find_audio_files(
@@ -173,37 +174,54 @@ def find_audio_files(
     resolve: bool = False,
     workers: int = 10,
     progress: bool = False,
+    journal: Journal | None = None,
 ) -> list[AudioMeta]:
-    """Describe every audio file below a folder, in the order of their paths.
+    """Describe every audio file below a folder or in a zip archive, in the order of their paths.
 
     Files that cannot be read are reported and left out.
 
     Args:
         folder: Where to look.
         minimal: Read headers only; `False` also decodes everything to find the amplitude.
-        resolve: Write absolute paths.
+        resolve: Write absolute paths, links resolved.
         workers: Files that are read at the same time.
         progress: Show a bar.
+        journal: Where what was found out is kept, should this be interrupted.
 
     Raises:
         ManifestError: There is no such folder, or no readable audio file in it.
     """
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder) and Path(folder).suffix.lower() != ".zip":
         raise ManifestError(f"There is no folder {folder}. Give the folder that holds the audio.")
-    paths = list_audio_files(folder)
+    try:
+        paths = list_audio_files(os.path.realpath(folder) if resolve else folder)
+    except OSError as error:
+        raise ManifestError(f"{folder} cannot be read: {error}.") from None
+    if resolve:
+        paths = [Path(os.path.realpath(path)) for path in paths]
 
     def describe(path: Path) -> AudioMeta | AudioError:
+        known = journal and journal.find(path)
         try:
-            return describe_audio_file(path.resolve() if resolve else path, minimal)
+            return AudioMeta(**known) if known else describe_audio_file(path, minimal)
         except AudioError as error:
             return error
 
-    with ThreadPoolExecutor(workers) as pool:
-        described = tqdm(pool.map(describe, paths), total=len(paths), disable=not progress)
-        results = list(described)
-    metas = [result for result in results if isinstance(result, AudioMeta)]
-    for problem in (result for result in results if isinstance(result, AudioError)):
-        logger.warning("Left out: %s", problem)
+    metas = []
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(paths), unit="file", disable=not progress) as bar,
+    ):
+        for start in range(0, len(paths), AT_ONCE):  # an interruption waits for no more
+            block = paths[start : start + AT_ONCE]
+            for path, result in zip(block, pool.map(describe, block)):
+                if isinstance(result, AudioError):
+                    logger.warning("Left out: %s", result)
+                else:
+                    metas.append(result)
+                    if journal and not journal.find(path):
+                        journal.add(path, as_line(result))
+                bar.update()
     if not metas:
         raise ManifestError(
             f"{folder} holds {len(paths)} audio files and none can be read. "
@@ -223,5 +241,7 @@ def describe_audio_file(path: Path, minimal: bool = True) -> AudioMeta:
         AudioError: It cannot be read.
     """
     info = audio_info(path)
-    amplitude = None if minimal else float(audio_read(path)[0].abs().max())
+    amplitude = None
+    if not minimal:
+        amplitude = max(float(block.abs().max()) for block in audio_blocks(path))
     return AudioMeta(str(path), info.duration, info.sample_rate, amplitude)
