@@ -4,11 +4,12 @@ Every command has `--help`. A mistake is told in one sentence; `HYDRA_FULL_ERROR
 traceback.
 """
 
+import io
 import os
 import sys
 import typing as tp
 
-from .data import audio_dataset
+from .data import audio_dataset, prepare, validate
 from .errors import AudiocraftError
 from .models import export_command, fit_spectral
 
@@ -16,6 +17,8 @@ COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
     "export": export_command.main,
     "fit-tokenizer": fit_spectral.main,
     "manifest": audio_dataset.main,
+    "prepare": prepare.main,
+    "validate": validate.main,
 }
 
 
@@ -25,6 +28,8 @@ def main(argv: tp.Sequence[str]) -> None:
         wanted = f"{argv[0]!r} is no command. " if argv and argv[0] not in ("-h", "--help") else ""
         print(f"{wanted}Usage: python -m audiocraft {{{','.join(COMMANDS)}}} …  (each has --help)")
         sys.exit(2 if wanted else 0)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold anything
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         COMMANDS[argv[0]](argv[1:])
     except AudiocraftError as error:

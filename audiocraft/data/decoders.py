@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import torch
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from torch import Tensor
 
@@ -28,6 +29,7 @@ Source = str | Path | tp.BinaryIO
 MP3_PREROLL = 32 * 576  # samples: an mp3 frame may borrow bits from many frames before it
 AV_PREROLL = 0.5  # seconds
 BLOCK = 2**20  # samples decoded at once, so that a lying header reserves no memory
+HIGHEST_RATE = 2**24  # Hz; what claims more is damaged, and would take much memory
 MANY = 2**62  # samples, more than any file has
 UNINDEXED = ("mp3", "aac")  # FFmpeg guesses the duration of these from the bit rate
 # What FFmpeg may take a file for. Others, such as playlists, make it open further files.
@@ -53,20 +55,21 @@ class SoundfileReader:
     def __init__(self, file: soundfile.SoundFile):
         self.file = file
         self.sample_rate = file.samplerate
+        self.channels = file.channels
+        self.kind = file.format.lower()  # of file, whatever its name says
 
     def info(self) -> AudioFileInfo:
-        rate, frames = self.file.samplerate, self.file.frames
-        return AudioFileInfo(rate, frames / rate if rate else 0.0, self.file.channels)
+        return AudioFileInfo(self.sample_rate, self.file.frames / self.sample_rate, self.channels)
 
     def read(self, start: int, num_samples: int | None) -> Tensor:
         """Samples from `start`, `[C, T]`; fewer where the file ends."""
         if start >= self.file.frames:
-            return torch.zeros(self.file.channels, 0)
+            return torch.zeros(self.channels, 0)
         early = min(start, MP3_PREROLL) if self.file.format == "MP3" else 0
         self.file.seek(start - early)
         missing = self.file.frames - start if num_samples is None else num_samples
         missing += early
-        blocks: list[np.ndarray] = [np.zeros((0, self.file.channels), self._dtype)]
+        blocks: list[np.ndarray] = [np.zeros((0, self.channels), self._dtype)]
         while missing > 0 and len(block := self._next(min(missing, BLOCK))):
             blocks.append(block)
             missing -= len(block)
@@ -79,7 +82,7 @@ class SoundfileReader:
             yield torch.from_numpy(_by_channel(block))
 
     @property
-    def _dtype(self) -> str:
+    def _dtype(self) -> tp.Literal["int16", "float32"]:
         """16 bit samples are cheap to read, and become floats while channels are sorted."""
         return "int16" if self.file.subtype == "PCM_16" else "float32"
 
@@ -98,11 +101,13 @@ def _by_channel(samples: np.ndarray) -> np.ndarray:
 class AvReader:
     """A file that FFmpeg reads."""
 
-    def __init__(self, container: InputContainer):
+    def __init__(self, container: InputContainer, stream: AudioStream):
         self.container = container
-        self.stream = container.streams.audio[0]
-        self.sample_rate = self.stream.rate
-        self.time_base = self.stream.time_base or Fraction(1, self.stream.rate)
+        self.kind = container.format.name.split(",")[0]
+        self.stream = stream
+        self.sample_rate = stream.rate
+        self.channels = stream.channels
+        self.time_base = stream.time_base or Fraction(1, max(1, stream.rate))
         self.moved = False  # away from the beginning
 
     @property
@@ -119,7 +124,7 @@ class AvReader:
         seconds = float(duration * self.time_base)
         if self.stream.codec_context.name.endswith("opus"):  # the start that is not played
             seconds -= self.stream.codec_context.delay / self.sample_rate
-        return AudioFileInfo(self.sample_rate, seconds, self.stream.channels)
+        return AudioFileInfo(self.sample_rate, seconds, self.channels)
 
     def read(self, start: int, num_samples: int | None) -> Tensor:
         """Samples from `start`, `[C, T]`; fewer where the file ends."""
@@ -131,7 +136,7 @@ class AvReader:
         if early and first > start:  # a file whose seeking cannot be trusted
             first, frames = self._decode(start, end, 0.0)
         if not frames or first > start:
-            return torch.zeros(self.stream.channels, 0)
+            return torch.zeros(self.channels, 0)
         wanted = self._join(frames)[:, start - first : max(start, end) - first]
         return torch.from_numpy(np.ascontiguousarray(wanted))
 
@@ -151,7 +156,7 @@ class AvReader:
     def _join(self, frames: tp.Sequence[AudioFrame]) -> np.ndarray:
         """The samples of frames, `[C, T]`."""
         num_samples = sum(frame.samples for frame in frames)
-        samples = np.empty((self.stream.channels, num_samples), np.float32)
+        samples = np.empty((self.channels, num_samples), np.float32)
         pieces = zip(*(_samples(frame) for frame in frames), strict=True)
         for channel, of_channel in zip(samples, pieces, strict=True):
             np.concatenate(of_channel, out=channel)
@@ -204,7 +209,12 @@ def opened(source: Source) -> tp.Iterator[tuple[SoundfileReader | AvReader, str]
             file = source
             if isinstance(source, str | Path):
                 file = stack.enter_context(open_binary(source))
-            yield _reader(tp.cast(tp.BinaryIO, file), source, stack), name
+            reader = _reader(tp.cast(tp.BinaryIO, file), source, stack)
+            if not (0 < reader.sample_rate <= HIGHEST_RATE and reader.channels > 0):
+                raise AudioError(
+                    f"{name} claims {reader.channels} channels at {reader.sample_rate} Hz."
+                )
+            yield reader, name
         except FileNotFoundError as error:
             reason = f" ({error.args[0]}.)" if error.errno is None else ""
             raise AudioError(f"There is no audio file {name}.{reason}") from None
@@ -232,13 +242,29 @@ def _reader(
                 return SoundfileReader(sound)
         except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
             pass
+    container = stack.enter_context(_open_av(file))
+    tracks = [track for track in container.streams.audio if track.codec_context is not None]
+    if not tracks:
+        raise AudioError("it has no audio track that could be decoded")
+    return AvReader(container, tracks[0])
+
+
+def _open_av(file: tp.BinaryIO) -> InputContainer:
     file.seek(0)
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
-    container = av.open(file, "r", metadata_errors="replace", container_options=options)
-    stack.enter_context(container)
-    if not container.streams.audio or container.streams.audio[0].rate <= 0:
-        raise AudioError("it has no audio track")
-    return AvReader(container)
+    return av.open(file, "r", metadata_errors="replace", container_options=options)
+
+
+def read_tags(source: str | Path) -> dict[str, str]:
+    """What a file says about itself, by names in lower case; nothing if it cannot be read."""
+    try:
+        with open_binary(source) as file, _open_av(file) as container:
+            tags = dict(container.metadata)
+            for track in container.streams.audio:
+                tags |= track.metadata
+            return {name.lower(): text for name, text in tags.items()}
+    except UNREADABLE:
+        return {}
 
 
 def _mp3_knows_its_length(file: tp.BinaryIO) -> bool:

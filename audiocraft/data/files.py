@@ -4,7 +4,9 @@ Members are read into memory by their exact name; nothing is ever unpacked to di
 files are opened: a pipe or a device that a manifest names would keep its reader forever.
 """
 
+import contextlib
 import io
+import json
 import logging
 import os
 import stat
@@ -76,6 +78,26 @@ def open_binary(path: str | Path) -> tp.BinaryIO:
         return io.BytesIO(opened.read(info))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise OSError(f"{path} cannot be unpacked: {error}") from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> tp.Iterator[tp.BinaryIO]:
+    """Write a file that appears complete or not at all; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save_json(path: str | Path, content: tp.Any) -> None:
+    """Write JSON for people to read; the file appears complete or not at all."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def exists(path: str | Path) -> bool:

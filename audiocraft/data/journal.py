@@ -26,14 +26,12 @@ class Journal:
         self.path = output.with_name(f".{output.name}.journal")
         self.header = {"settings": settings}
         self.answers = self._read()
-        self._file: tp.TextIO | None = None
+        self._begun = False
 
     def __enter__(self) -> tp.Self:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: tp.Any) -> None:
-        if self._file is not None:
-            self._file.close()
         if error is None:
             self.path.unlink(missing_ok=True)
 
@@ -48,13 +46,12 @@ class Journal:
             return {}
         return {e[0]: e[1] for e in entries[1:] if isinstance(e, list) and len(e) == 2}
 
-    def _open(self) -> tp.TextIO:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a" if self.answers else "w", encoding="utf-8")
-            # A line that was cut short before ends here.
-            self._file.write("\n" if self.answers else json.dumps(self.header) + "\n")
-        return self._file
+    def _begin(self) -> None:
+        """Write the header, or end a line that was cut short."""
+        self._begun = True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a" if self.answers else "w", encoding="utf-8") as file:
+            file.write("\n" if self.answers else json.dumps(self.header) + "\n")
 
     def find(self, path: str | Path) -> tp.Any:
         """The answer about a file as it is now; `None` if there is none yet."""
@@ -62,9 +59,10 @@ class Journal:
 
     def add(self, path: str | Path, answer: tp.Any) -> None:
         """Remember the answer about a file: anything that JSON holds."""
-        file = self._open()
-        file.write(json.dumps([_key(path), answer]) + "\n")
-        file.flush()
+        if not self._begun:
+            self._begin()
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps([_key(path), answer]) + "\n")
 
 
 def _parse(line: str) -> tp.Any:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..errors import AudioError, ManifestError
 from .audio import audio_blocks, audio_info
-from .files import EXTENSIONS, exists, list_audio_files
+from .files import EXTENSIONS, exists, list_audio_files, replacing
 from .journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -148,19 +148,12 @@ def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) ->
 
 def save_manifest(path: str | Path, metas: tp.Iterable[AudioMeta]) -> None:
     """Write a manifest, compressed if it ends in `.gz`; it appears complete or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(unfinished, "wb") as raw, contextlib.ExitStack() as stack:
-            file: tp.Any = raw
-            if path.suffix == ".gz":  # without name and time: the same manifest, the same bytes
-                file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
-            for meta in metas:
-                file.write(json.dumps(as_line(meta)).encode() + b"\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as raw, contextlib.ExitStack() as stack:
+        file: tp.Any = raw
+        if Path(path).suffix == ".gz":  # without name and time: the same manifest, the same bytes
+            file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+        for meta in metas:
+            file.write(json.dumps(as_line(meta)).encode() + b"\n")
 
 
 def as_line(meta: AudioMeta) -> dict[str, tp.Any]:
