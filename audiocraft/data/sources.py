@@ -150,14 +150,19 @@ def _beside(path: Path) -> dict[str, tp.Any]:
 
 
 def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece | ManifestError]:
-    chosen: dict[str, str] | None = None
+    first: Row = {}
+    chosen: dict[tuple[str, ...], dict[str, str]] = {}  # by the columns that a row has
     for number, row in enumerate(read_rows(table), start=1):
-        chosen = chosen or _choose_columns(table, list(row), columns)
+        first = first or row
+        columns_of_row = tuple(row)
+        if columns_of_row not in chosen:
+            present = list(dict.fromkeys([*first, *row]))
+            chosen[columns_of_row] = _choose_columns(table, present, columns)
         try:
-            yield _from_row(row, chosen, table, number)
+            yield _from_row(row, chosen[columns_of_row], table, number)
         except ManifestError as error:
             yield error
-    if chosen is None:
+    if not first:
         raise ManifestError(f"{table} has no rows.")
 
 

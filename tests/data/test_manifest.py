@@ -1,14 +1,18 @@
 import gzip
 import json
 import os
+import zipfile
 
 import pytest
 
+from audiocraft.data import audio_dataset, manifest
+from audiocraft.data.files import list_audio_files
+from audiocraft.data.journal import Journal
 from audiocraft.data.manifest import (
     AudioMeta,
+    describe_audio_file,
     find_audio_files,
     find_manifest,
-    list_audio_files,
     load_manifest,
     save_manifest,
 )
@@ -152,6 +156,88 @@ def test_unreadable_files_are_left_out_and_named(tmp_path, caplog):
     (tmp_path / "b.wav").write_bytes(b"")
     assert [meta.path for meta in find_audio_files(tmp_path)] == [str(tmp_path / "a.wav")]
     assert "b.wav" in caplog.text
+
+
+@pytest.mark.parametrize("minimal", [True, False])
+def test_a_stopped_search_goes_on_where_it_was(tmp_path, monkeypatch, minimal):
+    for number in range(6):
+        write_tone(tmp_path / f"music/{number}.wav", 1.0 + number)
+    (tmp_path / "music/bad.wav").write_text("no music")
+    expected = find_audio_files(tmp_path / "music", minimal)
+    described = []
+
+    def describe(path, minimal):
+        if len(described) == 4:
+            raise KeyboardInterrupt
+        described.append(path)
+        return describe_audio_file(path, minimal)
+
+    monkeypatch.setattr(manifest, "describe_audio_file", describe)
+    options = {"minimal": minimal, "workers": 1}
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "data.jsonl") as journal:
+        find_audio_files(tmp_path / "music", **options, journal=journal)
+    seen, described = described, []
+    with Journal(tmp_path / "data.jsonl") as journal:
+        assert find_audio_files(tmp_path / "music", **options, journal=journal) == expected
+    assert set(seen).isdisjoint(set(described) - {tmp_path / "music/bad.wav"})
+    assert [path.name for path in tmp_path.iterdir()] == ["music"]
+
+
+@pytest.mark.parametrize("resolve", [False, True])
+def test_an_archive_is_a_folder_too(tmp_path, monkeypatch, resolve):
+    write_tone(tmp_path / "a.wav", 1.5)
+    with zipfile.ZipFile(tmp_path / "music.zip", "w") as archive:
+        archive.write(tmp_path / "a.wav", "album/a.wav")
+    monkeypatch.chdir(tmp_path)
+    (meta,) = find_audio_files("music.zip", minimal=False, resolve=resolve)
+    assert meta.path == f"{tmp_path}/" * resolve + "music.zip:album/a.wav"
+    assert (meta.duration, meta.sample_rate) == (1.5, 8000)
+    assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
+
+
+def test_what_is_no_archive_says_so(tmp_path):
+    (tmp_path / "music.zip").write_text("no archive")
+    with pytest.raises(ManifestError, match=r"music\.zip is no zip archive"):
+        find_audio_files(tmp_path / "music.zip")
+
+
+def test_names_need_not_be_utf8(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.wav")
+    os.rename(write_tone(tmp_path / "a.wav").path, name)
+    save_manifest(tmp_path / "data.jsonl", find_audio_files(tmp_path))
+    assert [meta.path for meta in load_manifest(tmp_path)] == [name]
+
+
+def run(*argv) -> int | str | None:
+    """The exit status of the command, 0 where it simply ends."""
+    try:
+        audio_dataset.main([str(arg) for arg in argv])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_the_command_writes_the_manifest_of_a_folder(tmp_path, capsys):
+    write_tone(tmp_path / "music/a.wav", 36.0)
+    assert run(tmp_path / "music", tmp_path / "egs/data.jsonl.gz") == 0
+    assert "1 files, 0.01 hours" in capsys.readouterr().out
+    assert [meta.duration for meta in load_manifest(tmp_path / "egs")] == [36.0]
+    assert run(tmp_path / "music", tmp_path / "egs", "--complete", "--resolve") == 0
+    (meta,) = load_manifest(tmp_path / "egs/data.jsonl")
+    assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
+
+
+def test_the_command_says_what_is_wrong(tmp_path):
+    assert "no folder" in str(run(tmp_path / "nowhere", tmp_path / "data.jsonl"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_dataset, "find_audio_files", stop)
+    assert "goes on" in str(run(tmp_path, tmp_path / "data.jsonl"))
 
 
 def test_links_in_a_circle_end(tmp_path):

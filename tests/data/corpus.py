@@ -1,0 +1,124 @@
+"""Files as they are found in the wild: damaged, mislabelled, absurd, or meant to do harm."""
+
+import io
+import os
+import struct
+import zipfile
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import soundfile
+import torch
+
+from audiocraft.data.audio import audio_write
+
+from .conftest import tone
+
+RATE = 16000
+SECONDS = 1.5
+FORMATS = ("wav", "flac", "aiff", "ogg", "mp3", "m4a", "opus")
+
+
+@cache
+def encoded(kind: str, seconds: float = SECONDS) -> bytes:
+    """A short stereo sound in a format."""
+    rate = 48000 if kind == "opus" else RATE
+    wav = torch.from_numpy(tone(seconds, rate=rate, channels=2)).t()
+    with TemporaryDirectory() as folder:
+        path = audio_write(Path(folder) / "a", wav, rate, kind, mp3_rate=64, strategy="clip")
+        return path.read_bytes()
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    """A wav of floats `[T, C]`, whatever they are."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, "FLOAT", format="WAV")
+    return file.getvalue()
+
+
+def wav_that_claims(rate: int = RATE, channels: int = 1, size: int = 8000) -> bytes:
+    """A wav whose header says what it likes; 8000 bytes follow."""
+    align = 2 * channels & 0xFFFF
+    per_second = rate * align & 0xFFFFFFFF
+    chunk = struct.pack("<HHIIHH", 1, channels, rate, per_second, align, 16)
+    start = b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + b"WAVEfmt " + struct.pack("<I", 16)
+    return start + chunk + b"data" + struct.pack("<I", size) + bytes(8000)
+
+
+def patched(content: bytes, position: int, new: bytes) -> bytes:
+    return content[:position] + new + content[position + len(new) :]
+
+
+def damaged() -> dict[str, bytes]:
+    """Files by names, in which there is nothing that could be heard."""
+    files = {
+        "nothing.wav": b"",
+        "zeros.mp3": bytes(5000),
+        "text.mp3": b"This is no music at all. " * 300,
+        "page.ogg": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        "picture.flac": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256)) * 8,
+        "playlist.mp3": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\ngood_0.wav\n",
+        "concat.mp3": b"ffconcat version 1.0\nfile good_0.wav\n",
+        "session.m4a": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=audio 5004 RTP/AVP 0\n",
+        "no_rate.wav": wav_that_claims(rate=0),
+        "giant_rate.wav": wav_that_claims(rate=0xFFFFFFFF),
+        "no_channels.wav": wav_that_claims(channels=0),
+        "giant_channels.wav": wav_that_claims(channels=0xFFFF),
+        "no_samples.wav": wav_that_claims(size=0),
+        "noise.raw": bytes(range(256)) * 20,
+    }
+    return files | {f"head.{kind}": encoded(kind)[:20] for kind in FORMATS}
+
+
+def poisonous() -> dict[str, bytes]:
+    """Files that decode to samples with which nothing can be computed."""
+    one = tone(SECONDS, rate=RATE)
+    one[1000:] = np.nan
+    return {"nan.wav": wav_of(one), "infinite.wav": wav_of(np.full_like(one, np.inf))}
+
+
+def odd() -> dict[str, bytes]:
+    """Files of which at least a part can be heard, though something is wrong or unusual."""
+    longer = {kind: encoded(kind, 9.0) for kind in FORMATS if kind != "m4a"}  # its index is last
+    files = {f"cut.{kind}": content[: len(content) * 3 // 4] for kind, content in longer.items()}
+    flac = encoded("flac")
+    many = np.repeat(tone(SECONDS, rate=RATE), 64, axis=1)
+    return files | {
+        "flac_inside.wav": flac,
+        "m4a_inside.mp3": encoded("m4a"),
+        "giant_length.flac": patched(flac, 21, bytes([flac[21] | 0x0F]) + b"\xff" * 4),
+        "giant_length.wav": wav_that_claims(size=0xFFFFFFFF),
+        "channels_64.wav": wav_of(many),
+        "long_tag.mp3": b"ID3\x04\0\0\0\0\x7f\x7f" + bytes(127 * 129) + encoded("mp3"),
+    }
+
+
+def write_corpus(folder: Path) -> None:
+    """All of them, and what is no file at all; `good_0.wav` to `good_3.wav` are sane."""
+    for name, content in (damaged() | poisonous() | odd()).items():
+        (folder / name).write_bytes(content)
+    for number in range(4):
+        soundfile.write(folder / f"good_{number}.wav", tone(SECONDS, 200.0 + number), RATE)
+    soundfile.write(os.fsencode(folder) + b"/\xff\xe9 not utf8.wav", tone(SECONDS), RATE)
+    soundfile.write(folder / "new\nline.wav", tone(SECONDS), RATE)
+    (folder / "folder.wav").mkdir()
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "device.wav").symlink_to("/dev/zero")
+    (folder / "nowhere.wav").symlink_to(folder / "gone.wav")
+    (folder / "circle.wav").symlink_to(folder / "circle.wav")
+    (folder / "inside").mkdir()
+    (folder / "inside" / "up").symlink_to(folder)
+    with zipfile.ZipFile(folder / "evil.zip", "w") as archive:
+        archive.writestr("../escaped.wav", encoded("wav"))
+        archive.writestr("/tmp/absolute.wav", encoded("wav"))
+        archive.writestr("text.wav", "no music")
+    (folder / "broken.zip").write_bytes((folder / "evil.zip").read_bytes()[:-40])
+
+
+# Files that cannot be read, beside those of `damaged`.
+NO_FILES = ("folder.wav", "pipe.wav", "device.wav", "nowhere.wav", "circle.wav", "missing.wav")
+NO_MEMBERS = ("evil.zip:text.wav", "evil.zip:none.wav", "broken.zip:text.wav")
+UNREADABLE = (*damaged(), *NO_FILES, *NO_MEMBERS)
+ODD = (*odd(), os.fsdecode(b"\xff\xe9 not utf8.wav"), "new\nline.wav", "evil.zip:../escaped.wav")
