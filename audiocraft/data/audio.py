@@ -25,12 +25,16 @@ def audio_info(path: Source) -> AudioFileInfo:
         path: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
 
     Raises:
-        AudioError: There is no such file, or it holds no audio.
+        AudioError: There is no such file, it holds no audio, or its header cannot be true.
     """
     with opened(path) as (reader, name):
         info = reader.info()
     if info.duration <= 0:
         raise AudioError(f"{name} holds no audio: its length is zero.")
+    if info.duration > reader.num_bytes:  # even silence takes more than a byte per second
+        raise AudioError(
+            f"{name} claims to last {info.duration / 3600:.0f} hours, in {reader.num_bytes} bytes."
+        )
     return info
 
 

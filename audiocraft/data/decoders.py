@@ -52,8 +52,9 @@ class AudioFileInfo(tp.NamedTuple):
 class SoundfileReader:
     """A file that libsndfile reads."""
 
-    def __init__(self, file: soundfile.SoundFile):
+    def __init__(self, file: soundfile.SoundFile, num_bytes: int):
         self.file = file
+        self.num_bytes = num_bytes  # of the whole file
         self.sample_rate = file.samplerate
         self.channels = file.channels
         self.kind = file.format.lower()  # of file, whatever its name says
@@ -101,8 +102,9 @@ def _by_channel(samples: np.ndarray) -> np.ndarray:
 class AvReader:
     """A file that FFmpeg reads."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream):
+    def __init__(self, container: InputContainer, stream: AudioStream, num_bytes: int):
         self.container = container
+        self.num_bytes = num_bytes  # of the whole file
         self.kind = container.format.name.split(",")[0]
         self.stream = stream
         self.sample_rate = stream.rate
@@ -233,20 +235,22 @@ def _reader(
     readable: tp.Any = file
     if isinstance(source, str | Path) and split_member(source)[1] is None:
         readable = os.fsencode(source)  # libsndfile is faster on a path; names may not be UTF-8
+    file.seek(0, os.SEEK_END)
+    num_bytes = file.tell()
     file.seek(0)
     if file.read(4) != b"OggS":
         file.seek(0)
         try:
             sound = stack.enter_context(soundfile.SoundFile(readable))
             if sound.format != "MP3" or _mp3_knows_its_length(file):
-                return SoundfileReader(sound)
+                return SoundfileReader(sound, num_bytes)
         except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
             pass
     container = stack.enter_context(_open_av(file))
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
     if not tracks:
         raise AudioError("it has no audio track that could be decoded")
-    return AvReader(container, tracks[0])
+    return AvReader(container, tracks[0], num_bytes)
 
 
 def _open_av(file: tp.BinaryIO) -> InputContainer:

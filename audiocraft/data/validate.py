@@ -84,7 +84,7 @@ def find_problems(
     described = [meta for meta in metas if exists(info_path_of(meta))]
     for meta, found in zip(metas, inspections, strict=True):
         if isinstance(found, AudioError):
-            problems.append(Problem("unreadable", meta.path, str(found)))
+            problems.append(Problem("unreadable", meta.path, _about(found, meta.path)))
             continue
         problems += _of_sound(meta.path, found, limits)
         wrong = [*_wrong_labels(meta, found, limits), *_wrong_metadata(meta, bool(described))]
@@ -97,6 +97,7 @@ def find_problems(
 def _of_sound(path: str, found: Inspection, limits: Limits) -> tp.Iterator[Problem]:
     if not found.finite:
         yield Problem("unreadable", path, "holds samples that are infinite or not a number")
+        return
     if found.duration < limits.min_duration:
         yield Problem("short", path, f"{found.duration:.2f} s")
     if found.silence > limits.max_silence:
@@ -121,7 +122,12 @@ def _wrong_metadata(meta: AudioMeta, needed: bool) -> tp.Iterator[str]:
         try:
             load_music_info(meta)
         except ManifestError as error:
-            yield str(error)
+            yield _about(error, meta.path)
+
+
+def _about(error: Exception, path: str) -> str:
+    """What an error says about a file, whose name stands beside it."""
+    return str(error).removeprefix(f"{path} ")
 
 
 def _duplicates(
@@ -145,9 +151,9 @@ def print_table(problems: tp.Sequence[Problem], metas: tp.Sequence[AudioMeta]) -
         by_kind[problem.kind].append(problem)
     for kind, group in by_kind.items():
         print(f"{kind}: {KINDS[kind]}")
-        width = max(len(problem.path) for problem in group[:SHOWN])
+        width = max(len(_printable(problem.path)) for problem in group[:SHOWN])
         for problem in group[:SHOWN]:
-            print(f"  {problem.path:{width}}  {problem.detail}")
+            print(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
         if len(group) > SHOWN:
             print(f"  … and {len(group) - SHOWN} more; --json FILE names them all")
     hours = sum(meta.duration for meta in metas) / 3600
@@ -158,6 +164,11 @@ def print_table(problems: tp.Sequence[Problem], metas: tp.Sequence[AudioMeta]) -
     concerned = len({problem.path for problem in problems})
     counts = ", ".join(f"{len(group)} {kind}" for kind, group in by_kind.items())
     print(f"{files}: {concerned} with problems ({counts}). Nothing was changed.")
+
+
+def _printable(text: str) -> str:
+    """Text on one line, whatever a file is called."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def as_json(

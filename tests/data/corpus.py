@@ -100,9 +100,11 @@ def write_corpus(folder: Path) -> None:
     for name, content in (damaged() | poisonous() | odd()).items():
         (folder / name).write_bytes(content)
     for number in range(4):
-        soundfile.write(folder / f"good_{number}.wav", tone(SECONDS, 200.0 + number), RATE)
-    soundfile.write(os.fsencode(folder) + b"/\xff\xe9 not utf8.wav", tone(SECONDS), RATE)
-    soundfile.write(folder / "new\nline.wav", tone(SECONDS), RATE)
+        soundfile.write(folder / f"good_{number}.wav", tone(SECONDS, 200.0 + number, RATE), RATE)
+    soundfile.write(
+        os.fsencode(folder) + b"/\xff\xe9 not utf8.wav", tone(SECONDS, 1000.0, RATE), RATE
+    )
+    soundfile.write(folder / "new\nline.wav", tone(SECONDS, 1500.0, RATE), RATE)
     (folder / "folder.wav").mkdir()
     os.mkfifo(folder / "pipe.wav")
     (folder / "device.wav").symlink_to("/dev/zero")
