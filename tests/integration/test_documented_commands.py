@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ class Try:
     names_only: bool = False  # installs something of the system: .ci/run does it
     help_only: bool = False  # renders music: tests/dataset does it where the renderer is
     folder: bool = False  # writes a folder under /tmp: here one of the test; no overrides
-    manifest: bool = False  # writes a manifest: here into a folder of the test
+    walked: bool = False  # a step on the way of docs/DATASETS.md: test_walkthrough.py
 
 
 COMMANDS = {
@@ -70,9 +71,17 @@ COMMANDS = {
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
     "continue_from_config=inherit": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
-    "python -m audiocraft.data.audio_dataset dataset/example egs/mine/data.jsonl": Try(
-        manifest=True
-    ),
+    "python -m audiocraft prepare dataset/example /tmp/mine --by piece --report": Try(walked=True),
+    "python -m audiocraft validate /tmp/mine/egs/train /tmp/mine/egs/valid "
+    "--json /tmp/mine/problems.json": Try(walked=True),
+    "dora run solver=musicgen/musicgen_style_tiny datasource.train=/tmp/mine/egs/train "
+    "datasource.valid=/tmp/mine/egs/valid datasource.evaluate=/tmp/mine/egs/evaluate "
+    "datasource.generate=/tmp/mine/egs/generate": Try(walked=True),
+    "python -m audiocraft prepare songs/songs.csv /tmp/songs --by artist "
+    "--column description=caption": Try(walked=True),
+    "python -m audiocraft prepare songs/hub /tmp/hub --by piece --seed 1 --valid 0.2 "
+    "--generate 0": Try(walked=True),
+    "python -m audiocraft manifest dataset/example egs/mine/data.jsonl.gz": Try(walked=True),
     "python -m dataset.make_labelled /tmp/music --hours 0.1 --seed 0": Try(help_only=True),
     "python -m dataset.make_example --workers 2": Try(help_only=True),
     "python -m dataset.make_labelled OUT --hours 2 --workers 2": Try(help_only=True),
@@ -84,24 +93,23 @@ COMMANDS = {
 }
 
 
-def documented():
-    """Commands of the pages' shell blocks, without comments."""
-    for page in PAGES:
-        for block in re.findall(r"```shell\n(.*?)```", page.read_text(), re.DOTALL):
-            for line in block.splitlines():
-                text = re.sub(r"\s+#.*", "", line).strip()
-                if text:
-                    yield text
+def commands_of(page: Path):
+    """Commands of a page's shell blocks, without comments."""
+    for block in re.findall(r"```shell\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.splitlines():
+            text = re.sub(r"\s+#.*", "", line).strip()
+            if text:
+                yield text
 
 
-@pytest.mark.parametrize("text", sorted(set(documented())))
+@pytest.mark.parametrize("text", sorted({text for page in PAGES for text in commands_of(page)}))
 def test_every_documented_command_is_tried_somewhere(text):
     assert text in COMMANDS, "add it to the table, and say how it is tried"
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("commands")
-@pytest.mark.parametrize("text", sorted(COMMANDS))
+@pytest.mark.parametrize("text", sorted(text for text, how in COMMANDS.items() if not how.walked))
 def test_a_documented_command_works(text, finished, tmp_path):
     how = COMMANDS[text]
     words = shlex.split(text)
@@ -118,8 +126,6 @@ def test_a_documented_command_works(text, finished, tmp_path):
         assert run.returncode == 0
         assert all(flag in run.output for flag in flags)
         return
-    if how.manifest:
-        words[-1] = str(tmp_path / "data.jsonl")
     outputs = tmp_path / "outputs"
     if how.signature:  # a copy: others look at the original
         shutil.copytree(finished.outputs, outputs)
