@@ -167,8 +167,8 @@ class AvReader:
     def _decode(self, start: int, end: int, early: float) -> tuple[int, list[AudioFrame]]:
         """The sample at which decoding began, and all frames from there until `end`.
 
-        Single frames of vorbis bear a wrong time, so that samples are
-        counted from the median of what those before `start` say.
+        Single frames of vorbis bear a wrong time, so samples are counted from the median of what
+        the frames before `start` say.
         """
         origin = self.stream.start_time or 0
         if early or self.moved:
@@ -238,7 +238,10 @@ def _reader(
     file.seek(0, os.SEEK_END)
     num_bytes = file.tell()
     file.seek(0)
-    if file.read(4) != b"OggS":
+    head = file.read(4)
+    if not isinstance(head, bytes):
+        raise AudioError("it is open as text: open it with mode 'rb'")
+    if head != b"OggS":
         file.seek(0)
         try:
             sound = stack.enter_context(soundfile.SoundFile(readable))

@@ -11,7 +11,7 @@ import math
 import os
 import statistics
 import typing as tp
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -38,6 +38,15 @@ FIELDS += ("instrument", "moods")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Division:
+    """How a data set is divided into splits; `train` gets what the others leave."""
+
+    by: str = "artist"  # what stays together, as for `Place`
+    shares: tp.Mapping[str, float] = field(default_factory=SHARES.copy)  # of the whole duration
+    seed: int = 0  # another one draws other splits
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A piece that can be used."""
 
@@ -57,7 +66,7 @@ class Entry:
         """Its JSON file: every field, empty where nothing is known."""
         path = Path(self.placed.name)
         known = {"name": path.stem} | self.placed.fields
-        return {field: known.get(field, "") for field in FIELDS} | {
+        return {name: known.get(name, "") for name in FIELDS} | {
             "sample_rate": self.found.sample_rate,
             "file_extension": path.suffix.removeprefix("."),
             "duration": self.found.duration,
@@ -67,10 +76,8 @@ class Entry:
 def prepare(
     source: Path,
     out: Path,
+    division: Division,
     *,
-    by: str = "artist",
-    shares: tp.Mapping[str, float] = SHARES,
-    seed: int = 0,
     columns: tp.Mapping[str, str] | None = None,
     link: bool = False,
     report: bool = False,
@@ -81,9 +88,7 @@ def prepare(
     Args:
         source: As for `read_pieces`.
         out: The folder of the data set.
-        by: What belongs together, as for `Place`.
-        shares: Of the whole duration, by split; `train` gets the rest.
-        seed: Another seed draws other splits.
+        division: How it is divided into splits.
         columns: Columns of a table that hold the audio or a field.
         link: Make hard links instead of copies.
         report: Also measure the loudness, and write `OUT/report.json`.
@@ -92,10 +97,10 @@ def prepare(
     Raises:
         ManifestError: There is no music, it cannot be split so, or `out` holds something else.
     """
-    _check_folders(source, out, shares)
-    place = Place(out / "audio", link, by)
+    _check_folders(source, out, division.shares)
+    place = Place(out / "audio", link, by := division.by)
     placed, problems = _put_all(source, place, columns or {})
-    if by not in ("artist", "piece") and all(piece.group is None for piece in placed):
+    if placed and by not in ("artist", "piece") and all(p.group is None for p in placed):
         raise ManifestError(
             f"Nothing says what {by!r} a file belongs to. Choose artist, piece, folder, or one "
             f"of the columns: {', '.join(sorted(place.columns))}."
@@ -114,7 +119,7 @@ def prepare(
         _tell("left out", problems)
         if not kept:
             raise ManifestError(f"None of {len(problems)} files of {source} can be used.")
-        entries = _split(kept, by, shares, seed)
+        entries = _split(kept, division)
         _write(entries, out)
         if report:
             _report(entries, problems, out / "report.json")
@@ -153,13 +158,11 @@ def _put_all(
     return placed, problems
 
 
-def _split(
-    kept: tp.Sequence[tuple[Placed, Inspection]], by: str, shares: tp.Mapping[str, float], seed: int
-) -> list[Entry]:
+def _split(kept: tp.Sequence[tuple[Placed, Inspection]], division: Division) -> list[Entry]:
     """Draw the splits; what belongs to the same group, or sounds the same, stays together."""
     alone = sum(piece.group is None for piece, _ in kept)
     if alone:
-        print(f"{alone} of {len(kept)} files do not say their {by}: each is taken for itself.")
+        print(f"{alone} of {len(kept)} files name no {division.by}: each is taken for itself.")
     twins = find_twins([found for _, found in kept])
     if twins:
         copies = sum(len(twin.members) - 1 for twin in twins)
@@ -170,7 +173,7 @@ def _split(
     for name, (_, found) in zip(joined, kept):
         sizes[name] += found.duration
     groups = [Group(name, size) for name, size in sizes.items()]
-    splits = assign_splits(groups, shares, REST, seed)
+    splits = assign_splits(groups, division.shares, REST, division.seed)
     return [
         Entry(placed=piece, found=found, group=name, split=splits[name])
         for name, (piece, found) in zip(joined, kept)
@@ -229,12 +232,11 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     """Make a data set of a folder, a table or a Hugging Face data set."""
     args = _parser().parse_args(argv)
     try:
+        shares = {split: getattr(args, split) for split in SHARES}
         prepare(
             args.source,
             args.out,
-            by=args.by,
-            shares={split: getattr(args, split) for split in SHARES},
-            seed=args.seed,
+            Division(by=args.by, shares=shares, seed=args.seed),
             columns=dict(args.column),
             link=args.link,
             report=args.report,

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import typing as tp
 from pathlib import Path
 
@@ -66,6 +67,14 @@ def test_what_can_be_heard_of_an_odd_file_is_heard(corpus, name):
     wav, rate = audio_read(path, 0.05, 0.1)
     assert wav.shape[-1] == int(0.1 * rate)
     assert wav.isfinite().all()
+
+
+def test_a_file_object_must_hold_bytes_and_be_seekable():
+    with pytest.raises(AudioError, match="mode 'rb'"):
+        audio_info(io.StringIO("text"))  # type: ignore[arg-type]
+    read, _ = os.pipe()
+    with open(read, "rb") as pipe, pytest.raises(AudioError, match="seekable"):
+        audio_info(pipe)
 
 
 def test_a_length_that_cannot_be_true_is_told(corpus):
