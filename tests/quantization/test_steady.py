@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from audiocraft.quantization import steady
 from audiocraft.quantization.steady import steady_codes
 
 
@@ -58,3 +59,13 @@ def test_short_sequences_are_fine(num_frames):
         2,
         num_frames,
     )
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_the_size_of_blocks_changes_nothing(rng, block, monkeypatch):
+    rows, entries = torch.randn(3, 65, 4, generator=rng), torch.randn(20, 4, generator=rng)
+    for change_cost in (0.0, 1.0):
+        at_once = steady_codes(rows, entries, change_cost)
+        with monkeypatch.context() as patch:
+            patch.setattr(steady, "BLOCK", block)
+            assert torch.equal(steady_codes(rows, entries, change_cost), at_once)
