@@ -10,10 +10,11 @@ import typing as tp
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
@@ -27,6 +28,7 @@ from .manifest import (
     load_manifest,
     save_manifest,
 )
+from .meta_table import MetaTable
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)
@@ -98,10 +100,8 @@ class AudioDataset(Dataset):
     ):
         self.meta = _usable(meta, min_audio_duration or 0.0, max_audio_duration or math.inf)
         self.sampler = SegmentSampler(
-            durations=torch.tensor([m.duration for m in self.meta], dtype=torch.float64),
-            weights=torch.tensor(
-                [1.0 if m.weight is None else m.weight for m in self.meta], dtype=torch.float64
-            ),
+            durations=torch.from_numpy(self.meta.durations),
+            weights=torch.from_numpy(self.meta.weights),
             segment_duration=segment_duration,
             num_samples=num_samples,
             shuffle=shuffle,
@@ -152,8 +152,8 @@ class AudioDataset(Dataset):
         for attempt in range(max(1, self.max_read_retry)):
             file, seek_time = self.sampler.draw(epoch, index, rng, attempt)
             try:
-                wav, segment = self._read(self.meta[file], seek_time)
-                info = self.describe(segment, wav, epoch, index)
+                wav, segment = self.read(file, seek_time)
+                info = self.describe(file, segment, wav, epoch, index)
                 return (wav, info) if self.return_info else wav
             except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
                 problem = error
@@ -168,12 +168,17 @@ class AudioDataset(Dataset):
             self._reported.add(file)
             logger.warning("Skipping %s: %s", self.meta[file].path, problem)
 
-    def describe(self, segment: SegmentInfo, wav: Tensor, epoch: int, index: int) -> tp.Any:
+    def describe(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
         """What is returned beside the waveform; deterministic in (seed, epoch, index)."""
         return segment
 
-    def _read(self, meta: AudioMeta, seek_time: float) -> tuple[Tensor, SegmentInfo]:
-        """One segment, `[C, T]`."""
+    def read(self, file: int, seek_time: float) -> tuple[Tensor, SegmentInfo]:
+        """One segment, `[C, T]`, of the file with that number.
+
+        Raises:
+            AudioError: It cannot be read, or ends before `seek_time` seconds.
+        """
+        meta = self.meta[file]
         duration = -1.0 if self.segment_duration is None else self.segment_duration
         if self.load_wav:
             wav, rate = audio_read(meta.path, seek_time, duration)
@@ -200,7 +205,7 @@ class AudioDataset(Dataset):
             sample_rate=self.sample_rate,
             channels=self.channels,
         )
-        return F.pad(wav, (0, total - real)), segment
+        return F.pad(wav, (0, total - real)) if real < total else wav, segment
 
     def collater(self, samples: tp.Sequence[tp.Any]) -> Tensor | tuple[Tensor, list[tp.Any]]:
         """Stack samples, filled with zeros to the longest.
@@ -242,22 +247,26 @@ class AudioDataset(Dataset):
 
 
 def _stack(wavs: tp.Sequence[Tensor]) -> Tensor:
+    """`[B, C, T]`; in a worker it lies at once where the training process will see it."""
     longest = max(wav.shape[-1] for wav in wavs)
-    return torch.stack([F.pad(wav, (0, longest - wav.shape[-1])) for wav in wavs])
+    return default_collate([F.pad(wav, (0, longest - wav.shape[-1])) for wav in wavs])
 
 
-def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> list[AudioMeta]:
+def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> MetaTable:
     """The files whose duration is sane and within limits."""
-    for m in meta:
-        if not 0 < m.duration < math.inf:
-            logger.warning("Left out: %s has a duration of %s seconds.", m.path, m.duration)
-    kept = [m for m in meta if 0 < m.duration < math.inf and shortest <= m.duration <= longest]
-    if not kept:
+    table = MetaTable.of(meta)
+    durations = table.durations
+    sane = (durations > 0) & (durations < math.inf)
+    for i in np.flatnonzero(~sane):
+        odd = table[int(i)]
+        logger.warning("Left out: %s has a duration of %s seconds.", odd.path, odd.duration)
+    kept = sane & (shortest <= durations) & (durations <= longest)
+    if not kept.any():
         raise ManifestError(
-            f"None of {len(meta)} files lasts between {shortest} and {longest} seconds. "
+            f"None of {len(table)} files lasts between {shortest} and {longest} seconds. "
             "Add audio, or change min_audio_duration and max_audio_duration."
         )
-    return kept
+    return table if kept.all() else table.select(kept)
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:

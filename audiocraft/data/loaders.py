@@ -11,7 +11,7 @@ import typing as tp
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from ..environment import AudioCraftEnvironment
 from ..errors import AudiocraftError, ConfigError
@@ -20,62 +20,12 @@ from .audio_dataset import AudioDataset
 from .manifest import load_manifest
 from .music_dataset import MusicDataset
 from .music_info import READERS
+from .sampler import ShardedSampler
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 NOT_OF_THE_DATASET = {*SPLITS, "batch_size", "num_workers"}
-
-
-class ShardedSampler(Sampler[int]):
-    """The samples of one process, in order.
-
-    Every process takes its part of each batch, so the batches of all processes together are
-    those of a single one. An incomplete last batch is left out, or filled up with the first
-    samples until it divides.
-
-    Args:
-        num_samples: Samples of an epoch.
-        batch_size: Samples per batch, over all processes.
-        rank: Which process this is.
-        world_size: How many there are.
-        drop_last: Leave an incomplete batch out.
-        max_batches: End an epoch after so many batches; `None` is no limit.
-    """
-
-    def __init__(
-        self,
-        num_samples: int,
-        batch_size: int,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        max_batches: int | None = None,
-    ):
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.first_batch = 0
-        total = num_samples // batch_size * batch_size if drop_last else num_samples
-        if max_batches is not None:
-            total = min(total, max_batches * batch_size)
-        self.total = -(-total // world_size) * world_size
-
-    def start_at(self, batch: int) -> None:
-        """Begin the next pass at this batch; those after it are whole again."""
-        self.first_batch = batch
-
-    def __len__(self) -> int:
-        return max(0, self.total - self.first_batch * self.batch_size) // self.world_size
-
-    def __iter__(self) -> tp.Iterator[int]:
-        first_batch, self.first_batch = self.first_batch, 0
-        for start in range(first_batch * self.batch_size, self.total, self.batch_size):
-            size = min(self.batch_size, self.total - start) // self.world_size
-            first = start + self.rank * size
-            yield from (index % self.num_samples for index in range(first, first + size))
 
 
 def get_audio_datasets(

@@ -4,12 +4,13 @@ import typing as tp
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..utils.randomness import derive_generator
 from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
-from .conditions import wav_condition
+from .conditions import WavCondition, wav_condition
 from .manifest import AudioMeta
 from .music_info import MusicInfo, load_music_info
 from .text_augment import (
@@ -59,11 +60,10 @@ class MusicDataset(AudioDataset):
         self.paraphrase_p = paraphrase_p
         self.paraphrases = load_paraphrases(paraphrase_source) if paraphrase_source else {}
 
-    def describe(self, segment: SegmentInfo, wav: Tensor, epoch: int, index: int) -> MusicInfo:
+    def describe(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
         """The metadata of a segment, its description augmented."""
         meta = tp.cast(AudioMeta, segment.meta)
-        heard = self._heard(segment, wav)
-        info = load_music_info(meta, self.required_fields, segment, self_wav=heard)
+        info = self.load_info(file, segment, self_wav=_heard(segment, wav))
         sampler = self.sampler
         rng = derive_generator("text", sampler.shuffle_seed, epoch if sampler.shuffle else 0, index)
         wordings = self.paraphrases.get(meta.path) or self.paraphrases.get(Path(meta.path).stem)
@@ -71,14 +71,14 @@ class MusicDataset(AudioDataset):
         augmentation = draw_text_augmentation(*self.text_chances, rng)
         return replace(info, description=augment_description(info, augmentation))
 
-    def _heard(self, segment: SegmentInfo, wav: Tensor):
-        return wav_condition(
-            wav,
-            segment.sample_rate,
-            length=segment.n_frames,
-            path=segment.meta and segment.meta.path,
-            seek_time=segment.seek_time,
-        )
+    def load_info(self, file: int, segment: SegmentInfo | None = None, **more: tp.Any) -> MusicInfo:
+        """What is known about the file with that number.
+
+        Raises:
+            ManifestError: Its JSON file is missing, is something else, or lacks a field.
+        """
+        meta = (segment and segment.meta) or self.meta[file]
+        return load_music_info(meta, self.required_fields, segment, **more)
 
     def collater(self, samples: tp.Sequence[tp.Any]) -> tuple[Tensor, list[MusicInfo]]:
         """Stack waveforms to `[B, C, T]`; the clips of the infos become views of them.
@@ -86,9 +86,7 @@ class MusicDataset(AudioDataset):
         A batch on its way from a worker so holds its audio once instead of twice.
         """
         wavs, infos = tp.cast(tuple[Tensor, list[MusicInfo]], super().collater(samples))
-        return wavs, [
-            replace(info, self_wav=self._heard(info, wav)) for wav, info in zip(wavs, infos)
-        ]
+        return wavs, with_clips(infos, wavs)
 
     def check(self, limit: int = CHECKED_FILES) -> None:
         """Open some files and read their metadata.
@@ -99,5 +97,32 @@ class MusicDataset(AudioDataset):
         """
         super().check(limit)
         step = max(1, len(self.meta) // (limit * 32))  # JSON files cost little
-        for meta in self.meta[::step]:
-            load_music_info(meta, self.required_fields)
+        for file in range(0, len(self.meta), step):
+            self.load_info(file)
+
+
+def _heard(segment: SegmentInfo, wav: Tensor) -> WavCondition:
+    return wav_condition(
+        wav,
+        segment.sample_rate,
+        length=segment.n_frames,
+        path=segment.meta and segment.meta.path,
+        seek_time=segment.seek_time,
+    )
+
+
+def with_clips(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:
+    """Let the clips of a batch be parts of one tensor, and their lengths of another.
+
+    Two tensors travel between processes much faster than two for each sample.
+
+    Args:
+        infos: With a clip each, which is `wavs` without padding.
+        wavs: `[B, C, T]`.
+    """
+    clips = [tp.cast(WavCondition, info.self_wav) for info in infos]
+    lengths = torch.cat([clip.length for clip in clips])
+    return [
+        replace(info, self_wav=clip._replace(wav=wavs[i : i + 1], length=lengths[i : i + 1]))
+        for i, (info, clip) in enumerate(zip(infos, clips))
+    ]

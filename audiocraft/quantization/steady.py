@@ -29,6 +29,7 @@ def steady_codes(rows: Tensor, entries: Tensor, change_cost: float) -> Tensor:
     Returns:
         Codes `[B, F]`, long.
     """
+    rows = rows.detach()
     F = rows.shape[1]
     if change_cost == 0 or F < 2:
         return torch.cat([_distances(b, entries).argmin(-1) for b in rows.split(BLOCK, 1)], dim=1)

@@ -165,7 +165,7 @@ def test_the_check_tells_damaged_files_and_stops_where_all_are(tones, caplog):
     for meta in tones:
         damage(meta, "missing")
     with pytest.raises(AudioError, match=r"None of 4 files.*missing\.wav"):
-        dataset.check()
+        make(tones).check()
 
 
 def test_an_index_outside_ends_an_iteration(tones):

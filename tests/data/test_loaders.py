@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.data import loaders
-from audiocraft.data.loaders import ShardedSampler, get_audio_datasets
+from audiocraft.data.loaders import get_audio_datasets
 from audiocraft.data.manifest import save_manifest
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.errors import AudioError, ConfigError, ManifestError
@@ -122,22 +122,53 @@ def test_loading_leaves_the_global_dice_alone(config):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("num_samples", [1, 7, 8, 20])
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-@pytest.mark.parametrize("drop_last", [True, False])
-def test_every_process_gets_the_same_number_and_nothing_is_lost(num_samples, world_size, drop_last):
-    shards = [
-        ShardedSampler(num_samples, 8, rank=rank, world_size=world_size, drop_last=drop_last)
-        for rank in range(world_size)
-    ]
-    indices = [list(shard) for shard in shards]
-    assert len({len(shard) for shard in indices}) == 1
-    assert all(len(shard) == len(own) for shard, own in zip(shards, indices))
-    seen = {index for own in indices for index in own}
-    total = num_samples // 8 * 8 if drop_last else num_samples
-    assert seen == set(range(total))
-    extra = sum(len(own) for own in indices) - total
-    assert 0 <= extra < world_size
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, rank, monkeypatch):
+    monkeypatch.setattr(loaders, "_num_cpus", lambda: 2)
+    change(config, dataset__num_workers=num_workers, dataset__batch_size=2)
+    loader = get_audio_datasets(config, rank=rank, world_size=2, splits=["train"])["train"]
+
+    def epoch(number):
+        loader.dataset.set_epoch(number)
+        return [(wavs, [info.description for info in infos]) for wavs, infos in loader]
+
+    whole, following = epoch(3), epoch(4)
+    loader.sampler.start_at(4)
+    assert len(loader) == 3
+    rest = epoch(3)
+    assert len(rest) == 3
+    assert len(loader) == len(whole) == 7
+    for (wavs, texts), (expected, expected_texts) in zip(rest, whole[4:]):
+        assert torch.equal(wavs, expected)
+        assert texts == expected_texts
+    again = epoch(4)  # only the next epoch was shortened
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(again, following, strict=True))
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.slow
+def test_workers_started_in_any_way_give_the_same(config, method, monkeypatch):
+    monkeypatch.setattr(loaders, "_num_cpus", lambda: 1)
+    expected = batches_of(config, 0, 1)
+    loader = get_audio_datasets(change(config, dataset__num_workers=1))["train"]
+    loader.multiprocessing_context = method
+    loader.dataset.set_epoch(1)
+    assert all(torch.equal(wavs, own) for (wavs, _), own in zip(loader, expected, strict=True))
+
+
+def test_a_batch_holds_two_tensors_however_many_samples(config):
+    """Each further one would cost a worker as much as the reading of a text."""
+    loader = get_audio_datasets(change(config, dataset__batch_size=6))["train"]
+    wavs, infos = next(iter(loader))
+    for name, whole in (("wav", wavs), ("length", infos[0].self_wav.length)):
+        parts = [getattr(info.self_wav, name) for info in infos]
+        assert {part.untyped_storage().data_ptr() for part in parts} == {
+            whole.untyped_storage().data_ptr()
+        }
+    assert [info.self_wav.length.tolist() for info in infos] == [[i.n_frames] for i in infos]
+    assert torch.equal(torch.cat([info.self_wav.wav for info in infos]), wavs)
 
 
 def test_no_more_workers_than_cpus(config, monkeypatch):

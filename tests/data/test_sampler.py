@@ -1,9 +1,12 @@
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocraft.data.sampler import SegmentSampler
+from audiocraft.data import sampler as sampler_module
+from audiocraft.data.sampler import SegmentSampler, ShardedSampler
 from audiocraft.errors import ManifestError
 
 DURATIONS = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
@@ -66,6 +69,23 @@ def test_files_come_as_often_as_they_should(on_duration, on_weight):
     assert not on_weight or 2 not in files
 
 
+def test_among_many_files_the_chances_are_the_same(monkeypatch):
+    weights = torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    few = make(weights=weights)
+    monkeypatch.setattr(sampler_module, "MANY_FILES", 3)
+    many = make(weights=weights)
+    torch.testing.assert_close(many.probabilities, few.probabilities)
+    files = torch.tensor([file for file, _ in draws(many)])
+    shares = files.bincount(minlength=4) / len(files)
+    torch.testing.assert_close(shares, many.probabilities, atol=0.05, rtol=0)
+    assert 2 not in files
+
+
+def test_a_sampler_that_was_pickled_draws_the_same():
+    one = make(weights=torch.tensor([4.0, 1.0, 0.0, 1.0]))
+    assert draws(pickle.loads(pickle.dumps(one))) == draws(one)
+
+
 @pytest.mark.parametrize("num_samples", [3, 4, 10])
 def test_a_permutation_takes_every_file_before_any_comes_again(num_samples):
     sampler = make(permutation_on_files=True, num_samples=num_samples, **PLAIN)
@@ -104,3 +124,49 @@ def test_a_mistake_is_named(name):
 def test_weights_that_are_all_zero_say_so():
     with pytest.raises(ManifestError, match="weight 0"):
         make(weights=torch.zeros(4))
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 8, 20])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_every_process_gets_the_same_number_and_nothing_is_lost(num_samples, world_size, drop_last):
+    shards = [
+        ShardedSampler(num_samples, 8, rank=rank, world_size=world_size, drop_last=drop_last)
+        for rank in range(world_size)
+    ]
+    indices = [list(shard) for shard in shards]
+    assert len({len(shard) for shard in indices}) == 1
+    assert all(len(shard) == len(own) for shard, own in zip(shards, indices))
+    seen = {index for own in indices for index in own}
+    total = num_samples // 8 * 8 if drop_last else num_samples
+    assert seen == set(range(total))
+    extra = sum(len(own) for own in indices) - total
+    assert 0 <= extra < world_size
+
+
+@given(
+    num_samples=st.integers(1, 60),
+    batch_size=st.sampled_from([2, 4, 8]),
+    drop_last=st.booleans(),
+    data=st.data(),
+)
+def test_an_epoch_can_start_at_any_batch(num_samples, batch_size, drop_last, data):
+    for rank in (0, 1):
+        sampler = ShardedSampler(
+            num_samples, batch_size, rank=rank, world_size=2, drop_last=drop_last
+        )
+        whole = list(sampler)
+        batch = data.draw(st.integers(0, sampler.num_batches))
+        sampler.start_at(batch)
+        assert len(sampler) == len(whole[batch * batch_size // 2 :])
+        assert list(sampler) == whole[batch * batch_size // 2 :]
+        assert list(sampler) == whole
+
+
+def test_a_batch_that_no_epoch_has_is_named():
+    sampler = ShardedSampler(20, 8)
+    with pytest.raises(ValueError, match=r"3 batches cannot start at batch 4\. Choose 0 to 3"):
+        sampler.start_at(4)
