@@ -11,9 +11,10 @@ import typing as tp
 
 from .data import audio_dataset, prepare, validate
 from .errors import AudiocraftError
-from .models import export_command, fit_spectral
+from .models import encode_command, export_command, fit_spectral
 
 COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
+    "encode-dataset": encode_command.main,
     "export": export_command.main,
     "fit-tokenizer": fit_spectral.main,
     "manifest": audio_dataset.main,

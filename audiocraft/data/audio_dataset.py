@@ -214,9 +214,9 @@ class AudioDataset(Dataset):
             Waveforms `[B, C, T]`, with a list of what is known about each if `return_info`.
         """
         if not self.return_info:
-            return _stack(samples)
+            return stack(samples)
         wavs, infos = zip(*samples)
-        return _stack(wavs), list(infos)
+        return stack(wavs), list(infos)
 
     def check(self, limit: int = CHECKED_FILES) -> None:
         """Open some files, evenly chosen, so that mistakes show before any work is done.
@@ -246,7 +246,7 @@ class AudioDataset(Dataset):
             )
 
 
-def _stack(wavs: tp.Sequence[Tensor]) -> Tensor:
+def stack(wavs: tp.Sequence[Tensor]) -> Tensor:
     """`[B, C, T]`; in a worker it lies at once where the training process will see it."""
     longest = max(wav.shape[-1] for wav in wavs)
     return default_collate([F.pad(wav, (0, longest - wav.shape[-1])) for wav in wavs])

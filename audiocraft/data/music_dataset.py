@@ -63,13 +63,23 @@ class MusicDataset(AudioDataset):
     def describe(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
         """The metadata of a segment, its description augmented."""
         meta = tp.cast(AudioMeta, segment.meta)
-        info = self.load_info(file, segment, self_wav=_heard(segment, wav))
+        info = self.load_info(file, segment, self_wav=self.heard(file, segment, wav))
         sampler = self.sampler
         rng = derive_generator("text", sampler.shuffle_seed, epoch if sampler.shuffle else 0, index)
         wordings = self.paraphrases.get(meta.path) or self.paraphrases.get(Path(meta.path).stem)
         info = paraphrase(info, wordings or (), draw_wording(self.paraphrase_p, rng))
         augmentation = draw_text_augmentation(*self.text_chances, rng)
         return replace(info, description=augment_description(info, augmentation))
+
+    def heard(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
+        """What the style conditioner may hear of a segment: all of it."""
+        return wav_condition(
+            wav,
+            segment.sample_rate,
+            length=segment.n_frames,
+            path=segment.meta and segment.meta.path,
+            seek_time=segment.seek_time,
+        )
 
     def load_info(self, file: int, segment: SegmentInfo | None = None, **more: tp.Any) -> MusicInfo:
         """What is known about the file with that number.
@@ -96,19 +106,13 @@ class MusicDataset(AudioDataset):
             ManifestError: A JSON file is missing, is something else, or lacks a field.
         """
         super().check(limit)
+        self.check_infos(limit)
+
+    def check_infos(self, limit: int) -> None:
+        """Read the metadata of some files."""
         step = max(1, len(self.meta) // (limit * 32))  # JSON files cost little
         for file in range(0, len(self.meta), step):
             self.load_info(file)
-
-
-def _heard(segment: SegmentInfo, wav: Tensor) -> WavCondition:
-    return wav_condition(
-        wav,
-        segment.sample_rate,
-        length=segment.n_frames,
-        path=segment.meta and segment.meta.path,
-        seek_time=segment.seek_time,
-    )
 
 
 def with_clips(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:

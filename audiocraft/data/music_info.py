@@ -140,23 +140,11 @@ def info_path_of(meta: AudioMeta) -> str:
     return meta.info_path or str(Path(meta.path).with_suffix(".json"))
 
 
-def load_music_info(
-    meta: AudioMeta,
-    required: tp.Iterable[str] = (),
-    segment: SegmentInfo | None = None,
-    **more: tp.Any,
-) -> MusicInfo:
-    """Read the JSON file of an audio file.
-
-    Args:
-        meta: The audio file.
-        required: Fields that the object must have, though they may be null.
-        segment: The segment of the file that is described.
-        more: Other fields of the result, as they are.
+def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
+    """Read the JSON file of an audio file as it is.
 
     Raises:
-        ManifestError: The file is missing, is no JSON object, lacks a required field, or a field
-            has a type that cannot be read.
+        ManifestError: The file is missing or is no JSON object.
     """
     path = info_path_of(meta)
     try:
@@ -171,13 +159,50 @@ def load_music_info(
         raise ManifestError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(raw, dict):
         raise ManifestError(f"{path} holds a JSON {type(raw).__name__}, where an object is needed.")
+    return raw
+
+
+def parse_music_info(
+    raw: tp.Mapping[str, tp.Any],
+    source: str,
+    required: tp.Iterable[str] = (),
+    segment: SegmentInfo | None = None,
+    **more: tp.Any,
+) -> MusicInfo:
+    """Read a JSON object about a piece of music.
+
+    Args:
+        raw: The object.
+        source: Where it is written, for messages.
+        required: Fields that it must have, though they may be null.
+        segment: The segment that is described.
+        more: Other fields of the result, as they are.
+
+    Raises:
+        ManifestError: It lacks a required field, or a field has a type that cannot be read.
+    """
     for name in required:
         if name not in raw:
             raise ManifestError(
-                f"{path} has no field {name!r}, which the model is conditioned on. "
+                f"{source} has no field {name!r}, which the model is conditioned on. "
                 "Add it; null says that it is unknown."
             )
     try:
         return MusicInfo.from_dict(raw, segment, **more)
     except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from None
+        raise ManifestError(f"{source}: {error}") from None
+
+
+def load_music_info(
+    meta: AudioMeta,
+    required: tp.Iterable[str] = (),
+    segment: SegmentInfo | None = None,
+    **more: tp.Any,
+) -> MusicInfo:
+    """Read the JSON file of an audio file; the arguments are those of `parse_music_info`.
+
+    Raises:
+        ManifestError: The file is missing, is no JSON object, lacks a required field, or a field
+            has a type that cannot be read.
+    """
+    return parse_music_info(read_raw_info(meta), info_path_of(meta), required, segment, **more)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..errors import ManifestError
 
@@ -52,7 +52,7 @@ class SharedArrays(tp.Mapping[str, np.ndarray]):
 
     @classmethod
     def load(cls, path: str | Path) -> "SharedArrays":
-        """Map the arrays that `save` wrote.
+        """Map the arrays that `save_arrays` wrote.
 
         Raises:
             ManifestError: The file is missing, cut short, or something else.
@@ -65,16 +65,6 @@ class SharedArrays(tp.Mapping[str, np.ndarray]):
         except (OSError, SafetensorError) as error:
             raise ManifestError(f"{path} cannot be read: {error}.") from None
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file, which appears complete or not at all."""
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            save_file(dict(self._arrays), unfinished)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
@@ -115,3 +105,14 @@ def _nameless_file() -> int:
         return os.memfd_create("audiocraft")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def save_arrays(path: str | Path, arrays: tp.Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file, which appears complete or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(save(dict(arrays)))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
