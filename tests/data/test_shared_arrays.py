@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from audiocraft.data.shared_arrays import SharedArrays
+from audiocraft.data.shared_arrays import SharedArrays, save_arrays
 from audiocraft.errors import ManifestError
 
 ARRAYS = {
@@ -26,7 +26,7 @@ def test_arrays_come_back_from_memory_paper_and_disk(tmp_path):
     shared = SharedArrays(ARRAYS)
     assert_same(shared)
     assert_same(pickle.loads(pickle.dumps(shared)))
-    shared.save(tmp_path / "arrays.safetensors")
+    save_arrays(tmp_path / "arrays.safetensors", shared)
     loaded = SharedArrays.load(tmp_path / "arrays.safetensors")
     assert_same(loaded)
     assert_same(pickle.loads(pickle.dumps(loaded)))
