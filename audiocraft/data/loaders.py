@@ -1,26 +1,30 @@
 """From configuration to batches: the only place of this floor that sees a configuration.
 
-`datasource` names a manifest per split, `dataset` says how segments are drawn; what stands in
-`dataset.train`, `dataset.valid`, `dataset.evaluate` or `dataset.generate` wins for that split.
+`datasource` names a manifest or a folder of tokens per split, `dataset` says how segments are
+drawn; what stands in `dataset.train`, `dataset.valid`, `dataset.evaluate` or `dataset.generate`
+wins for that split. `cache.path` puts tokens in place of the audio of all splits but `generate`.
 """
 
 import inspect
 import logging
 import os
 import typing as tp
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from ..environment import AudioCraftEnvironment
-from ..errors import AudiocraftError, ConfigError
+from ..errors import AudiocraftError, ConfigError, ManifestError
 from ..utils.randomness import derive_seed
 from .audio_dataset import AudioDataset
-from .manifest import load_manifest
+from .manifest import AudioMeta, load_manifest
 from .music_dataset import MusicDataset
 from .music_info import READERS
 from .sampler import ShardedSampler
+from .token_cache import TokenizerFacts, check_tokenizer, is_token_folder, read_header
+from .token_dataset import TokenAudioDataset, TokenDataset
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +38,25 @@ def get_audio_datasets(
     rank: int = 0,
     world_size: int = 1,
     splits: tp.Sequence[str] = SPLITS,
+    tokenizer: TokenizerFacts | None = None,
 ) -> dict[str, DataLoader]:
     """Build the loader of every split that has a data source.
 
     Every file list is read and some files of each are opened, so that mistakes show now.
 
     Args:
-        cfg: The configuration; read are `datasource`, `dataset`, `solver`, `conditioners`,
-            `sample_rate`, `channels`, `seed` and `optim.updates_per_epoch`.
+        cfg: The configuration; read are `datasource`, `dataset`, `cache`, `solver`,
+            `conditioners`, `sample_rate`, `channels`, `seed` and `optim.updates_per_epoch`.
         rank: Which process this is.
         world_size: How many there are.
         splits: Which splits to build.
+        tokenizer: The model's; pre-encoded data have to be its tokens.
 
     Returns:
         Loaders by split. Batches are `(wavs [B, C, T], infos)`, or `wavs` without
-        `dataset.return_info`. `loader.dataset.set_epoch` belongs before every epoch.
+        `dataset.return_info`; those of a folder of tokens are `(codes [B, K, F] long, infos)`.
+        `loader.dataset.set_epoch` belongs before every epoch; `loader.sampler.start_at` lets the
+        next one begin in its middle.
 
     Raises:
         ConfigError: Two values of the configuration disagree.
@@ -62,7 +70,7 @@ def get_audio_datasets(
             "or give a manifest: datasource.train=egs/NAME."
         )
     return {
-        split: _get_loader(cfg, split, rank, world_size)
+        split: _get_loader(cfg, split, rank, world_size, tokenizer)
         for split in splits
         if cfg.datasource.get(split) is not None
     }
@@ -79,11 +87,13 @@ def _check_limits(cfg: DictConfig) -> None:
             )
 
 
-def _get_loader(cfg: DictConfig, split: str, rank: int, world_size: int) -> DataLoader:
+def _get_loader(
+    cfg: DictConfig, split: str, rank: int, world_size: int, tokenizer: TokenizerFacts | None
+) -> DataLoader:
     options = {**cfg.dataset, **(cfg.dataset.get(split) or {})}
     batch_size = options["batch_size"]
     _check_batch_size(batch_size, world_size)
-    dataset = _build_dataset(cfg, split, options)
+    dataset = _build_dataset(cfg, split, options, tokenizer)
     training = split == "train"
     updates = OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None
     sampler = ShardedSampler(
@@ -135,17 +145,39 @@ def _check_batch_size(batch_size: tp.Any, world_size: int) -> None:
 def _num_workers(cfg: DictConfig, split: str, wanted: int) -> int:
     """Processes that read: as configured, but never more than there are CPUs."""
     most = OmegaConf.select(cfg, f"{split}.num_workers")
-    return min(wanted, _num_cpus(), wanted if most is None else most)
+    return min(wanted, num_cpus(), wanted if most is None else most)
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
     """CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _build_dataset(cfg: DictConfig, split: str, options: dict[str, tp.Any]) -> AudioDataset:
+def source_of(cfg: DictConfig, split: str) -> Path:
+    """Where the data of a split are: a manifest, the folder of one, or a folder of tokens."""
+    cache = OmegaConf.select(cfg, "cache.path")
+    if cache is None or split == "generate" or cfg.cache.write:
+        return AudioCraftEnvironment.resolve_reference_path(cfg.datasource[split])
+    folder = AudioCraftEnvironment.resolve_reference_path(cache) / split
+    if not is_token_folder(folder):
+        raise ManifestError(
+            f"cache.path is {cache} but {folder} holds no tokens. Write them with the same command "
+            "and cache.write=true, or set cache.path=null."
+        )
+    return folder
+
+
+def load_audio_manifest(source: Path) -> list[AudioMeta]:
+    """Read a manifest, its paths turned into those of this cluster."""
+    mapped = bool(AudioCraftEnvironment.get_dataset_mappers())
+    return load_manifest(source, AudioCraftEnvironment.apply_dataset_mappers if mapped else None)
+
+
+def _build_dataset(
+    cfg: DictConfig, split: str, options: dict[str, tp.Any], tokenizer: TokenizerFacts | None
+) -> AudioDataset:
     kind = MusicDataset if cfg.solver == "musicgen" else AudioDataset
     known = {*inspect.signature(kind).parameters, *inspect.signature(AudioDataset).parameters}
     options = {k: v for k, v in options.items() if k not in NOT_OF_THE_DATASET}
@@ -157,19 +189,33 @@ def _build_dataset(cfg: DictConfig, split: str, options: dict[str, tp.Any]) -> A
             )
     if options.get("num_samples") is None:
         options.pop("num_samples", None)
+    options |= {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
+    conditioners = OmegaConf.select(cfg, "conditioners") or {}
     if kind is MusicDataset:
-        conditioners = OmegaConf.select(cfg, "conditioners") or {}
         options["required_fields"] = [name for name in conditioners if name in READERS]
-    source = AudioCraftEnvironment.resolve_reference_path(cfg.datasource[split])
-    mapped = bool(AudioCraftEnvironment.get_dataset_mappers())
     try:
-        metas = load_manifest(
-            source, AudioCraftEnvironment.apply_dataset_mappers if mapped else None
-        )
-        dataset = kind(metas, sample_rate=cfg.sample_rate, channels=cfg.channels, **options)
+        source = source_of(cfg, split)
+        if not is_token_folder(source):
+            dataset = kind(load_audio_manifest(source), **options)
+        elif kind is not MusicDataset:
+            raise ConfigError(f"{source} holds tokens, but solver={cfg.solver} trains on audio.")
+        else:
+            heard = split == "generate" or "self_wav" in conditioners
+            options["load_wav"] = heard and options.get("load_wav", True)
+            dataset = _token_dataset(split, source, options, tokenizer)
         dataset.check()
     except AudiocraftError as error:
         raise type(error)(f"datasource.{split}: {error}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"dataset.{split}: {error}") from None
     return dataset
+
+
+def _token_dataset(
+    split: str, folder: Path, options: dict[str, tp.Any], tokenizer: TokenizerFacts | None
+) -> AudioDataset:
+    """A folder of tokens; generation hears its waveforms instead."""
+    if tokenizer is not None:
+        check_tokenizer(folder, read_header(folder), tokenizer)
+        options["num_codebooks"] = tokenizer.num_codebooks
+    return (TokenAudioDataset if split == "generate" else TokenDataset)(folder, **options)

@@ -66,10 +66,17 @@ class MusicDataset(AudioDataset):
         info = self.load_info(file, segment, self_wav=self.heard(file, segment, wav))
         sampler = self.sampler
         rng = derive_generator("text", sampler.shuffle_seed, epoch if sampler.shuffle else 0, index)
-        wordings = self.paraphrases.get(meta.path) or self.paraphrases.get(Path(meta.path).stem)
-        info = paraphrase(info, wordings or (), draw_wording(self.paraphrase_p, rng))
+        wording = draw_wording(self.paraphrase_p, rng)
+        info = paraphrase(info, self.wordings_of(meta), wording)
         augmentation = draw_text_augmentation(*self.text_chances, rng)
         return replace(info, description=augment_description(info, augmentation))
+
+    def wordings_of(self, meta: AudioMeta) -> tp.Sequence[str]:
+        """Other wordings of a description, by the path of the audio or its name alone."""
+        if not self.paraphrases:
+            return ()
+        by_path = self.paraphrases.get(meta.path)
+        return by_path or self.paraphrases.get(Path(meta.path).stem) or ()
 
     def heard(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
         """What the style conditioner may hear of a segment: all of it."""

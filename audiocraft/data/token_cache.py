@@ -138,7 +138,7 @@ class TokenFolder:
                 "where it stopped."
             )
         self.files = MetaTable(SharedArrays.load(self.folder / INDEX))
-        self._maps: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
 
     def check_sizes(self) -> None:
         """See that all shards are there as a whole; their content is not looked at.
@@ -181,17 +181,18 @@ class TokenFolder:
 
     def map(self, shard: int, kind: str) -> np.ndarray:
         """All of a shard: `codes`, `[frames, K]`, or `wave`, `[T]`."""
+        key = (shard, kind)
+        if key in self._maps:
+            self._maps.move_to_end(key)
+            return self._maps[key]
         path = shard_path(self.folder, shard, kind)
-        if path in self._maps:
-            self._maps.move_to_end(path)
-            return self._maps[path]
         self._check_size(shard, kind)
         dtype = self.header.code_type if kind == "codes" else np.dtype(self.header.wave_type)
         empty = path.stat().st_size == 0  # which cannot be mapped
         mapped = np.zeros(0, dtype) if empty else np.memmap(path, dtype, mode="r")
         if kind == "codes":
             mapped = mapped.reshape(-1, self.header.tokenizer.num_codebooks)
-        self._maps[path] = mapped = mapped.view(np.ndarray)  # a plain one is sliced faster
+        self._maps[key] = mapped = mapped.view(np.ndarray)  # a plain one is sliced faster
         if len(self._maps) > MAPPED_SHARDS:
             self._maps.popitem(last=False)
         return mapped

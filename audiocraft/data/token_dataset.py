@@ -23,7 +23,7 @@ from .audio_dataset import CHECKED_FILES, SegmentInfo, stack
 from .audio_utils import convert_audio
 from .conditions import WavCondition, wav_condition
 from .music_dataset import MusicDataset, with_clips
-from .music_info import MusicInfo, info_path_of, parse_music_info
+from .music_info import MusicInfo, parse_music_info
 from .token_cache import TokenFolder
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class TokenDataset(MusicDataset):
         folder: The folder.
         num_codebooks: Codebooks of a sample, the first ones; `None` is all.
         load_wav: Hand out waveforms; `False` where no listener needs them.
-        kwargs: As for `MusicDataset`. `sample_rate` and `channels` are the tokenizer's.
+        kwargs: As for `MusicDataset`; `sample_rate` and `channels` have to be the tokenizer's.
 
     Raises:
         ManifestError: The folder is not complete, or has no waveforms where they are needed.
@@ -59,8 +59,8 @@ class TokenDataset(MusicDataset):
         self.silence = torch.tensor(self.tokens.header.silence)[: self.num_codebooks, None]
         if load_wav and self.tokens.header.wave_rate is None:
             raise ManifestError(
-                f"{folder} was encoded without waveforms, but the model listens to the audio. "
-                "Encode it again without `--no_wave`."
+                f"{folder} was encoded without waveforms, which a style conditioner and the "
+                "generate stage hear. Encode it again without --no_wave, or give audio instead."
             )
         super().__init__(self.tokens.files, load_wav=load_wav, **kwargs)
 
@@ -69,8 +69,9 @@ class TokenDataset(MusicDataset):
         row = self.meta.row(file)
         segment, start = self.place(file, seek_time)
         stop = start + self.tokenizer.num_frames(segment.total_frames)
-        codes = torch.from_numpy(self.tokens.codes(row, start, stop)[:, : self.num_codebooks])
-        return self._filled(codes.t().long(), stop - start), segment
+        stored = self.tokens.codes(row, start, stop)[:, : self.num_codebooks]
+        codes = torch.from_numpy(stored.T.astype(np.int64))
+        return self._filled(codes, stop - start if self.pad else codes.shape[-1]), segment
 
     def place(self, file: int, seek_time: float) -> tuple[SegmentInfo, int]:
         """A segment and its first frame.
@@ -129,11 +130,12 @@ class TokenDataset(MusicDataset):
         return tp.cast(int, self.tokens.header.wave_rate)
 
     def load_info(self, file: int, segment: SegmentInfo | None = None, **more: tp.Any) -> MusicInfo:
-        meta = self.meta[file]
+        path = ((segment and segment.meta) or self.meta[file]).path
         raw = self.tokens.info(self.meta.row(file))
         if raw is None:
-            raise ManifestError(f"{meta.path} had no readable metadata when it was encoded.")
-        return parse_music_info(raw, info_path_of(meta), self.required_fields, segment, **more)
+            raise ManifestError(f"{path} had no readable metadata when it was encoded.")
+        source = f"The metadata of {path}"
+        return parse_music_info(raw, source, self.required_fields, segment, **more)
 
     def collater(self, samples: tp.Sequence[tp.Any]) -> tuple[Tensor, list[MusicInfo]]:
         """Stack tokens to `[B, K, F]`, filled with silence to the longest, and their clips."""

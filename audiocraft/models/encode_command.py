@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.manifest import load_manifest
+from ..data.loaders import load_audio_manifest
 from ..data.meta_table import MetaTable
 from ..data.token_cache import TokenFolder, check_tokenizer, read_header
 from ..data.token_writer import hash_of_manifest, verify_folder
@@ -63,7 +63,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     """Encode a data set, or verify one that is encoded."""
     args = parse_args(argv)
     source = AudioCraftEnvironment.resolve_reference_path(args.manifest)
-    metas = MetaTable.of(load_manifest(source, AudioCraftEnvironment.apply_dataset_mappers))
+    metas = MetaTable.of(load_audio_manifest(source))
     if args.verify:
         verify(metas, args)
         return

@@ -58,7 +58,8 @@ class Encoding:
         wave_rate: Samples per second of the waveforms kept for the style conditioner; 0 keeps
             none, `None` keeps them at the tokenizer's rate.
         wave_type: `int16`, or `float32` without any loss.
-        shard_minutes: Audio in a shard, about which much is done again after a kill.
+        shard_minutes: Audio in a shard, about which much is done again after a kill; `None` makes
+            64 of them, each 1 to 60 minutes long.
         device: `auto`, `cpu`, `cuda`; processes take turns on the GPUs.
         workers: Processes; `None` is one per CPU, with GPUs at most four for each.
     """
@@ -68,7 +69,7 @@ class Encoding:
     stereo: str | None = None
     wave_rate: int | None = None
     wave_type: str = "int16"
-    shard_minutes: float = 60.0
+    shard_minutes: float | None = None
     device: str = "auto"
     workers: int | None = None
 
@@ -83,7 +84,7 @@ class Encoding:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} must be at least 0 but is {value}.")
-        if not self.shard_minutes > 0:
+        if self.shard_minutes is not None and not self.shard_minutes > 0:
             raise ConfigError(f"shard_minutes must be positive but is {self.shard_minutes}.")
 
     def load(self, device: torch.device | str) -> CompressionModel:
@@ -127,10 +128,9 @@ def encode_dataset(
         header = new_header(table, folder, encoding)
         start_folder(folder, header)
         wanted = [n for n in missing_shards(folder, header) if n % parts == part]
-        bar = tqdm(
-            total=_hours(table, header, wanted), unit="h", unit_scale=True, disable=not progress
-        )
-        with bar:
+        hidden = not (progress and wanted)
+        hours = _hours(table, header, wanted)
+        with tqdm(total=hours, unit="h", unit_scale=True, disable=hidden) as bar:
             for shard in _encode_shards(table, folder, header, encoding, wanted):
                 bar.update(_hours(table, header, [shard]))
         return finish_folder(folder, header, table)
@@ -146,7 +146,8 @@ def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> CacheHeade
     model = encoding.load("cpu")
     facts = describe_tokenizer(model, encoding.tokenizer)
     manifest_hash = hash_of_manifest(metas)
-    shard_ends = split_into_shards(metas.durations, encoding.shard_minutes * 60)
+    minutes = encoding.shard_minutes or min(max(metas.durations.sum() / 60 / 64, 1.0), 60.0)
+    shard_ends = split_into_shards(metas.durations, 60 * minutes)
     if is_token_folder(folder):
         begun = read_header(folder)
         shard_ends = begun.shard_ends if begun.manifest_hash == manifest_hash else shard_ends

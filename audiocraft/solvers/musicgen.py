@@ -33,6 +33,7 @@ from ..models.adapters import (
 )
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
+from ..models.whole_files import describe_tokenizer
 from ..modules.conditioners import (
     Condition,
     Dice,
@@ -43,6 +44,7 @@ from ..modules.conditioners import (
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from ..utils.randomness import derive_generator
 from .base import StandardSolver
+from .caching import write_cache
 from .distributed import agree, rank, sum_over_processes, world_size
 from .inheritance import check_adapting, tell_differences
 from .listening import Ways, clips_of, make_samples
@@ -55,7 +57,7 @@ from .updates import Updates, check_accumulation, in_pieces
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, list]  # wavs [B, C, T] and what is known about each
+Batch = tuple[Tensor, list]  # wavs [B, C, T] or codes [B, K, F], and what is known about each
 
 
 class MusicGenSolver(StandardSolver):
@@ -73,7 +75,12 @@ class MusicGenSolver(StandardSolver):
         )
         builders.check_agreement(cfg, self.compression_model)
         check_accumulation(cfg.optim.accumulate, cfg.dataset.batch_size, world_size())
-        self.dataloaders = get_audio_datasets(cfg, rank=rank(), world_size=world_size())
+        self.dataloaders = get_audio_datasets(
+            cfg,
+            rank=rank(),
+            world_size=world_size(),
+            tokenizer=describe_tokenizer(self.compression_model, cfg.compression_model_checkpoint),
+        )
         self.model = self.new_model()
         self.lora = Lora(**cfg.lora)
         self.base_model: dict[str, str] = {}  # name and fingerprint of what adapters adapt
@@ -125,6 +132,26 @@ class MusicGenSolver(StandardSolver):
             "Files: %s", ", ".join(f"{len(d.meta)} {split}" for split, d in datasets.items())
         )
 
+    def run(self) -> None:
+        """Train, or encode the data sets where `cache.write` asks for that."""
+        if not self.cfg.cache.write:
+            super().run()
+            return
+        write_cache(
+            self.cfg, self.clip_rate, self.device.type, rank=rank(), world_size=world_size()
+        )
+
+    @property
+    def clip_rate(self) -> int:
+        """The lowest sample rate of clips that every conditioner accepts; 0 without listeners."""
+        provider = self.model.condition_provider
+        listeners = [provider.conditioners[name] for name in provider.wav_conditions]
+        if not listeners:
+            return 0
+        rates = [c.listener.sample_rate for c in listeners if isinstance(c, StyleConditioner)]
+        lone = rates if len(listeners) == 1 else []
+        return min([self.cfg.sample_rate, *lone])
+
     # One step.
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
@@ -166,11 +193,15 @@ class MusicGenSolver(StandardSolver):
 
     @torch.no_grad()
     def tokenize(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Turn a batch of audio into tokens, and tell which of them come from real audio."""
-        wavs, infos = batch
-        codes, scale = self.compression_model.encode(wavs.to(self.device))
-        if scale is not None:
-            raise ConfigError("The tokenizer rescales its input, which the model cannot learn.")
+        """Turn a batch of audio into tokens, and tell which of them come from real audio.
+
+        A pre-encoded batch holds its tokens already, `[B, K, F]` long.
+        """
+        codes, infos = batch[0].to(self.device), batch[1]
+        if codes.is_floating_point():
+            codes, scale = self.compression_model.encode(codes)
+            if scale is not None:
+                raise ConfigError("The tokenizer rescales its input, which the model cannot learn.")
         lengths = torch.tensor([info.n_frames for info in infos], dtype=torch.float64)  # samples
         frames = (lengths / self.cfg.sample_rate * self.compression_model.frame_rate).ceil()
         real = torch.arange(codes.shape[-1]) < frames[:, None]  # [B, F]
@@ -207,7 +238,7 @@ class MusicGenSolver(StandardSolver):
         for name, clip in attributes.wav.items():
             listener = self.model.condition_provider.conditioners[name]
             if isinstance(listener, StyleConditioner) and not self.is_training:
-                wanted = int(listener.excerpt_length * listener.sample_rate)
+                wanted = int(listener.excerpt_length * clip.sample_rate[0])
                 short += [name] if int(clip.length) < wanted else []
         return without(attributes, wav=short)
 

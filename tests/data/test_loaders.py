@@ -106,7 +106,7 @@ def batches_of(config, rank, world_size, split="train"):
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_batches_of_all_processes_are_those_of_one(config, split, num_workers, monkeypatch):
-    monkeypatch.setattr(loaders, "_num_cpus", lambda: 2)
+    monkeypatch.setattr(loaders, "num_cpus", lambda: 2)
     change(config, dataset__num_workers=num_workers)
     alone = batches_of(config, 0, 1, split)
     shared = [batches_of(config, rank, 2, split) for rank in range(2)]
@@ -126,7 +126,7 @@ def test_loading_leaves_the_global_dice_alone(config):
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, rank, monkeypatch):
-    monkeypatch.setattr(loaders, "_num_cpus", lambda: 2)
+    monkeypatch.setattr(loaders, "num_cpus", lambda: 2)
     change(config, dataset__num_workers=num_workers, dataset__batch_size=2)
     loader = get_audio_datasets(config, rank=rank, world_size=2, splits=["train"])["train"]
 
@@ -150,7 +150,7 @@ def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, ra
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.slow
 def test_workers_started_in_any_way_give_the_same(config, method, monkeypatch):
-    monkeypatch.setattr(loaders, "_num_cpus", lambda: 1)
+    monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     expected = batches_of(config, 0, 1)
     loader = get_audio_datasets(change(config, dataset__num_workers=1))["train"]
     loader.multiprocessing_context = method
@@ -172,7 +172,7 @@ def test_a_batch_holds_two_tensors_however_many_samples(config):
 
 
 def test_no_more_workers_than_cpus(config, monkeypatch):
-    monkeypatch.setattr(loaders, "_num_cpus", lambda: 1)
+    monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     built = get_audio_datasets(change(config, dataset__num_workers=10, evaluate__num_workers=0))
     assert built["train"].num_workers == 1
     assert built["evaluate"].num_workers == 0

@@ -31,8 +31,9 @@ class StyleInputs(tp.NamedTuple):
     """A batch of clips after all decisions."""
 
     excerpts: Tensor  # [N, T] what is heard of the clips that are there
+    sample_rate: int  # of the excerpts
     rows: Tensor  # [N] long, which samples of the batch they belong to
-    lengths: Tensor  # [B] long, real samples of each whole clip, 0 where there is none
+    lengths: Tensor  # [B] long, each whole clip at the conditioner's rate, 0 where there is none
     shown: Tensor | None  # [B, F] bool, codec frames that the excerpts show
     num_codebooks: int  # of the bottleneck
     codebook_seed: int  # draws the start and the revivals of its codebooks
@@ -157,16 +158,17 @@ class StyleConditioner(WavConditioner):
         the shortest clip. A clip's own `start` wins over the dice.
 
         Args:
-            values: Clips `[B, 1, T]` at the conditioner's sample rate.
+            values: Clips `[B, 1, T]` at the conditioner's sample rate, or all of them at that of
+                the listener. Neither changes what is drawn.
             rng: One generator, or one per sample; `None` takes the middle of the real audio and
                 what evaluation uses of everything else, also in training.
 
         Raises:
             ValueError: A clip is shorter than the excerpt, or has another sample rate.
         """
-        lengths = [int(length) for length in values.length]
+        rate = self._rate_of([r for r, length in zip(values.sample_rate, values.length) if length])
+        lengths = [int(length) * self.sample_rate // rate for length in values.length]
         rows = [row for row, length in enumerate(lengths) if length > 0]
-        self._check_rates([values.sample_rate[row] for row in rows])
         shared = generator_for_all(rng) if self.training else None
         shortest = min((lengths[row] for row in rows), default=0)
         if rows and isinstance(rng, Dice) and rng.shortest_clip is not None:
@@ -178,18 +180,21 @@ class StyleConditioner(WavConditioner):
             length,
             None if self.use_middle_of_segment else rng,
         )
-        heard = [values.wav[row, 0, excerpts[row]] for row in rows]
+        heard_length = length * rate // self.sample_rate
+        starts = [e.start * rate // self.sample_rate for e in excerpts if e is not None]
+        heard = [values.wav[r, 0, s : s + heard_length] for r, s in zip(rows, starts)]
         return StyleInputs(
-            excerpts=torch.stack(heard) if heard else torch.zeros(0, length),
+            excerpts=torch.stack(heard) if heard else torch.zeros(0, heard_length),
+            sample_rate=rate,
             rows=torch.tensor(rows, dtype=torch.long),
-            lengths=values.length,
+            lengths=torch.tensor(lengths),
             shown=covered_frames(excerpts, self.hop) if self.compute_mask and rows else None,
             num_codebooks=self._draw_num_codebooks(shared),
             codebook_seed=0 if shared is None else _draw_seed(shared),
         )
 
     def forward(self, prepared: StyleInputs) -> Condition:
-        hidden = self.embed(self._listen(prepared.excerpts.to(self.device)))
+        hidden = self.embed(self._listen(prepared))
         if self.transformer is not None:
             hidden = self.transformer(hidden)
         hidden = hidden[: len(prepared.rows)]  # none, where only silence was listened to
@@ -202,18 +207,19 @@ class StyleConditioner(WavConditioner):
         shown = None if prepared.shown is None else prepared.shown.to(self.device)
         return self.project(hidden, mask)._replace(shown=shown)
 
-    def _listen(self, excerpts: Tensor) -> Tensor:
-        """Excerpts `[N, T]` to frames `[N, frames, dim]` of the listener, without gradient.
+    def _listen(self, prepared: StyleInputs) -> Tensor:
+        """Excerpts to frames `[N, frames, dim]` of the listener, without gradient.
 
         Without any clip it gives one silent frame, of which nothing is kept. The layers run all
         the same: in a distributed run each process then takes part in the same sums, and each
         weight gets a gradient, if only of zeros.
         """
-        if len(excerpts):
-            wav = resample(excerpts, self.sample_rate, self.listener.sample_rate)
+        if len(prepared.excerpts):
+            excerpts = prepared.excerpts.to(self.device)
+            wav = resample(excerpts, prepared.sample_rate, self.listener.sample_rate)
             features = self.listener.features(wav)
         else:
-            features = self.listener.silence(excerpts.device)
+            features = self.listener.silence(self.device)
         return features.to(self.output_proj.weight) if features.is_floating_point() else features
 
     def _squeeze(self, hidden: Tensor, prepared: StyleInputs) -> Tensor:
@@ -258,14 +264,17 @@ class StyleConditioner(WavConditioner):
         total = self.rvq.total_codebooks
         return draw_num_codebooks(total, rng) if self.rvq.q_dropout else total
 
-    def _check_rates(self, sample_rates: list[int]) -> None:
+    def _rate_of(self, sample_rates: list[int]) -> int:
+        """The one sample rate of the clips of a batch."""
+        accepted = (self.sample_rate, self.listener.sample_rate)
         for sample_rate in sample_rates:
-            if sample_rate != self.sample_rate:
+            if sample_rate not in accepted or sample_rate != sample_rates[0]:
                 raise ValueError(
-                    f"A style clip has {sample_rate} samples per second but the conditioner "
-                    f"listens at {self.sample_rate}. Convert it with "
-                    "`audiocraft.data.audio_utils.convert_audio`."
+                    f"A style clip has {sample_rate} samples per second but the conditioner takes "
+                    f"all clips at {accepted[0]}, or all at its listener's {accepted[1]}. Convert "
+                    "them with `audiocraft.data.audio_utils.convert_audio`."
                 )
+        return sample_rates[0] if sample_rates else self.sample_rate
 
     def _check_params(self, eval_q, excerpt_length, ds_factor, encodec_n_q) -> None:
         most = self.rvq.total_codebooks if self.rvq is not None else 0

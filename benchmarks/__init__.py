@@ -1,0 +1,1 @@
+"""Speed and memory, measured with one command each; docs/PERFORMANCE.md holds the figures."""
