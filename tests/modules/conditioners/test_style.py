@@ -43,6 +43,32 @@ def test_evaluation_hears_the_middle_of_the_real_audio():
     assert torch.equal(heard[1], values.wav[1, 0, 80:320])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_clips_at_the_rate_of_the_listener_are_heard_in_the_same_place(seed):
+    """Data sets of tokens keep them so; what is drawn must not depend on it."""
+    rate = 3 * SAMPLE_RATE
+    style = style_conditioner(sample_rate=rate, ds_rate_compression=48).train()
+    seconds = (torch.arange(6 * rate) / rate).expand(3, 1, -1)  # a sample says when it is
+    own = WavCondition(seconds, torch.tensor([6 * rate, 0, 5 * rate]), [rate] * 3, start=[None] * 3)
+    slower = own._replace(
+        wav=seconds[..., ::3], length=own.length // 3, sample_rate=[SAMPLE_RATE] * 3
+    )
+    one, other = (style.prepare(values, rng(seed)) for values in (own, slower))
+    assert torch.equal(one.shown, other.shown)
+    assert one.lengths.tolist() == other.lengths.tolist()
+    assert (one.num_codebooks, one.codebook_seed) == (other.num_codebooks, other.codebook_seed)
+    assert (one.excerpts[:, 0] - other.excerpts[:, 0]).abs().max() < 1 / SAMPLE_RATE
+    assert one.excerpts.shape[1] // 3 == other.excerpts.shape[1]
+    assert style(one).embed.shape == style(other).embed.shape
+
+
+@pytest.mark.parametrize("rates", [[999, 999], [800, 1600]])
+def test_clips_of_any_other_rate_are_refused(rates):
+    style = style_conditioner(sample_rate=2 * SAMPLE_RATE)
+    with pytest.raises(ValueError, match=r"all clips at 1600, or all at its listener's 800"):
+        style.prepare(clips(1.0, 1.0)._replace(sample_rate=rates), rng())
+
+
 def test_padding_is_never_heard():
     style = style_conditioner().train()
     for seed in range(50):
