@@ -7,7 +7,6 @@ encoded.
 """
 
 import itertools
-import logging
 import multiprocessing
 import os
 import threading
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from ..data.audio import audio_read
 from ..data.audio_utils import convert_audio, resample
+from ..data.loaders import num_cpus
 from ..data.manifest import AudioMeta
 from ..data.meta_table import MetaTable
 from ..data.music_info import read_raw_info
@@ -43,7 +43,7 @@ from .codec_base import CompressionModel
 from .loaders import load_compression_model
 from .whole_files import describe_tokenizer, encode_whole, silent_tokens
 
-logger = logging.getLogger(__name__)
+WORTH_A_PROCESS = 0.5  # hours of audio, below which starting a process takes longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ class Encoding:
         shard_minutes: Audio in a shard, about which much is done again after a kill; `None` makes
             64 of them, each 1 to 60 minutes long.
         device: `auto`, `cpu`, `cuda`; processes take turns on the GPUs.
-        workers: Processes; `None` is one per CPU, with GPUs at most four for each.
+        workers: Processes; `None` is one per CPU, with GPUs at most four for each, and no more
+            than there is work for.
     """
 
     tokenizer: str
@@ -173,17 +174,18 @@ def _encode_shards(
     """Encode shards, as many at a time as there are workers; yields those that are written."""
     device = resolve_device(encoding.device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = encoding.workers or min(cpus or 1, 4 * gpus or cpus or 1)
-    if min(workers, len(shards)) <= 1:
+    workers = encoding.workers
+    if workers is None:
+        most = 1 + int(_hours(metas, header, shards) / WORTH_A_PROCESS)
+        workers = min(most, num_cpus(), 4 * gpus or most)
+    workers = min(workers, len(shards))
+    if workers <= 1:
         for shard in shards:
             _encode_shard(folder, header, encoding, shard, _metas_of(metas, header, shard))
             yield shard
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(shards)), context, _start_worker, (context.Value("i", 0), gpus)
-    )
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (context.Value("i", 0), gpus))
     try:
         jobs = {
             pool.submit(_encode_shard, folder, header, encoding, n, _metas_of(metas, header, n)): n

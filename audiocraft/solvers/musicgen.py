@@ -224,7 +224,8 @@ class MusicGenSolver(StandardSolver):
         numbers = range(rank() * len(attributes), (rank() + 1) * len(attributes))
         shortest = None
         if self.cfg.as_one_process:
-            lengths = [int(clip.length) for sample in attributes for clip in sample.wav.values()]
+            clips = [clip for sample in attributes for clip in sample.wav.values()]
+            lengths = [int(c.length) * self.cfg.sample_rate // c.sample_rate[0] for c in clips]
             shortest = -agree(-min(lengths, default=0))[0]
         return Dice(
             batch=derive_generator(*parts, "all" if self.cfg.as_one_process else rank()),

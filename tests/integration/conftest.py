@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,3 +84,22 @@ def finished(tmp_path_factory) -> Run:
     """A small experiment that ran to its end."""
     outputs = tmp_path_factory.mktemp("outputs")
     return command("-m", "dora", "run", *SMALL, outputs=outputs)
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory) -> Path:
+    """The tokens that the small experiment trains on: a folder for each split."""
+    place = tmp_path_factory.mktemp("encoded")
+    writing = [f"cache.path={place / 'tokens'}", "cache.write=true"]
+    run = command("-m", "dora", "run", *SMALL, *writing, outputs=place / "outputs")
+    assert run.returncode == 0, run.output
+    return place / "tokens"
+
+
+@pytest.fixture(scope="session")
+def minute(tmp_path_factory) -> Path:
+    """A minute of noise with metadata."""
+    folder = tmp_path_factory.mktemp("minute")
+    noise = 0.1 * np.random.default_rng(0).standard_normal((60 * 16_000, 1))
+    soundfile.write(folder / "noise.wav", noise, 16_000)
+    return folder

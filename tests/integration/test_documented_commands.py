@@ -32,6 +32,9 @@ class Try:
     help_only: bool = False  # renders music: tests/dataset does it where the renderer is
     folder: bool = False  # writes a folder under /tmp: here one of the test; no overrides
     walked: bool = False  # a step on the way of docs/DATASETS.md: test_walkthrough.py
+    writes_tokens: bool = False  # to /tmp/tokens: here into a folder of the test
+    reads_tokens: bool = False  # from there: here what another test has encoded
+    benchmark: bool = False  # measures: here for a moment
 
 
 COMMANDS = {
@@ -90,6 +93,21 @@ COMMANDS = {
     "python -m audiocraft export SIG /tmp/exported_safetensors --format safetensors": Try(
         signature=True, folder=True
     ),
+    "python -m audiocraft encode-dataset egs/example/train /tmp/tokens/train "
+    "--tokenizer //bundled/mel_rvq_16khz": Try(writes_tokens=True),
+    "python -m audiocraft encode-dataset egs/example/train /tmp/tokens/train --verify": Try(
+        reads_tokens=True
+    ),
+    "dora run solver=musicgen/musicgen_style_tiny datasource.train=/tmp/tokens/train": Try(
+        epochs=True, reads_tokens=True
+    ),
+    "dora run solver=musicgen/musicgen_style_tiny cache.path=/tmp/tokens cache.write=true": Try(
+        epochs=True, writes_tokens=True
+    ),
+    "dora run solver=musicgen/musicgen_style_tiny cache.path=/tmp/tokens": Try(
+        epochs=True, reads_tokens=True
+    ),
+    "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
 }
 
 
@@ -110,7 +128,7 @@ def test_every_documented_command_is_tried_somewhere(text):
 @pytest.mark.slow
 @pytest.mark.xdist_group("commands")
 @pytest.mark.parametrize("text", sorted(text for text, how in COMMANDS.items() if not how.walked))
-def test_a_documented_command_works(text, finished, tmp_path):
+def test_a_documented_command_works(text, finished, tmp_path, request):
     how = COMMANDS[text]
     words = shlex.split(text)
     if how.parse_only:
@@ -126,6 +144,12 @@ def test_a_documented_command_works(text, finished, tmp_path):
         assert run.returncode == 0
         assert all(flag in run.output for flag in flags)
         return
+    if how.writes_tokens or how.reads_tokens:
+        folder = request.getfixturevalue("encoded") if how.reads_tokens else tmp_path
+        words = [word.replace("/tmp/tokens", str(folder)) for word in words]
+    if how.benchmark:
+        words[words.index("--folder") + 1] = str(request.getfixturevalue("minute"))
+        words += ["--rounds", "1", "--seconds", "0.1", "--workers", "0"]
     outputs = tmp_path / "outputs"
     if how.signature:  # a copy: others look at the original
         shutil.copytree(finished.outputs, outputs)
