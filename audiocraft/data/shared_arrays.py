@@ -5,6 +5,7 @@ lies in one file without a name, or in a file of its own, which every process ma
 are forked they inherit the mapping; otherwise they are handed the file.
 """
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -101,7 +102,7 @@ def _lay_out(arrays: tp.Mapping[str, np.ndarray]) -> tuple[Layout, int]:
 
 def _nameless_file() -> int:
     """In memory on Linux, where it is not limited to the size of `/dev/shm`; else on disk."""
-    if hasattr(os, "memfd_create"):
+    with contextlib.suppress(AttributeError, OSError):
         return os.memfd_create("audiocraft")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

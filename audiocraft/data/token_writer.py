@@ -41,10 +41,10 @@ class EncodedFile(tp.NamedTuple):
 
 
 def hash_of_manifest(metas: tp.Iterable[AudioMeta]) -> str:
-    """A fingerprint of which files are encoded, in which order."""
+    """A fingerprint of which files are encoded, in which order; their folder may move."""
     digest = hashlib.sha256()
     for meta in metas:
-        parts = [meta.path, meta.duration, meta.weight, meta.info_path]
+        parts = [os.path.basename(meta.path), meta.duration, meta.weight]
         digest.update(json.dumps(parts).encode() + b"\n")
     return digest.hexdigest()[:32]
 

@@ -9,6 +9,7 @@ encoded.
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 import typing as tp
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -185,6 +186,7 @@ def _encode_shards(
             yield shard
         return
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (context.Value("i", 0), gpus))
     try:
         jobs = {
@@ -199,6 +201,11 @@ def _encode_shards(
             "A process that encodes was killed, perhaps for want of memory. Run the same command "
             "again, with fewer --workers: what is written already stays."
         ) from None
+    except BaseException:  # Ctrl-C too; what they have not finished would be lost anyway
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -211,6 +218,7 @@ def _metas_of(metas: MetaTable, header: CacheHeader, shard: int) -> list[AudioMe
 def _start_worker(counter: tp.Any, gpus: int) -> None:
     """Prepare a process: one thread, one of the GPUs, and an end when the parent is killed."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to the parent
     with counter.get_lock():
         number = counter.value
         counter.value += 1

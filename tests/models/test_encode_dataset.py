@@ -116,8 +116,9 @@ def command(place, folder, *more):
 
 
 @pytest.mark.slow
-def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tmp_path):
-    """SIGKILL as soon as there is a shard: nothing is lost, no process lives on."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tmp_path, how):
+    """As soon as there is a shard: nothing is lost, no process lives on."""
     metas = 20 * metas_of(place)
     save_manifest(tmp_path / "many" / "data.jsonl", metas)
     folder = tmp_path / "out"
@@ -126,7 +127,9 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
         [sys.executable, "-m", "audiocraft", "encode-dataset", *argv],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     until = time.monotonic() + 300
@@ -138,8 +141,10 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
         for task in Path(f"/proc/{run.pid}/task").glob("*/children")
         for child in task.read_text().split()
     ]
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    run.send_signal(how)
+    _, told = run.communicate()
+    assert "Traceback" not in told
+    assert how is signal.SIGKILL or "Stopped. The same command goes on" in told
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
     assert 0 < len(kept) < read_header(folder).num_shards
     while any(_alive(child) for child in children):
@@ -256,6 +261,17 @@ def test_verification_sees_another_manifest_and_other_audio(place, finished, tmp
             encode_command.main([str(place), str(folder), "--verify"])
     finally:
         original.write_bytes(kept)
+
+
+def test_audio_that_is_gone_is_no_damage(place, finished, tmp_path, capsys):
+    metas = metas_of(place)
+    for meta in metas:
+        meta.path = f"/gone/{Path(meta.path).name}"
+    save_manifest(tmp_path / "data.jsonl", metas)
+    encode_command.main([str(tmp_path), str(finished), "--verify"])
+    told = capsys.readouterr().out
+    assert "Not compared: There is no audio file /gone/0.wav" in told
+    assert "0 files were encoded again" in told
 
 
 def test_another_tokenizer_is_refused_with_both_hashes(place, finished):
