@@ -108,6 +108,7 @@ COMMANDS = {
         epochs=True, reads_tokens=True
     ),
     "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
+    "python -m benchmarks.manifest --lines 1000000": Try(benchmark=True),
 }
 
 
@@ -148,8 +149,10 @@ def test_a_documented_command_works(text, finished, tmp_path, request):
         folder = request.getfixturevalue("encoded") if how.reads_tokens else tmp_path
         words = [word.replace("/tmp/tokens", str(folder)) for word in words]
     if how.benchmark:
-        words[words.index("--folder") + 1] = str(request.getfixturevalue("minute"))
-        words += ["--rounds", "1", "--seconds", "0.1", "--workers", "0"]
+        small = {"/tmp/minutes": str(request.getfixturevalue("minute")), "1000000": "1000"}
+        words = [small.get(word, word) for word in words]
+        if "--folder" in words:
+            words += ["--rounds", "1", "--seconds", "0.1", "--workers", "0"]
     outputs = tmp_path / "outputs"
     if how.signature:  # a copy: others look at the original
         shutil.copytree(finished.outputs, outputs)
