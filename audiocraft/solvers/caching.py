@@ -13,23 +13,29 @@ from ..data.token_cache import is_token_folder
 from ..environment import AudioCraftEnvironment
 from ..errors import ConfigError
 from ..models.encode_dataset import Encoding, encode_dataset
+from ..modules.conditioners import ConditionProvider, StyleConditioner
+from .distributed import rank, world_size
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "evaluate")  # generation starts from audio
 
 
-def write_cache(
-    cfg: DictConfig, wave_rate: int, device: str, *, rank: int = 0, world_size: int = 1
-) -> None:
-    """Encode every split of a run below `cache.path`.
+def clip_rate(provider: ConditionProvider, sample_rate: int) -> int:
+    """The lowest sample rate of clips that every conditioner accepts; 0 where nobody listens."""
+    listeners = [provider.conditioners[name] for name in provider.wav_conditions]
+    if len(listeners) == 1 and isinstance(listeners[0], StyleConditioner):
+        return min(sample_rate, listeners[0].listener.sample_rate)
+    return sample_rate if listeners else 0
+
+
+def write_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> None:
+    """Encode every split of a run below `cache.path`; of several processes each does its share.
 
     Args:
         cfg: The configuration of the run.
-        wave_rate: What the model listens at, in Hz; 0 if it does not listen.
+        provider: The model's conditioners, which say what is heard.
         device: Where tokenizers run.
-        rank: Which process this is; each of them writes its share.
-        world_size: How many there are.
 
     Raises:
         ConfigError: There is no `cache.path`, no such shard, or a split is encoded already.
@@ -50,9 +56,9 @@ def write_cache(
         stereo=("timesteps" if interleave.per_timestep else "codebooks")
         if interleave.use
         else None,
-        wave_rate=wave_rate,
+        wave_rate=clip_rate(provider, cfg.sample_rate),
         device=device,
-        workers=None if world_size == 1 else 1,
+        workers=None if world_size() == 1 else 1,
     )
     for split in SPLITS:
         if cfg.datasource[split] is None:
@@ -61,7 +67,7 @@ def write_cache(
         if is_token_folder(source):
             raise ConfigError(f"datasource.{split} is {source}, which holds tokens already.")
         folder = AudioCraftEnvironment.resolve_reference_path(cfg.cache.path) / split
-        part, parts = shard * world_size + rank, num_shards * world_size
+        part, parts = shard * world_size() + rank(), num_shards * world_size()
         whole = encode_dataset(load_audio_manifest(source), folder, encoding, part, parts, True)
         logger.info("%s: %s", folder, "complete" if whole else f"part {part} of {parts} is done")
     logger.info("Train with the same command and cache.write=false.")

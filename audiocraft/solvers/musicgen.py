@@ -134,23 +134,10 @@ class MusicGenSolver(StandardSolver):
 
     def run(self) -> None:
         """Train, or encode the data sets where `cache.write` asks for that."""
-        if not self.cfg.cache.write:
+        if self.cfg.cache.write:
+            write_cache(self.cfg, self.model.condition_provider, self.device.type)
+        else:
             super().run()
-            return
-        write_cache(
-            self.cfg, self.clip_rate, self.device.type, rank=rank(), world_size=world_size()
-        )
-
-    @property
-    def clip_rate(self) -> int:
-        """The lowest sample rate of clips that every conditioner accepts; 0 without listeners."""
-        provider = self.model.condition_provider
-        listeners = [provider.conditioners[name] for name in provider.wav_conditions]
-        if not listeners:
-            return 0
-        rates = [c.listener.sample_rate for c in listeners if isinstance(c, StyleConditioner)]
-        lone = rates if len(listeners) == 1 else []
-        return min([self.cfg.sample_rate, *lone])
 
     # One step.
 
