@@ -9,6 +9,7 @@ Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 
 import logging
 import typing as tp
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ..data.conditions import ConditioningAttributes, wav_condition
 from ..modules.conditioners import StyleConditioner, draw_excerpt
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device
+from .adapters import merge_adapter
 from .encodec import CompressionModel
 from .guidance import Guidance
 from .inputs import (
@@ -182,6 +184,17 @@ class MusicGen:
             ds_factor=ds_factor,
             encodec_n_q=encodec_n_q,
         )
+
+    def load_adapter(self, path: str | Path) -> None:
+        """Add what a run with `lora.use=true` has learnt to the weights, in place.
+
+        Args:
+            path: Its `adapter.safetensors`.
+
+        Raises:
+            CheckpointError: The file is no adapter, or was made for another model.
+        """
+        merge_adapter(self.lm, path)
 
     def set_custom_progress_callback(self, progress_callback: Progress | None = None) -> None:
         """Have `progress_callback(done, total)` called with counts of frames."""

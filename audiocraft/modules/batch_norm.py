@@ -17,7 +17,7 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
     No row at all, in every process, is allowed and teaches nothing.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """Normalise `[B, D, F]`."""
         if not self.training or not many_processes():
             return super().forward(input) if len(input) else input

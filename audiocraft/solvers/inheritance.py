@@ -57,7 +57,7 @@ def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
     if source is None:
         raise ConfigError("continue_from_config=inherit needs continue_from: which model?")
     theirs = settings_of(source)
-    if "transformer_lm" not in theirs:
+    if not theirs.get("transformer_lm"):
         raise ConfigError(
             f"{source} holds weights without settings: nothing can be inherited. Set "
             "continue_from_config=null and choose model/lm/model_scale and conditioner yourself."
@@ -68,8 +68,9 @@ def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
     merged = cfg.copy()
     with open_dict(merged):
         for key in OF_THE_MODEL:
-            if key in theirs:
-                merged[key] = theirs[key]
+            value = theirs.get(key)
+            if value is not None:
+                merged[key] = value
     return merged
 
 
@@ -93,7 +94,7 @@ def differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> 
     told = []
     for key in keys:
         other = OmegaConf.select(theirs, key)
-        if other is None:
+        if other is None or (OmegaConf.is_config(other) and not len(other)):
             continue
         ours, found = flat(OmegaConf.select(cfg, key), key), flat(other, key)
         for name in sorted(ours.keys() | found.keys()):

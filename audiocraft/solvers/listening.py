@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data.loaders import ShardedSampler
+from ..data.sampler import ShardedSampler
 from ..models.musicgen import MusicGen
 from ..modules.conditioners import draw_excerpt
 from ..utils.randomness import derive_generator, derive_seed

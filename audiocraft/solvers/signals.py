@@ -25,7 +25,7 @@ WAIT_FOR_REQUEUE = 60  # seconds; the scheduler ends the other processes within 
 Handler = tp.Callable[[int, types.FrameType | None], tp.Any] | int | None
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """The run was asked to stop."""
 
     def __init__(self, signum: int):

@@ -69,8 +69,9 @@ COMMANDS = {
     "optim.lr=5e-4": Try(epochs=True, signature=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG lora.use=true "
     "lora.rank=8 optim.lr=2e-3": Try(epochs=True, signature=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
-    "execute_only=valid": Try(epochs=True, signature=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG execute_only=valid": Try(
+        epochs=True, signature=True
+    ),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
     "continue_from_config=inherit": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
