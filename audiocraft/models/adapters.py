@@ -62,6 +62,7 @@ def add_adapters(model: LMModel, lora: Lora) -> None:
     except ImportError as error:
         raise ConfigError("LoRA needs peft: pip install 'audiocraft-style[lora]'.") from error
     model.requires_grad_(False)
+    _inject(peft, model, lora, [f"linears.{k}" for k in range(len(model.linears))], [])
     stacks: list[nn.Module] = [model.transformer]
     if lora.style:
         for conditioner in model.condition_provider.conditioners.values():

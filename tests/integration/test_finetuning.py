@@ -19,8 +19,8 @@ MODEL = (
     "dataset.batch_size=4",
     "dataset.valid.num_samples=4",
     "optim.epochs=1",
-    "optim.updates_per_epoch=60",
-    "schedule.cosine.warmup=10",
+    "optim.updates_per_epoch=80",
+    "schedule.cosine.warmup=20",
 )
 NEW = "techno"
 FALL = 0.25  # nat per token that fine-tuning has to gain on new music that it did not see
@@ -86,7 +86,7 @@ def test_the_new_music_is_preferred_afterwards(base, splits, before, tmp_path):
 
 
 def test_adapters_are_enough_and_go_by_themselves(base, splits, before, tmp_path):
-    run = tuned(base, splits, tmp_path, "lora.use=true", "lora.rank=8", "optim.lr=1e-2")
+    run = tuned(base, splits, tmp_path, "lora.use=true", "lora.rank=16", "optim.lr=1e-2")
     after = run.history[-1]["valid"]["ce"]
     assert after < before - FALL
     adapter = run.folder / "adapter.safetensors"
