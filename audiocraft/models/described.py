@@ -55,6 +55,11 @@ def require(config: DictConfig, node: str, path: Path) -> None:
     other = next((kind for kind in KINDS if kind in config), None)
     if other is not None:
         raise CheckpointError(f"{path} holds {KINDS[other]}, not {KINDS[node]}.")
+    if path.with_name("config.json").is_file():
+        raise CheckpointError(
+            f"{path} is in the format of transformers, which keeps other names of weights. Take "
+            "the state_dict.bin of the same model."
+        )
     raise CheckpointError(
         f"{path} has weights, but no configuration with the node {node}, which says how their "
         "model is built. Such a file can only be given to continue_from."

@@ -31,7 +31,6 @@ LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
 HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
 
-
 # Tokenizers that other packages fetch, or that are made up on the spot: `//pretrained/NAME`.
 OTHER_PACKAGES: dict[str, tp.Callable[[], CompressionModel]] = {
     "debug_compression_model": builders.get_debug_compression_model,

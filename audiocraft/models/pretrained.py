@@ -12,6 +12,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import encodec
+import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
@@ -31,8 +32,6 @@ logger = logging.getLogger(__name__)
 # What transformers raises where a file is missing, torn or of something else.
 UNREADABLE = (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError)
 MERT = "m-a-p/MERT-v1-95M"
-
-
 T5_FILES = (
     ["config.json"],
     ["pytorch_model.bin", "model.safetensors"],
@@ -114,7 +113,8 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
                 raise CheckpointError(f"{source} lacks {' or '.join(reversed(names))}.")
     try:
         found = str(source) if source.is_dir() else name
-        return load(found, cache_dir=AudioCraftEnvironment.get_cache_dir())
+        with torch.device("cpu"):  # real weights, even while a model is described on `meta`
+            return load(found, cache_dir=AudioCraftEnvironment.get_cache_dir())
     except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
         if source.is_dir():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from audiocraft.errors import CheckpointError
 from audiocraft.models import MusicGen, builders, hub, loaders
@@ -296,6 +297,13 @@ def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen
 def test_a_language_model_is_no_tokenizer(checkpoint):
     with pytest.raises(CheckpointError, match="holds a language model, not a native EnCodec"):
         loaders.load_compression_model(str(checkpoint))
+
+
+def test_a_folder_of_transformers_says_which_file_is_wanted(tmp_path):
+    save_file({"decoder.model.decoder.x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"format of transformers.* the state_dict\.bin"):
+        loaders.load_lm_model(str(tmp_path))
 
 
 def test_a_tokenizer_is_no_language_model(tmp_path):

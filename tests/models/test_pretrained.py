@@ -120,6 +120,19 @@ def test_t5_is_read_from_files_brought_by_hand(with_t5, t5_folder):
     assert 2 not in tokens["input_ids"]  # no unknown words
 
 
+def test_a_t5_that_is_trained_along_has_weights_of_its_own(with_t5):
+    config = composed(
+        "solver=musicgen/musicgen_base_32khz",
+        "transformer_lm.num_layers=1",
+        "conditioners.description.t5.finetune=true",
+    )
+    with torch.device("meta"):
+        lm = builders.get_lm_model(config)
+    assert lm.linears[0].weight.is_meta
+    t5 = lm.condition_provider.conditioners["description"].t5
+    assert not any(weight.is_meta for weight in t5.parameters())
+
+
 def test_without_hub_it_is_told_where_t5_goes(offline):
     with pytest.raises(CheckpointError) as caught:
         pretrained.load_t5("t5-base")
