@@ -1,5 +1,6 @@
 """Where the audio of a data set goes, and what each file belongs to."""
 
+import errno
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ from .files import open_binary, replacing
 from .sources import Piece
 
 BLOCK = 2**20  # bytes compared at once
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no other file fares better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Place:
 
         Raises:
             OSError: It cannot be read or written.
-            ManifestError: Something else has its name, from another call.
+            ManifestError: Something else has its name, from another call, or the disk is full.
         """
         self.columns |= set(piece.row)
         target = self.folder / (name := self._own_name(piece.name))
@@ -90,8 +92,13 @@ def _put(content: tp.BinaryIO, target: Path) -> None:
                 "an earlier call made from the same music."
             )
         return
-    with replacing(target) as file:
-        shutil.copyfileobj(content, file, BLOCK)
+    try:
+        with replacing(target) as file:
+            shutil.copyfileobj(content, file, BLOCK)
+    except OSError as error:
+        if error.errno in HOPELESS:
+            raise ManifestError(f"{target} cannot be written: {error.strerror}.") from None
+        raise
 
 
 def _same(content: tp.BinaryIO, target: Path) -> bool:

@@ -144,7 +144,7 @@ def _duplicates(
                 yield Problem("duplicated", path, f"holds {how} {first}")
 
 
-def print_table(problems: tp.Sequence[Problem], metas: tp.Sequence[AudioMeta]) -> None:
+def print_table(problems: tp.Sequence[Problem], num_files: int, hours: float) -> None:
     """Say what was found, at most `SHOWN` files of each kind."""
     by_kind = collections.defaultdict(list)
     for problem in problems:
@@ -156,8 +156,7 @@ def print_table(problems: tp.Sequence[Problem], metas: tp.Sequence[AudioMeta]) -
             print(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
         if len(group) > SHOWN:
             print(f"  … and {len(group) - SHOWN} more; --json FILE names them all")
-    hours = sum(meta.duration for meta in metas) / 3600
-    files = f"{len(metas)} files, {hours:.2f} hours"
+    files = f"{num_files} files, {hours:.2f} hours"
     if not problems:
         print(f"{files}: no problem found.")
         return
@@ -172,14 +171,14 @@ def _printable(text: str) -> str:
 
 
 def as_json(
-    problems: tp.Sequence[Problem], manifests: tp.Sequence[str], metas: tp.Sequence[AudioMeta]
+    problems: tp.Sequence[Problem], manifests: tp.Sequence[str], num_files: int, hours: float
 ) -> dict[str, tp.Any]:
     """What was found, for programs."""
     counts = collections.Counter(problem.kind for problem in problems)
     return {
         "manifests": list(manifests),
-        "files": len(metas),
-        "hours": sum(meta.duration for meta in metas) / 3600,
+        "files": num_files,
+        "hours": hours,
         "counts": {kind: counts[kind] for kind in KINDS},
         "problems": [problem._asdict() for problem in problems],
     }
@@ -200,12 +199,15 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     try:
         with Journal(args.json) if args.json else contextlib.nullcontext() as journal:
             found = inspect_files(paths, args.workers, args.time_limit, journal)
-            problems = find_problems(metas, [found[path] for path in paths], limits)
+            inspections = [found[path] for path in paths]
+            problems = find_problems(metas, inspections, limits)
+            seconds = sum(i.duration for i in inspections if isinstance(i, Inspection))
+            amount = (len(metas), seconds / 3600)
             if args.json:
-                save_json(args.json, as_json(problems, args.manifests, metas))
+                save_json(args.json, as_json(problems, args.manifests, *amount))
     except KeyboardInterrupt:
         raise SystemExit("Stopped." + (" The same command goes on." if args.json else "")) from None
-    print_table(problems, metas)
+    print_table(problems, *amount)
     tolerated = set(args.tolerate)
     raise SystemExit(int(any(problem.kind not in tolerated for problem in problems)))
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import zipfile
@@ -193,6 +194,15 @@ def test_what_an_earlier_call_made_is_not_overwritten_with_something_else(songs,
         made(songs, tmp_path / "out", "--by", "folder")
     with pytest.raises(ManifestError, match="left from a call with other shares"):
         made(songs, tmp_path / "out", "--by", "folder", "--valid", "0")
+
+
+def test_a_full_disk_stops_the_call(songs, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    with pytest.raises(ManifestError, match=r"0\.wav cannot be written: No space left"):
+        made(songs / "list.csv", tmp_path / "out")
 
 
 def test_the_data_set_must_not_lie_inside_its_source(songs):
