@@ -4,6 +4,7 @@ python -m audiocraft.data.audio_dataset FOLDER egs/NAME/data.jsonl.gz
 """
 
 import argparse
+import hashlib
 import logging
 import math
 import typing as tp
@@ -131,6 +132,18 @@ class AudioDataset(Dataset):
     def from_path(cls, folder: str | Path, minimal: bool = True, **kwargs: tp.Any):
         """Build from a folder of audio."""
         return cls(find_audio_files(folder, minimal), **kwargs)
+
+    def summary(self) -> dict[str, tp.Any]:
+        """What the data set is made of: `files`, `hours`, and a `digest` of all durations.
+
+        Music that only moved to another folder is the same.
+        """
+        durations = self.meta.durations
+        return {
+            "files": len(durations),
+            "hours": round(float(durations.sum()) / 3600, 3),
+            "digest": hashlib.sha256(durations.round(3).tobytes()).hexdigest()[:16],
+        }
 
     @property
     def epoch(self) -> int:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..data.audio_dataset import AudioDataset
 from ..errors import CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
@@ -85,6 +86,9 @@ class StandardSolver(flashy.BaseSolver):
         self.register_stateful("best_state", "progress")
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
+        # Only compared with what a checkpoint says.
+        self.training_data = summary_of(self.dataloaders.get("train"))
+        self.register_stateful("training_data", write_only=True)
         self.profiler = Profiler(self.folder / "profile", cfg.profiler.enabled, self.device)
         self.parts = Parts(self.model, self.optimizer, self.ema)
         self.shards = None
@@ -261,6 +265,7 @@ class StandardSolver(flashy.BaseSolver):
 
     def load_state_dict(self, state: dict[str, tp.Any]) -> None:
         """Take over a checkpoint of this run, of however many processes."""
+        tell_changed_data(state.get("training_data"), self.training_data)
         whole = folder_of(state) is None
         if not whole:
             parts = self.parts.state_dict()
@@ -376,3 +381,22 @@ def repeat_first(loader: DataLoader) -> tp.Iterator[tp.Any]:
     batches = iter(loader)
     first = next(batches)
     yield from itertools.repeat(first, total)
+
+
+def summary_of(loader: DataLoader | None) -> dict[str, tp.Any]:
+    """What the training data is made of."""
+    return {} if loader is None else tp.cast(AudioDataset, loader.dataset).summary()
+
+
+def tell_changed_data(then: dict[str, tp.Any] | None, now: dict[str, tp.Any]) -> None:
+    """Warn where a run goes on with other data than it began with."""
+    if then and now and then != now:
+        logger.warning(
+            "The training data changed since the last checkpoint: %d files of %s hours then, %d of "
+            "%s now. The run goes on with those that are there now; to learn from the old ones "
+            "alone, put them back.",
+            then["files"],
+            then["hours"],
+            now["files"],
+            now["hours"],
+        )

@@ -38,9 +38,12 @@ def save_atomically(state: State, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         flush_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        # torch reports a full disk as a RuntimeError; a lost worker, say, is none of ours.
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
         raise CheckpointError(
             f"Could not write the checkpoint {path}: {error}. Free space, mend the permissions or "
             "choose another folder with AUDIOCRAFT_DORA_DIR; the checkpoint before is untouched."

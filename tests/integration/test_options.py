@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -56,6 +57,7 @@ def test_checkpointing_changes_nothing(plain, tmp_path):
         assert done.history[0][stage]["ce"] == pytest.approx(plain.history[0][stage]["ce"])
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_compiled_model_learns_the_same(plain, tmp_path):
     done = run(tmp_path, "compile.use=true")
     for stage in ("train", "valid"):
