@@ -57,6 +57,13 @@ def _tell(error: Exception) -> tp.NoReturn:
     sys.exit(1)
 
 
+def _causes(error: BaseException | None) -> tp.Iterator[BaseException]:
+    """An exception and those before it: a lost worker is told wherever the run happens to be."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def set_up(cfg: DictConfig) -> None:
     """Prepare the process: threads, start method of workers, log files."""
     flashy.setup_logging(level=logging.getLevelNamesMapping()[cfg.logging.level.upper()])
@@ -96,7 +103,7 @@ def main(cfg: DictConfig) -> None:
         _tell(ConfigError(f"{str(error).splitlines()[0]} {LESS_MEMORY}"))
     except Exception as error:
         logger.exception("The run failed; the same command goes on from the last checkpoint.")
-        if "DataLoader worker" in str(error):
+        if any("DataLoader worker" in str(cause) for cause in _causes(error)):
             _tell(ConfigError(f"A process that reads audio died. {FEWER_WORKERS}"))
         sys.exit(1)
     except KeyboardInterrupt:
