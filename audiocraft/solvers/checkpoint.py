@@ -128,6 +128,7 @@ class Checkpoints:
         self.save_every = save_every or 0
         self.keep_last = keep_last or 0
         self.kept_states = kept_states
+        self.damaged: set[Path] = set()  # found so by `newest`
 
     @property
     def last(self) -> Path:
@@ -145,6 +146,8 @@ class Checkpoints:
     def save(self, state: State, epoch: int | None = None) -> None:
         """Save, and drop what is no longer to be kept.
 
+        A checkpoint that was found damaged does not take the place of the intact one before it.
+
         Args:
             state: What to save.
             epoch: The epoch that has just ended, counted from 1; `None` in the middle of one.
@@ -159,8 +162,9 @@ class Checkpoints:
         if self.save_last:
             incoming = self.folder / "checkpoint.incoming.th"
             save_atomically(state, incoming)
-            if self.last.exists():
+            if self.last.exists() and self.last not in self.damaged:
                 os.replace(self.last, self.previous)
+            self.damaged.discard(self.last)
             os.replace(incoming, self.last)
             flush_folder(self.folder)
 
@@ -189,6 +193,7 @@ class Checkpoints:
                 check(path)
             except CheckpointError as error:
                 logger.warning("%s Trying the checkpoint before.", error)
+                self.damaged.add(path)
                 problem = error
                 continue
             if problem is not None:

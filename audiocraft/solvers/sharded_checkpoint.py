@@ -11,6 +11,7 @@ Method: PyTorch's distributed checkpoints, `torch.distributed.checkpoint`.
 import copy
 import logging
 import shutil
+import threading
 import typing as tp
 import warnings
 import zlib
@@ -43,6 +44,7 @@ class ShardedCheckpoints:
         self.checkpoints = checkpoints
         self.in_background = in_background
         self.writing: Future | None = None
+        self.finished = threading.Event()  # and `checkpoint.th` names what was written
         self.problem: Exception | None = None
         # Of its own, since it works beside the training.
         self.group = tp.cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
@@ -72,6 +74,7 @@ class ShardedCheckpoints:
                 return
             writing = dcp.async_save(parts, storage_writer=writer, process_group=self.group)
         self.writing = tp.cast(Future, writing)
+        self.finished.clear()
         self.writing.add_done_callback(lambda done: self._finish(folder, kept, epoch, done))
 
     def wait(self) -> None:
@@ -86,7 +89,8 @@ class ShardedCheckpoints:
                 writing.result()
             except Exception as error:
                 self.problem = self.problem or error
-            barrier()  # the first process has named the parts
+            self.finished.wait()  # results are there before callbacks have run
+            barrier()
         problem, self.problem = self.problem, None
         if problem is not None:
             raise CheckpointError(
@@ -98,9 +102,9 @@ class ShardedCheckpoints:
         self, folder: Path, rest: State, epoch: int | None, done: Future | None = None
     ) -> None:
         """When all parts are there, name them in `checkpoint.th` and drop those of older ones."""
-        if not is_rank_zero() or (done is not None and done.exception() is not None):
-            return
         try:
+            if not is_rank_zero() or (done is not None and done.exception() is not None):
+                return
             checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
             flush_folder(folder)
             named = {KEY: {"folder": folder.name, "checksums": checksums}}
@@ -110,6 +114,8 @@ class ShardedCheckpoints:
             self.problem = error
             if done is None:
                 raise
+        finally:
+            self.finished.set()
 
     def _drop_unnamed(self) -> None:
         files = [self.checkpoints.last, self.checkpoints.previous, *self.checkpoints.of_epochs()]

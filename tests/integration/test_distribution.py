@@ -160,6 +160,7 @@ def test_a_damaged_part_is_told_and_the_checkpoint_before_taken(sharded, tmp_pat
     part.write_bytes(content)
     rest = command(*TORCHRUN, "train.py", *SHARDED, outputs=tmp_path / "outputs")
     assert "checkpoint.previous.th instead" in rest.output
+    assert rest.returncode == 0, rest.output
     assert rest.history == sharded.history
 
 

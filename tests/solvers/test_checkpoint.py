@@ -161,3 +161,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CheckpointError, match="AUDIOCRAFT_DORA_DIR"):
         save_atomically({}, tmp_path / "file" / "checkpoint.th")
+
+
+def test_a_damaged_checkpoint_does_not_replace_the_intact_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for update in (1, 2):
+        checkpoints.save({"update": update})
+    damage(checkpoints.last)
+    assert checkpoints.load() == {"update": 1}
+    checkpoints.save({"update": 3})
+    assert load_state(checkpoints.previous) == {"update": 1}
+    assert load_state(checkpoints.last) == {"update": 3}
+    checkpoints.save({"update": 4})
+    assert load_state(checkpoints.previous) == {"update": 3}
