@@ -29,8 +29,9 @@ CONTEXT = 2.0  # seconds of a window at each artificial end whose frames are not
 def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerFacts:
     """What tokens of a model depend on.
 
-    The hash covers all weights and whatever else decides about codes, but not how many codebooks
-    are in use: the first ones are the same, however many follow.
+    The hash covers all weights and whatever else decides about codes. It does not cover how many
+    codebooks are in use, since the first ones are the same however many follow, nor what weights
+    are called, which changes with the version of a library.
 
     Args:
         model: The tokenizer, as it encodes.
@@ -50,10 +51,8 @@ def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerFacts:
     if isinstance(inner, SpectralTokenizer):
         arguments = inner.arguments()
         facts |= {key: arguments[key] for key in arguments if key != "phase_iterations"}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for key, value in sorted(inner.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    weights = sorted(_hash_of(value) for value in inner.state_dict().values())
+    digest = hashlib.sha256(json.dumps([facts, weights], sort_keys=True).encode())
     return TokenizerFacts(
         hash=digest.hexdigest()[:16],
         name=name,
@@ -64,6 +63,12 @@ def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerFacts:
         num_codebooks=model.num_codebooks,
         frames_per_cut=2 if per_timestep else 1,
     )
+
+
+def _hash_of(value: Tensor) -> str:
+    digest = hashlib.sha256(f"{value.dtype} {list(value.shape)}".encode())
+    digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def silent_tokens(model: CompressionModel, facts: TokenizerFacts) -> list[int]:

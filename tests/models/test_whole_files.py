@@ -112,6 +112,13 @@ def test_the_hash_is_of_weights_and_of_what_decides_about_codes(spectral):
     assert facts_of(again).hash != facts.hash
 
 
+def test_what_weights_are_called_is_not_part_of_the_hash(encodec, monkeypatch):
+    expected = facts_of(encodec)
+    renamed = {f"new.{key}": value for key, value in encodec.state_dict().items()}
+    monkeypatch.setattr(encodec, "state_dict", lambda: renamed)
+    assert facts_of(encodec) == expected
+
+
 def test_how_many_codebooks_are_used_is_not_part_of_the_hash(spectral):
     facts = facts_of(spectral)
     wav = music(1.0)
