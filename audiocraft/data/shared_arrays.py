@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import ManifestError
+from .files import replacing
 
 ALIGNMENT = 64  # bytes
 
@@ -110,10 +111,5 @@ def _nameless_file() -> int:
 
 def save_arrays(path: str | Path, arrays: tp.Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file, which appears complete or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(save(dict(arrays)))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(save(dict(arrays)))
