@@ -4,6 +4,7 @@
 #   make test  [ARGS='tests/models …']     run every test
 #   make nightly                           what needs gigabytes: models of the released size
 #   make check                             format, lint, types, fast tests: before you push
+#   make slurm                             a grid on a real SLURM of one machine; needs root
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SOLVER ?= musicgen/musicgen_style_tiny
 ARGS ?=
 
-.PHONY: install train test nightly check format integration clean
+.PHONY: install train test nightly check format integration slurm clean
 
 install: $(VENV)/.installed
 
@@ -43,6 +44,11 @@ format: install
 
 integration: install
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/integration $(ARGS)
+
+slurm: install
+	dpkg -s slurm-wlm munge >/dev/null 2>&1 || (apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge)
+	AUDIOCRAFT_SLURM=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_slurm.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

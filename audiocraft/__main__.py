@@ -8,15 +8,35 @@ import io
 import os
 import sys
 import typing as tp
+from functools import partial
+
+from dora._utils import get_main
+from dora.main import DecoratedMain
 
 from .data import audio_dataset, prepare, validate
-from .errors import AudiocraftError
+from .environment import config_dir
+from .errors import AudiocraftError, ConfigError
 from .models import encode_command, export_command, fit_spectral
+from .solvers import doctor
+from .solvers.grids import command as grid_command
+
+
+def experiment() -> DecoratedMain:
+    """The entry point of experiments; an installed package without `config/` has none."""
+    if not (config_dir() / "config.yaml").is_file():
+        raise ConfigError(
+            f"There is no configuration in {config_dir()}. Start from a checkout of the "
+            "repository, or set AUDIOCRAFT_CONFIG to its folder `config`."
+        )
+    return get_main("train", "audiocraft")
+
 
 COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
+    "doctor": partial(doctor.main, experiment),
     "encode-dataset": encode_command.main,
     "export": export_command.main,
     "fit-tokenizer": fit_spectral.main,
+    "grid": partial(grid_command.main, experiment),
     "manifest": audio_dataset.main,
     "prepare": prepare.main,
     "validate": validate.main,
@@ -32,11 +52,13 @@ def main(argv: tp.Sequence[str]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold anything
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        COMMANDS[argv[0]](argv[1:])
+        status = COMMANDS[argv[0]](argv[1:])
     except AudiocraftError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         sys.exit(f"error: {error}")
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import typing as tp
 
 import flashy
 import torch
+from dora.conf import SlurmConfig
 from dora.hydra import HydraMain
+from dora.xp import XP
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from .environment import AudioCraftEnvironment, config_dir
 from .errors import AudiocraftError, ConfigError
 from .solvers.builders import get_solver
+from .solvers.experiment import check_outputs, unwritable
+from .solvers.grids.cluster import check_slurm, is_scheduling
 from .solvers.signals import Stopped, exit_status
 
 logger = logging.getLogger(__name__)
@@ -39,14 +43,40 @@ FEWER_WORKERS = (
 class Experiment(HydraMain):
     """Dora's entry point, with mistakes on the command line told in one sentence."""
 
-    def get_xp(self, argv: tp.Sequence[str]):
-        for arg in argv:
-            if "=" not in arg:
-                _tell(ConfigError(f"{arg!r} is not an override. Write key=value."))
+    def get_xp(self, argv: tp.Sequence[str]) -> XP:
         try:
-            return super().get_xp(argv)
+            xp = self.resolve(argv)
+            check_outputs(self.dora.dir)
         except (HydraException, OmegaConfBaseException, AudiocraftError) as error:
             _tell(error)
+        return xp
+
+    def resolve(self, argv: tp.Sequence[str]) -> XP:
+        """The experiment of a command line; nothing is written anywhere.
+
+        Raises:
+            ConfigError, HydraException, OmegaConfBaseException: An override is wrong.
+        """
+        for arg in argv:
+            if "=" not in arg:
+                raise ConfigError(f"{arg!r} is not an override. Write key=value.")
+        return super().get_xp(argv)
+
+    def init_xp(self, xp: XP) -> XP:
+        try:
+            return super().init_xp(xp)
+        except OSError as error:
+            _tell(unwritable(xp.folder, error))
+
+    def get_slurm_config(self) -> SlurmConfig:
+        """What Dora asks for before it schedules jobs."""
+        try:
+            check_outputs(self.dora.dir)
+            if is_scheduling(sys.argv):
+                check_slurm()
+        except ConfigError as error:
+            _tell(error)
+        return super().get_slurm_config()
 
 
 def _tell(error: Exception) -> tp.NoReturn:

@@ -26,6 +26,7 @@ from ..utils.randomness import derive_seed
 from .best_state import BestState
 from .checkpoint import Checkpoints, read_state
 from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
+from .experiment import introduce
 from .inheritance import inherit
 from .loggers import get_loggers
 from .profiling import Profiler
@@ -73,6 +74,8 @@ class StandardSolver(flashy.BaseSolver):
             keep_last=cfg.checkpoint.keep_last,
             kept_states=cfg.checkpoint.keep_every_states,
         )
+        if is_rank_zero():
+            introduce(self.xp, cfg, self.checkpoints)
         self.clock = SaveClock(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
         self.signals = StopSignals()
         self.progress = EpochProgress()
@@ -127,6 +130,7 @@ class StandardSolver(flashy.BaseSolver):
     def run(self) -> None:
         """Train to the last epoch, from wherever an earlier run of this experiment stopped."""
         resumed = self.restore()
+        self.loggers.start(self.shown_epoch, self.cfg.execute_only)
         source = self.cfg.continue_from
         if source and resumed:
             logger.info("This experiment has its own checkpoint: continue_from is ignored.")
@@ -134,6 +138,7 @@ class StandardSolver(flashy.BaseSolver):
             self.continue_from(source)
         if self.cfg.execute_only:
             self.execute(self.cfg.execute_only, resumed or bool(source))
+            self.loggers.close()
             return
         if self.epoch > self.cfg.optim.epochs:
             logger.info("All %d epochs are done already.", self.cfg.optim.epochs)

@@ -126,7 +126,6 @@ class MusicGenSolver(StandardSolver):
         datasets = {
             split: tp.cast(AudioDataset, dl.dataset) for split, dl in self.dataloaders.items()
         }
-        logger.info("Experiment %s in %s", self.xp.sig, self.folder)
         logger.info("%.1f M parameters to train, on %s", parameters / 1e6, self.device)
         logger.info(
             "Files: %s", ", ".join(f"{len(d.meta)} {split}" for split, d in datasets.items())

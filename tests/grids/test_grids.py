@@ -45,7 +45,7 @@ class Recorder:
 
 def explore(name):
     recorder = Recorder()
-    import_module(name).explorer(recorder)
+    import_module(name).explorer.explore(recorder)
     return recorder.launched
 
 

@@ -48,7 +48,9 @@ COMMANDS = {
     "python train.py solver=musicgen/musicgen_style_tiny": Try(epochs=True),
     "python -m audiocraft.train solver=musicgen/musicgen_style_tiny": Try(epochs=True),
     "dora run solver=musicgen/musicgen_style_tiny execute_only=generate": Try(signature=True),
-    "dora run solver=musicgen/musicgen_style_tiny logging.log_wandb=true": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_tiny logging.log_wandb=true wandb.mode=offline": Try(
+        epochs=True
+    ),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG optim.lr=1e-4": Try(
         epochs=True, signature=True
     ),
@@ -110,6 +112,13 @@ COMMANDS = {
     ),
     "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
     "python -m benchmarks.manifest --lines 1000000": Try(benchmark=True),
+    # Submitted by test_slurm.py, run by test_experiments.py: here they are only listed.
+    "dora grid musicgen.musicgen_style_tiny": Try(append=("--dry_run", "--no_monitoring")),
+    "python -m audiocraft grid musicgen.musicgen_style_tiny --local --parallel 2": Try(
+        append=("--dry_run",)
+    ),
+    "python -m audiocraft doctor solver=musicgen/musicgen_style_tiny": Try(),
+    "make slurm": Try(parse_only=True),
 }
 
 

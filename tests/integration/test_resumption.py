@@ -1,5 +1,7 @@
 """A run that is killed at any moment ends like one that was not: same weights, same history."""
 
+import csv
+import json
 import signal
 import time
 
@@ -14,6 +16,8 @@ EVERY_UPDATE = (
     "optim.updates_per_epoch=3",
     "checkpoint.every_updates=1",
     "optim.ema.use=true",
+    "logging.log_jsonl=true",
+    "logging.log_csv=true",
 )
 
 # Where a run dies, as code that runs before it; `die_at(n, owner, name)` kills the process in the
@@ -53,9 +57,24 @@ def weights(run: Run):
     return state["model"] | {f"ema.{k}": v for k, v in state["ema"]["state"]["model"].items()}
 
 
+def logged(run: Run):
+    """What stands in both files of metrics, without what was measured by the clock."""
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    with open(run.folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["stage"]) for row in rows] == [
+        (str(line["epoch"]), line["stage"]) for line in lines
+    ]
+    return [
+        {k: v for k, v in line.items() if k not in ("time", "duration", "real_time_factor")}
+        for line in lines
+    ]
+
+
 def assert_same_end(run: Run, other: Run):
     assert run.returncode == 0, run.output
     assert run.history == other.history
+    assert logged(run) == logged(other)
     ours, theirs = weights(run), weights(other)
     assert ours.keys() == theirs.keys()
     assert [key for key, value in ours.items() if not torch.equal(value, theirs[key])] == []

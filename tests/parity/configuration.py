@@ -29,6 +29,9 @@ ADDED_KEYS = {
     "as_one_process": "training that does not depend on the number of processes",
     "checkpoint.every_updates": "checkpoints within an epoch",
     "checkpoint.every_minutes": "checkpoints within an epoch",
+    "logging.log_csv": "metrics as a table that anything opens",
+    "logging.log_jsonl": "metrics as lines that any script reads",
+    "wandb.mode": "nodes of a cluster often have no network",
 }
 
 # (key, recorded value): ours. The reason stands behind.

@@ -1,0 +1,1 @@
+"""Grids of experiments: reading their files, running them here, following them on SLURM."""

@@ -1,0 +1,206 @@
+"""A real SLURM of one machine, in a folder of its own, for as long as a `with` block lasts.
+
+    with Slurm() as slurm:
+        subprocess.run(["sbatch", …], env=os.environ | slurm.env)
+
+Three daemons run as children of this process: munged proves who somebody is, slurmctld keeps the
+queue, slurmd starts the jobs. They have ports, keys and files of their own, so that they disturb
+no SLURM that is installed for real, and they end with the block.
+
+What is pretended: the machine has more processors and memory than it has, since Dora asks for ten
+processors and 40 GB per GPU; its two GPUs are devices that do nothing; and `sacct` reads the queue,
+since there is no database of jobs.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import typing as tp
+from pathlib import Path
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+SYSTEM = "/usr/sbin:/sbin"  # where the daemons are
+
+# Nothing tracks or limits what a job uses; jobs stay in memory, for `sacct`.
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+PlugStackConfig=/dev/null
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MinJobAge=3600
+KillWait=10
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=1000000 Gres=gpu:2 State=UNKNOWN
+PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+GPUS = "NodeName={host} Name=gpu File=/dev/null\nNodeName={host} Name=gpu File=/dev/zero\n"
+SACCT = """#!/bin/sh
+echo "JobID|State|NodeList"
+exec squeue --array --states=all --noheader --format='%i|%T|%N'
+"""
+
+
+def why_not() -> str | None:
+    """What this machine lacks to run SLURM, and how to get it; `None` if nothing."""
+    path = f"{os.environ['PATH']}:{SYSTEM}"
+    missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=path) is None]
+    if missing:
+        install = "apt-get install --no-install-recommends slurm-wlm munge"
+        return f"SLURM is not installed ({', '.join(missing)} missing): {install}"
+    if os.geteuid() != 0:
+        return "only root can run SLURM's daemons"
+    return None
+
+
+class Slurm:
+    """The daemons, their configuration, and what commands need in their environment."""
+
+    def __init__(self):
+        self.running: dict[str, subprocess.Popen] = {}
+        # munged wants folders that everybody may enter, and a short path for its socket.
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.folder.chmod(0o755)
+        self.env = {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}:{SYSTEM}",
+        }
+
+    def __enter__(self) -> "Slurm":
+        try:
+            self._write_files()
+            munge = self.folder / "munge"
+            options = {"key-file": "key", "socket": "socket", "pid-file": "pid"}
+            options |= {"log-file": "log", "seed-file": "seed"}
+            files = [f"--{name}={munge / file}" for name, file in options.items()]
+            self._start("munged", "--foreground", "--num-threads=1", *files)
+            self._wait_until((munge / "socket").exists, "munged listens")
+            self._start("slurmctld", "-D", "-i")
+            self._start("slurmd", "-D", "-N", short_hostname())
+            self._wait_until(self._is_idle, "the machine waits for jobs")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: tp.Any) -> None:
+        """Cancel what still runs on this SLURM, and end its daemons, the last one first."""
+        if len(self.running) == len(DAEMONS):
+            self.call("scancel", "--user=root")
+            wait_until(lambda: not self.call("squeue", "-h"), "no job is left", raises=False)
+        for daemon in reversed(self.running.values()):
+            daemon.terminate()
+            try:
+                daemon.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        self.running = {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_idle(self) -> bool:
+        return "idle" in self.call("sinfo", "-h", "-o", "%T")
+
+    def _wait_until(self, true: tp.Callable[[], tp.Any], what: str) -> None:
+        """Wait for something that the daemons do, as long as all of them live."""
+
+        def true_or_dead() -> bool:
+            for name, daemon in self.running.items():
+                if daemon.poll() is not None:
+                    said = (self.folder / f"{name}.out").read_text()
+                    raise RuntimeError(f"{name} ended before {what}:\n{said[-2000:]}")
+            return bool(true())
+
+        wait_until(true_or_dead, what)
+
+    def call(self, *command: str) -> str:
+        """What a command of SLURM prints; nothing if it fails."""
+        done = subprocess.run(
+            command, env=os.environ | self.env, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    def states(self) -> dict[str, str]:
+        """The state of every job by its id."""
+        rows = self.call("sacct").splitlines()[1:]
+        return {job: state for job, state, _ in (row.split("|") for row in rows)}
+
+    def _start(self, name: str, *options: str) -> None:
+        with open(self.folder / f"{name}.out", "w") as log:
+            daemon = subprocess.Popen(
+                [shutil.which(name, path=self.env["PATH"]) or name, *options],
+                env=os.environ | self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the test, not for its daemons
+            )
+        self.running[name] = daemon
+
+    def _write_files(self) -> None:
+        for name in ("munge", "state", "spool", "bin"):
+            (self.folder / name).mkdir(parents=True)
+        key = self.folder / "munge" / "key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(64))
+        values: dict[str, tp.Any] = {"folder": self.folder, "host": short_hostname()}
+        values["controller_port"], values["node_port"] = free_ports(2)
+        (self.folder / "slurm.conf").write_text(CONFIG.format(**values))
+        (self.folder / "gres.conf").write_text(GPUS.format(**values))
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        sacct = self.folder / "bin" / "sacct"
+        sacct.write_text(SACCT)
+        sacct.chmod(0o755)
+
+
+def short_hostname() -> str:
+    """The name of this machine, as SLURM calls it."""
+    return socket.gethostname().split(".")[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def wait_until(
+    true: tp.Callable[[], tp.Any], what: str, timeout: float = 60, raises: bool = True
+) -> None:
+    """Look ten times a second until something is so."""
+    until = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > until:
+            if raises:
+                raise TimeoutError(f"After {timeout} s it is not so that {what}.")
+            return
+        time.sleep(0.1)

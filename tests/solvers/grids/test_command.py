@@ -1,0 +1,67 @@
+"""`python -m audiocraft grid`: what it lists, and what it refuses."""
+
+import os
+
+import pytest
+
+from audiocraft import train
+from audiocraft.__main__ import main
+
+GRID = "musicgen.musicgen_style_tiny"
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Experiments go into a folder of the test."""
+    monkeypatch.setattr(train.main.dora, "dir", tmp_path)
+    return tmp_path
+
+
+def test_a_dry_run_lists_the_experiments_and_starts_none(outputs, capsys):
+    main(["grid", GRID, "--local", "--dry_run"])
+    table = capsys.readouterr().out
+    assert table.count("PEN") == 3
+    assert not list(outputs.rglob("*.json"))
+
+
+def test_patterns_and_numbers_choose_experiments(outputs, capsys):
+    main(["grid", GRID, "lr=0.001", "--local", "--dry_run"])
+    assert capsys.readouterr().out.count("PEN") == 1
+    main(["grid", GRID, "--local", "0", "2", "--dry_run"])
+    assert capsys.readouterr().out.count("PEN") == 2
+
+
+def test_an_experiment_that_is_not_there_is_told(outputs):
+    with pytest.raises(SystemExit, match=f"error: The grid {GRID} has no such experiment"):
+        main(["grid", GRID, "lr=77", "--local"])
+
+
+def test_a_grid_that_is_not_there_lists_those_that_are(outputs):
+    with pytest.raises(SystemExit, match=f"error: There is no grid 'nope' .*{GRID}"):
+        main(["grid", "nope", "--local"])
+
+
+def test_an_option_of_slurm_does_not_go_with_local(outputs, capsys):
+    with pytest.raises(SystemExit):
+        main(["grid", GRID, "--local", "--retry"])
+    assert "--local does not know --retry" in capsys.readouterr().err
+
+
+def test_parallel_does_not_go_with_slurm(outputs):
+    with pytest.raises(SystemExit, match="error: --parallel is for --local"):
+        main(["grid", GRID, "--parallel", "2"])
+
+
+def test_without_local_it_is_the_command_of_dora(outputs, monkeypatch):
+    called = []
+    monkeypatch.setattr(os, "execv", lambda *args: called.append(args) or exit(0))
+    with pytest.raises(SystemExit):
+        main(["grid", GRID, "--retry", "--no_monitoring"])
+    assert called[0][1][1:] == ["-m", "dora", "grid", GRID, "--retry", "--no_monitoring"]
+
+
+def test_outputs_that_cannot_be_written_are_told(outputs, monkeypatch):
+    (outputs / "file").touch()
+    monkeypatch.setattr(train.main.dora, "dir", outputs / "file" / "outputs")
+    with pytest.raises(SystemExit, match="error: Nothing can be written to"):
+        main(["grid", GRID, "--local"])
