@@ -32,8 +32,14 @@ Flat = dict[str, tp.Any]
 
 
 def settings_of(source: str) -> DictConfig:
-    """The settings of the model that a name stands for; empty for a hand-made file."""
-    return model_config(read_package(find_file(source, LM_FILES)).config)
+    """The settings that come with the model of a name; none with a hand-made file."""
+    config = read_package(find_file(source, LM_FILES)).config
+    described = model_config(config)
+    with open_dict(described):
+        for key in list(described):
+            if key not in config:  # what a missing setting means is not told
+                described.pop(key)
+    return described
 
 
 def inherit(cfg: DictConfig, folder: Path) -> DictConfig:

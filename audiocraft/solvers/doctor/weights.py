@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 
 from ...environment import AudioCraftEnvironment, bundled_dir
 from ...errors import CheckpointError
-from ...models.hub import hub_id
+from ...models.hub import PRETRAINED, hub_id
 from ...models.loaders import (
     COMPRESSION_FILES,
-    DEBUG_COMPRESSION_MODEL,
     HF_ENCODEC,
     LM_FILES,
+    OTHER_PACKAGES,
     find_file,
 )
 from ...models.pretrained import MERT
@@ -110,8 +110,10 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
         filenames: What a repository or a folder may call them.
     """
     why = f"{why}: {name}"
-    if name.endswith(DEBUG_COMPRESSION_MODEL):
-        return Source(part, "made up on the spot, untrained", why)
+    if name.removeprefix(PRETRAINED) in OTHER_PACKAGES:
+        is_debug = name.endswith("debug_compression_model")
+        where = "made up on the spot, untrained" if is_debug else "fetched by the package it is of"
+        return Source(part, where, why)
     repo_id = hub_id(name)
     if repo_id is None and "/" not in name and not Path(name).exists():
         repo_id = name  # of transformers, such as t5-base
