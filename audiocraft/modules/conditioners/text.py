@@ -154,10 +154,7 @@ class T5Conditioner(TextConditioner):
         self.normalize_text = normalize_text
         load_t5 = partial(_load_checked, load, name)
         self._frozen = Frozen(load_t5)
-        self.t5 = None
-        if finetune:
-            with torch.device("cpu"):  # it has numbers, even where the rest is on `meta`
-                self.t5 = load_t5()
+        self.t5 = load_t5() if finetune else None
 
     @property
     def pretrained(self) -> PretrainedText:

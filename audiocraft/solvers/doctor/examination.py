@@ -10,15 +10,17 @@ from functools import cached_property
 
 import torch
 from dora.xp import XP
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader
 
-from ...data.loaders import get_audio_datasets
+from ...data.loaders import get_audio_datasets, source_of
+from ...data.token_cache import is_token_folder
 from ...errors import ConfigError
 from ...models import builders, loaders
 from ...models.codec_base import CompressionModel
 from ...models.lm import LMModel
+from ...models.whole_files import describe_tokenizer
 from ...utils.device import resolve_dtype
 from ..checkpoint import Checkpoints
 from ..experiment import changes, check_outputs, describe, resolved, settings_of, told
@@ -87,7 +89,10 @@ class Plan:
     @cached_property
     def data(self) -> dict[str, DataLoader]:
         """The data of every split."""
-        return get_audio_datasets(self.cfg, world_size=self.processes)
+        facts = None
+        if self.tokenizer is not None:
+            facts = describe_tokenizer(self.tokenizer, self.cfg.compression_model_checkpoint)
+        return get_audio_datasets(self.cfg, world_size=self.processes, tokenizer=facts)
 
     def lacks(self, part: str) -> bool:
         """Whether the weights of a part are not on this machine."""
@@ -106,6 +111,8 @@ def look_at_experiment(plan: Plan) -> Section:
         section.lines.append(f"done: all {epochs} epochs")
     else:
         section.lines.append(f"goes on after {own} of {epochs}")
+    if OmegaConf.select(plan.cfg, "cache.write"):
+        section.lines.append("cache.write=true: it encodes its data sets, and trains nothing")
     began = settings_of(plan.checkpoints)
     changed = changes(began, resolved(plan.cfg), plan.xp.dora) if began is not None else []
     if changed:
@@ -179,14 +186,15 @@ def look_at_data(plan: Plan) -> Section:
     section = Section("Data")
     for split, loader in plan.data.items():
         dataset = tp.cast(tp.Any, loader.dataset)
-        durations = [meta.duration for meta in dataset.meta]
-        clips = len(dataset)
+        durations = dataset.meta.durations
+        source = source_of(plan.cfg, split)
+        kind = ", as tokens" if is_token_folder(source) else ""
         section.lines.append(
-            f"{split}: {len(durations)} files, {sum(durations) / 3600:.2f} h, from "
-            f"{min(durations):.1f} to {max(durations):.1f} s ({plan.cfg.datasource[split]})"
+            f"{split}: {len(durations)} files, {durations.sum() / 3600:.2f} h, from "
+            f"{durations.min():.1f} to {durations.max():.1f} s ({source}{kind})"
         )
         if split != "train":
-            section.lines.append(f"  {clips} clips in {len(loader)} batches")
+            section.lines.append(f"  {len(dataset)} clips in {len(loader)} batches")
     return section
 
 

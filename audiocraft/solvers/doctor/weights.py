@@ -8,14 +8,8 @@ from omegaconf import DictConfig
 
 from ...environment import AudioCraftEnvironment, bundled_dir
 from ...errors import CheckpointError
-from ...models.hub import PRETRAINED, hub_id
-from ...models.loaders import (
-    COMPRESSION_FILES,
-    HF_ENCODEC,
-    LM_FILES,
-    OTHER_PACKAGES,
-    find_file,
-)
+from ...models.hub import PRETRAINED, hub_id, placed
+from ...models.loaders import COMPRESSION_FILES, HF_ENCODEC, LM_FILES, OTHER_PACKAGES, find_file
 from ...models.pretrained import MERT
 from ..checkpoint import Checkpoints, read_state
 
@@ -110,11 +104,11 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
         filenames: What a repository or a folder may call them.
     """
     why = f"{why}: {name}"
-    if name.removeprefix(PRETRAINED) in OTHER_PACKAGES:
-        is_debug = name.endswith("debug_compression_model")
-        where = "made up on the spot, untrained" if is_debug else "fetched by the package it is of"
-        return Source(part, where, why)
     repo_id = hub_id(name)
+    if name.startswith(PRETRAINED) and repo_id in OTHER_PACKAGES:
+        if repo_id == "debug_compression_model":
+            return Source(part, "made up on the spot, untrained", why)
+        return Source(part, "fetched by a package of its own, unless it is there", why, False)
     if repo_id is None and "/" not in name and not Path(name).exists():
         repo_id = name  # of transformers, such as t5-base
     if repo_id is None:
@@ -132,9 +126,11 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
 
 
 def in_cache(repo_id: str, filenames: tp.Sequence[str]) -> Path | None:
-    """The first of some files of a repository that has been fetched before."""
+    """The first of some files of a repository that was fetched before, or brought by hand."""
     cache = AudioCraftEnvironment.get_cache_dir()
     for filename in filenames:
+        if (placed(repo_id) / filename).is_file():
+            return placed(repo_id) / filename
         found = try_to_load_from_cache(repo_id, filename, cache_dir=cache)
         if isinstance(found, str):
             return Path(found)

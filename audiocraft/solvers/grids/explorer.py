@@ -100,7 +100,7 @@ def what_went_wrong(sheep: Sheep) -> str | None:
     ended = ENDED_BADLY.get(sheep.state() or "")
     if ended is None or sheep.job is None:
         return None
-    said = last_error(sheep.log)
+    said = (last_error(sheep.log) or "").rstrip(".")
     reason = f": {said}" if said and sheep.state() == "FAILED" else ""
     return f"Job {sheep.current_job_id} of {sheep.xp.sig} {ended}{reason}. Its log: {sheep.log}."
 
