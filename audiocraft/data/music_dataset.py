@@ -1,5 +1,6 @@
 """A data set of music: audio segments with what is known about them."""
 
+import logging
 import typing as tp
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ManifestError
 from ..utils.randomness import derive_generator
 from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
 from .conditions import WavCondition, wav_condition
 from .manifest import AudioMeta
-from .music_info import MusicInfo, load_music_info
+from .music_info import DamagedInfo, MusicInfo, load_music_info
 from .text_augment import (
     augment_description,
     draw_text_augmentation,
@@ -20,6 +21,8 @@ from .text_augment import (
     load_paraphrases,
     paraphrase,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class MusicDataset(AudioDataset):
@@ -110,16 +113,30 @@ class MusicDataset(AudioDataset):
 
         Raises:
             AudioError: None of the audio files can be read.
-            ManifestError: A JSON file is missing, is something else, or lacks a field.
+            ManifestError: A JSON file is missing or lacks a field, or none can be read.
         """
         super().check(limit)
         self.check_infos(limit)
 
     def check_infos(self, limit: int) -> None:
-        """Read the metadata of some files."""
+        """Read the metadata of some files; a damaged one among good ones is named.
+
+        Raises:
+            ManifestError: A JSON file is missing or lacks a field, or none can be read.
+        """
         step = max(1, len(self.meta) // (limit * 32))  # JSON files cost little
-        for file in range(0, len(self.meta), step):
-            self.load_info(file)
+        files = range(0, len(self.meta), step)
+        problems = []
+        for file in files:
+            try:
+                self.load_info(file)
+            except DamagedInfo as error:
+                problems.append(error)
+        if len(problems) == len(files):
+            raise ManifestError(f"None of {len(files)} JSON files can be read. {problems[0]}")
+        if problems:
+            told = f"{len(problems)} of {len(files)} JSON files cannot be read, such as"
+            logger.warning("%s: %s Their audio will be skipped.", told, problems[0])
 
 
 def with_clips(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:

@@ -18,6 +18,10 @@ from .files import open_binary
 from .manifest import AudioMeta
 
 
+class DamagedInfo(ManifestError):
+    """A JSON file that is there but cannot be used, as other files are damaged."""
+
+
 def read_string(value: tp.Any) -> str | None:
     """Text without the space around it; `None` where it says nothing."""
     if _is_missing(value):
@@ -144,7 +148,7 @@ def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
     """Read the JSON file of an audio file as it is.
 
     Raises:
-        ManifestError: The file is missing or is no JSON object.
+        ManifestError: The file is missing; as `DamagedInfo`, it is no JSON object.
     """
     path = info_path_of(meta)
     try:
@@ -156,9 +160,9 @@ def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
             "Write it, or name another file as info_path in the manifest."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} cannot be read as JSON: {error}.") from None
+        raise DamagedInfo(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise ManifestError(f"{path} holds a JSON {type(raw).__name__}, where an object is needed.")
+        raise DamagedInfo(f"{path} holds a JSON {type(raw).__name__}, where an object is needed.")
     return raw
 
 
@@ -179,7 +183,8 @@ def parse_music_info(
         more: Other fields of the result, as they are.
 
     Raises:
-        ManifestError: It lacks a required field, or a field has a type that cannot be read.
+        ManifestError: It lacks a required field; as `DamagedInfo`, a field has a type that cannot
+            be read.
     """
     for name in required:
         if name not in raw:
@@ -190,7 +195,7 @@ def parse_music_info(
     try:
         return MusicInfo.from_dict(raw, segment, **more)
     except ManifestError as error:
-        raise ManifestError(f"{source}: {error}") from None
+        raise DamagedInfo(f"{source}: {error}") from None
 
 
 def load_music_info(

@@ -67,7 +67,21 @@ def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, c
     assert "0.json has no field 'description'" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", None])
+@pytest.mark.parametrize("content", ["[]", "{", "null", '{"description": {}}', "\x00"])
+def test_the_check_puts_up_with_damaged_metadata_but_not_with_nothing_else(
+    pieces, tmp_path, caplog, content
+):
+    dataset = make(pieces, required_fields=["description"])
+    (tmp_path / "2.json").write_text(content)
+    dataset.check()
+    assert "2.json" in caplog.text
+    for number in range(4):
+        (tmp_path / f"{number}.json").write_text(content)
+    with pytest.raises(ManifestError, match=r"None of 4 JSON files can be read.*0\.json"):
+        dataset.check()
+
+
+@pytest.mark.parametrize("content", ["{}", None])
 def test_the_check_stops_at_metadata_that_is_missing_something(pieces, tmp_path, content):
     dataset = make(pieces, required_fields=["description"])
     dataset.check()
