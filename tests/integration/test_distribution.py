@@ -167,11 +167,11 @@ def test_a_damaged_part_is_told_and_the_checkpoint_before_taken(sharded, tmp_pat
 @pytest.mark.parametrize("what", [KILL, "time.sleep(1000)"], ids=["dies", "hangs"])
 def test_a_process_that_is_lost_ends_the_job_and_the_others_say_where_they_were(what, tmp_path):
     script = faulty(tmp_path / "scripts", what, ranks="1")
-    deadlock = ("deadlock.use=true", "deadlock.timeout=8")
+    deadlock = ("deadlock.use=true", "deadlock.timeout=20")  # seconds; longer than a slow update
     began = time.monotonic()
     run = command(*TORCHRUN, script, *JOB, *deadlock, outputs=tmp_path / "outputs", PYTHONPATH=".")
     assert run.returncode != 0
-    assert time.monotonic() - began < 100
+    assert time.monotonic() - began < 250  # not the half hour for which gloo would wait
     log = (run.folder / "solver.log.0").read_text()
     assert "musicgen.py" in log, log
     if what != KILL:
