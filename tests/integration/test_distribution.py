@@ -63,6 +63,16 @@ def test_a_sharded_model_learns_what_a_whole_one_does(sharded, alone):
     assert list(sharded.folder.glob("shards_*"))
 
 
+def test_shards_in_half_precision_learn_in_pieces_with_checkpointing(alone, tmp_path):
+    options = ("fsdp.use=true", "fsdp.param_dtype=float16", "fsdp.sharding_strategy=shard_grad_op")
+    options += ("optim.accumulate=2", "transformer_lm.checkpointing=torch")
+    run = command(*TORCHRUN, "train.py", *JOB, *options, outputs=tmp_path)
+    assert run.returncode == 0, run.output
+    for stage in ("train", "valid"):  # in pieces, excerpts and start of the codebooks differ
+        ours, theirs = run.history[-1][stage]["ce"], alone.history[-1][stage]["ce"]
+        assert ours == pytest.approx(theirs, abs=0.1)
+
+
 def test_two_nodes_learn_what_one_does(alone, tmp_path):
     """Two agents of torchrun that meet over the network, one process each."""
     with socket.socket() as free:
