@@ -186,10 +186,7 @@ class MusicGen:
         )
 
     def load_adapter(self, path: str | Path) -> None:
-        """Add what a run with `lora.use=true` has learnt to the weights, in place.
-
-        Args:
-            path: Its `adapter.safetensors`.
+        """Add the `adapter.safetensors` of a run with `lora.use=true` to the weights, in place.
 
         Raises:
             CheckpointError: The file is no adapter, or was made for another model.

@@ -5,7 +5,6 @@ is, what it learns from a batch and how it is heard. History holds only what the
 durations go to the logs, so that the same seed gives the same history, digit for digit.
 """
 
-import itertools
 import logging
 import sys
 import typing as tp
@@ -18,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..data.audio_dataset import AudioDataset
 from ..errors import CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
+from .batches import repeat_first, summary_of, tell_changed_data
 from .best_state import BestState
 from .checkpoint import Checkpoints, read_state
 from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
@@ -378,30 +377,3 @@ class StandardSolver(flashy.BaseSolver):
             logger.info("%s, epoch %d: %s", stage_name, self.epoch, text)
             numbers = {k: float(v) for k, v in metrics.items()}
             self.loggers.log_metrics(stage_name, numbers, self.shown_epoch)
-
-
-def repeat_first(loader: DataLoader) -> tp.Iterator[tp.Any]:
-    """The first batch as often as there are batches, to see what reading costs."""
-    total = len(loader)
-    batches = iter(loader)
-    first = next(batches)
-    yield from itertools.repeat(first, total)
-
-
-def summary_of(loader: DataLoader | None) -> dict[str, tp.Any]:
-    """What the training data is made of."""
-    return {} if loader is None else tp.cast(AudioDataset, loader.dataset).summary()
-
-
-def tell_changed_data(then: dict[str, tp.Any] | None, now: dict[str, tp.Any]) -> None:
-    """Warn where a run goes on with other data than it began with."""
-    if then and now and then != now:
-        logger.warning(
-            "The training data changed since the last checkpoint: %d files of %s hours then, %d of "
-            "%s now. The run goes on with those that are there now; to learn from the old ones "
-            "alone, put them back.",
-            then["files"],
-            then["hours"],
-            now["files"],
-            now["hours"],
-        )

@@ -5,6 +5,8 @@ that a codebook with fewer valid positions counts as much as the others. Where s
 share a batch, the average is over the whole batch: the number of processes changes nothing.
 """
 
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,3 +46,12 @@ def codebook_cross_entropy(
     if skip_empty:
         return means.sum() / (counts > 0).sum().clamp(min=1), per_codebook
     return per_codebook.mean(), per_codebook
+
+
+def describe_loss(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
+    """Cross entropies in nats and their perplexities, over all codebooks and for each."""
+    metrics = {"ce": loss.item(), "ppl": math.exp(min(loss.item(), 100))}
+    for k, ce in enumerate(per_codebook.tolist(), start=1):
+        if not math.isnan(ce):
+            metrics |= {f"ce_q{k}": ce, f"ppl_q{k}": math.exp(min(ce, 100))}
+    return metrics

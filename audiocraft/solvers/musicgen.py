@@ -8,7 +8,6 @@ Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
 
 import contextlib
 import logging
-import math
 import typing as tp
 from pathlib import Path
 
@@ -35,20 +34,17 @@ from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
 from ..models.whole_files import describe_tokenizer
 from ..modules.conditioners import (
-    Condition,
-    Dice,
     StyleConditioner,
-    pad_condition,
     shown_frames,
 )
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
-from ..utils.randomness import derive_generator
 from .base import StandardSolver
 from .caching import write_cache
-from .distributed import agree, rank, sum_over_processes, world_size
+from .dice import align, throw_dice
+from .distributed import rank, sum_over_processes, world_size
 from .inheritance import check_adapting, tell_differences
 from .listening import Ways, clips_of, make_samples
-from .losses import codebook_cross_entropy
+from .losses import codebook_cross_entropy, describe_loss
 from .progress import RunningMean
 from .samples import SampleFolder
 from .sharding import check_sharding, load_whole_weights, shard, whole_weights
@@ -199,25 +195,15 @@ class MusicGenSolver(StandardSolver):
     def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
         attributes = [self.audible(info.to_condition_attributes()) for info in infos]
-        dice = self.dice(attributes, idx)
+        dice = throw_dice(
+            attributes,
+            ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx),
+            sample_rate=self.cfg.sample_rate,
+            as_one_process=self.cfg.as_one_process,
+        )
         for dropout in self.dropouts:
             attributes = dropout(attributes, dice.batch, training=self.is_training)
         return self.model.condition_provider.prepare(attributes, dice if self.is_training else None)
-
-    def dice(self, attributes: list[ConditioningAttributes], idx: int) -> Dice:
-        """The dice of batch number `idx`, of which this process sees some samples."""
-        parts = ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx)
-        numbers = range(rank() * len(attributes), (rank() + 1) * len(attributes))
-        shortest = None
-        if self.cfg.as_one_process:
-            clips = [clip for sample in attributes for clip in sample.wav.values()]
-            lengths = [int(c.length) * self.cfg.sample_rate // c.sample_rate[0] for c in clips]
-            shortest = -agree(-min(lengths, default=0))[0]
-        return Dice(
-            batch=derive_generator(*parts, "all" if self.cfg.as_one_process else rank()),
-            items=[derive_generator(*parts, "item", number) for number in numbers],
-            shortest_clip=shortest,
-        )
 
     def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
         """Without the clips that are too short for the excerpt of validation."""
@@ -412,21 +398,3 @@ class MusicGenSolver(StandardSolver):
                 ]
             )
         )
-
-
-def align(conditions: dict[str, Condition]) -> dict[str, Condition]:
-    """Conditions as long as the longest in any process: the padding is heard, too."""
-    lengths = agree(*(condition.embed.shape[1] for condition in conditions.values()))
-    return {
-        name: pad_condition(condition, length)
-        for (name, condition), length in zip(conditions.items(), lengths)
-    }
-
-
-def describe_loss(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
-    """Cross entropies in nats and their perplexities, over all codebooks and for each."""
-    metrics = {"ce": loss.item(), "ppl": math.exp(min(loss.item(), 100))}
-    for k, ce in enumerate(per_codebook.tolist(), start=1):
-        if not math.isnan(ce):
-            metrics |= {f"ce_q{k}": ce, f"ppl_q{k}": math.exp(min(ce, 100))}
-    return metrics
