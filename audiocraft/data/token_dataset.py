@@ -23,7 +23,7 @@ from .audio_dataset import CHECKED_FILES, SegmentInfo, stack
 from .audio_utils import convert_audio
 from .conditions import WavCondition, wav_condition
 from .music_dataset import MusicDataset, with_clips
-from .music_info import MusicInfo, parse_music_info
+from .music_info import DamagedInfo, MusicInfo, parse_music_info
 from .token_cache import TokenFolder
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class TokenDataset(MusicDataset):
         path = ((segment and segment.meta) or self.meta[file]).path
         raw = self.tokens.info(self.meta.row(file))
         if raw is None:
-            raise ManifestError(f"{path} had no readable metadata when it was encoded.")
+            raise DamagedInfo(f"{path} had no readable metadata when it was encoded.")
         source = f"The metadata of {path}"
         return parse_music_info(raw, source, self.required_fields, segment, **more)
 

@@ -200,11 +200,18 @@ def test_damaged_files_are_told_and_all_of_them_stop(tmp_path, music, caplog):
         tokens_of(tmp_path / "none").check()
 
 
-def test_a_file_without_metadata_is_told(tmp_path, music):
+def test_files_without_metadata_are_told_and_all_of_them_stop(tmp_path, music, caplog):
     Path(music[0].path).with_suffix(".json").unlink()
-    write_tokens(tmp_path / "tokens", music)
-    with pytest.raises(ManifestError, match=r"0\.wav had no readable metadata"):
-        tokens_of(tmp_path / "tokens").check()
+    write_tokens(tmp_path / "some", music)
+    dataset = tokens_of(tmp_path / "some")
+    dataset.check()
+    assert "0.wav had no readable metadata" in caplog.text
+    assert {dataset[i][1].meta.path for i in range(40)} == {meta.path for meta in music[1:]}
+    for meta in music[1:]:
+        Path(meta.path).with_suffix(".json").unlink()
+    write_tokens(tmp_path / "none", music)
+    with pytest.raises(ManifestError, match=r"None of 4 .*0\.wav had no readable metadata"):
+        tokens_of(tmp_path / "none").check()
 
 
 # From a configuration.
