@@ -4,7 +4,9 @@ Dora cancels the job of an experiment as soon as its grid no longer lists it: a 
 for a moment costs a training run. Here such a job runs on, and the log says how to cancel it.
 """
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from dora import Explorer
@@ -13,6 +15,8 @@ from dora.explore import Launcher
 from dora.log import simple_log
 from dora.shep import Sheep, Shepherd
 from dora.xp import XP
+
+from .grid_file import file_of, where
 
 ENDED_BADLY = {
     "CANCELLED": "was cancelled",
@@ -29,13 +33,17 @@ class CarefulExplorer(Explorer):
     """What Dora asks about a grid. A subclass says which figures are shown."""
 
     def __call__(self, launcher: Launcher) -> None:
-        super().__call__(launcher)
         herd, shepherd = launcher._herd, launcher._shepherd
-        listed = len(herd.sheeps) + len(herd._pendings)
-        herd.complete()
-        for line in remarks(
-            list(herd.sheeps), listed, shepherd.main.dora, grid_name(self, shepherd.main.dora)
-        ):
+        grid = grid_name(self, shepherd.main.dora)
+        try:
+            super().__call__(launcher)
+            listed = len(herd.sheeps) + len(herd._pendings)
+            herd.complete()
+        except Exception as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            sys.exit(f"error: The grid {grid} has an error: {where(error, file_of(self))}")
+        for line in remarks(list(herd.sheeps), listed, shepherd.main.dora, grid):
             say(line)
         shepherd.__class__ = CarefulShepherd
 

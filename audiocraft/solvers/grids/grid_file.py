@@ -91,9 +91,8 @@ def read_experiments(main: DecoratedMain, explorer: Explorer, name: str) -> tupl
     except AudiocraftError:
         raise
     except Exception as error:
-        module = importlib.import_module(explorer.explore.__module__)
-        file = Path(module.__file__ or "")
-        raise ConfigError(f"The grid {name} has an error: {where(error, file)}") from error
+        place = where(error, file_of(explorer))
+        raise ConfigError(f"The grid {name} has an error: {place}") from error
     return list(herd.sheeps.values()), len(asked)
 
 
@@ -101,6 +100,11 @@ def names_of_grids(folder: Path) -> list[str]:
     """Names of all grids below the folder of a package."""
     files = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
     return sorted(".".join(file.parts) for file in files if not file.name.startswith("_"))
+
+
+def file_of(explorer: Explorer) -> Path:
+    """The file that defines a grid."""
+    return Path(explorer.explore.__code__.co_filename)  # type: ignore[attr-defined]
 
 
 def where(error: Exception, file: Path) -> str:

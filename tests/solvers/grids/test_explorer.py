@@ -83,6 +83,19 @@ def read(shepherd, *experiments):
     return herd
 
 
+def test_a_mistake_in_a_grid_is_told_to_dora_in_a_sentence(shepherd, monkeypatch):
+    def mistaken(launcher):
+        launcher({"lr": rate})  # type: ignore[name-defined] # noqa: F821
+
+    launcher = Launcher(shepherd, SlurmConfig(), Herd())
+    message = r"error: The grid test_explorer has an error: .*test_explorer.py, line \d+: NameError"
+    with pytest.raises(SystemExit, match=message):
+        CarefulExplorer(mistaken)(launcher)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(NameError):
+        CarefulExplorer(mistaken)(launcher)
+
+
 def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, said):
     read(shepherd, ["lr=2"])
     sig = main.get_xp(["lr=1"]).sig
