@@ -21,6 +21,7 @@ from ...models import builders, loaders
 from ...models.codec_base import CompressionModel
 from ...models.lm import LMModel
 from ...models.whole_files import describe_tokenizer
+from ...optim.builders import get_lr_scheduler, get_optimizer
 from ...utils.device import resolve_dtype
 from ..checkpoint import Checkpoints
 from ..experiment import changes, check_outputs, describe, resolved, settings_of, told
@@ -215,6 +216,8 @@ def look_at_steps(plan: Plan) -> Section:
         + (f", {updates * batch * seconds / 3600:.2f} h" if seconds else ""),
         f"the run: {cfg.optim.epochs} epochs, {cfg.optim.epochs * updates} updates",
     ]
+    optimizer = get_optimizer(plan.model.param_groups(), cfg.optim)
+    get_lr_scheduler(optimizer, cfg.schedule, cfg.optim.epochs * updates)
     name = cfg.schedule.lr_scheduler
     warmup = (cfg.schedule[name].get("warmup") or 0) if name else 0
     section.lines.append(

@@ -105,6 +105,8 @@ PROBLEMS = {
         "dataset.batch_size is 7, which does not divide",
     ),
     "too long a warm-up": (["schedule.cosine.warmup=600"], "schedule.cosine.warmup is 600 updates"),
+    "an unknown optimizer": (["optim.optimizer=sgd"], "optim.optimizer is 'sgd'"),
+    "an unknown schedule": (["schedule.lr_scheduler=linear"], "lr_scheduler is 'linear'"),
     "adapters of nothing": (["lora.use=true"], "say which with continue_from"),
     "too much for the memory": (["dataset.batch_size=9000000"], "Raise optim.accumulate"),
 }
