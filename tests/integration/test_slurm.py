@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from . import slurm as slurm_module
 from .conftest import command
 from .slurm import Slurm, wait_until, why_not
 from .trial_grids import write_grids
@@ -27,6 +28,18 @@ def slurm():
         pytest.skip(reason)
     with Slurm() as slurm:
         yield slurm
+
+
+def test_a_machine_that_cannot_run_slurm_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(slurm_module, "SYSTEM", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt-get install --no-install-recommends slurm-wlm munge" in (why_not() or "")
+    for name in (*slurm_module.DAEMONS, *slurm_module.COMMANDS):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert why_not() == "only root can run SLURM's daemons"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert why_not() is None
 
 
 @pytest.mark.slow
