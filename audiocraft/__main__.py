@@ -19,6 +19,7 @@ from .errors import AudiocraftError, ConfigError
 from .models import encode_command, export_command, fit_spectral
 from .solvers import doctor
 from .solvers.grids import command as grid_command
+from .studio import command as studio_command
 
 
 def experiment() -> DecoratedMain:
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
     "encode-dataset": encode_command.main,
     "export": export_command.main,
     "fit-tokenizer": fit_spectral.main,
+    "generate": studio_command.main,
     "grid": partial(grid_command.main, experiment),
     "manifest": audio_dataset.main,
     "prepare": prepare.main,

@@ -16,6 +16,7 @@ FLOORS = [
     {"data"},
     {"modules"},
     {"models", "metrics"},
+    {"studio"},
     {"solvers"},
     {"train", "__main__"},
 ]
