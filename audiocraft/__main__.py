@@ -16,6 +16,7 @@ from dora.main import DecoratedMain
 from .data import audio_dataset, prepare, validate
 from .environment import config_dir
 from .errors import AudiocraftError, ConfigError
+from .metrics import steering_command
 from .models import encode_command, export_command, fit_spectral
 from .solvers import doctor
 from .solvers.grids import command as grid_command
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
     "grid": partial(grid_command.main, experiment),
     "manifest": audio_dataset.main,
     "prepare": prepare.main,
+    "steering": steering_command.main,
     "validate": validate.main,
 }
 

@@ -5,6 +5,8 @@ import re
 import typing as tp
 from pathlib import Path
 
+import torch
+
 from ..errors import CheckpointError
 from ..utils.export import export_encodec, export_lm, export_pretrained_compression_model
 from ..utils.packages import read_package
@@ -25,8 +27,10 @@ def main(argv: tp.Sequence[str]) -> None:
         default="release",
         help="release: .bin files, as the published models; safetensors: the same without pickle",
     )
+    parser.add_argument("--half", action="store_true", help="weights of the model in float16")
     args = parser.parse_args(argv)
-    files = export_model(args.experiment, args.out, SUFFIXES[args.format])
+    dtype = torch.float16 if args.half else None
+    files = export_model(args.experiment, args.out, SUFFIXES[args.format], dtype)
     for file in files:
         print(f"{file} ({file.stat().st_size / 1e6:.3g} MB)")
     if any(file.stem == "state_dict" for file in files):
@@ -35,13 +39,16 @@ def main(argv: tp.Sequence[str]) -> None:
         print(f"Use it: compression_model_checkpoint={args.out}")
 
 
-def export_model(experiment: str, out: Path, suffix: str) -> list[Path]:
+def export_model(
+    experiment: str, out: Path, suffix: str, dtype: torch.dtype | None = None
+) -> list[Path]:
     """Export a language model with its tokenizer, or a tokenizer alone.
 
     Args:
         experiment: Signature, or any name that `find_file` understands.
         out: Folder to write.
         suffix: `.bin` or `.safetensors`.
+        dtype: Of the language model's weights; `None` keeps theirs.
 
     Raises:
         CheckpointError: There is no such experiment, or the folder holds an export of the other
@@ -56,7 +63,7 @@ def export_model(experiment: str, out: Path, suffix: str) -> list[Path]:
         return [export_encodec(checkpoint, out / f"compression_state_dict{suffix}")]
     tokenizer = _tokenizer_of(name, checkpoint, config.get("compression_model_checkpoint"))
     out_file = out / f"compression_state_dict{suffix}"
-    files = [export_lm(checkpoint, out / f"state_dict{suffix}")]
+    files = [export_lm(checkpoint, out / f"state_dict{suffix}", dtype)]
     if isinstance(tokenizer, Path):
         files.append(export_encodec(tokenizer, out_file))
     elif tokenizer is not None:

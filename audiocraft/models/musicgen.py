@@ -206,6 +206,11 @@ class MusicGen:
         """
         return self._style()[1]
 
+    @property
+    def style_name(self) -> str:
+        """Attribute that carries style clips; errors as `style_conditioner`."""
+        return self._style()[0]
+
     def _style(self) -> tuple[str, StyleConditioner]:
         """Name of the attribute that carries style clips, and what listens to them."""
         for name, conditioner in self.lm.condition_provider.conditioners.items():

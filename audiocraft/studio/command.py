@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.encoders import FORMATS
-from ..errors import AudiocraftError, ConfigError
+from ..errors import AudiocraftError, AudioError, ConfigError
 from ..models.musicgen import MusicGen
 from .folder import still_to_make
 from .maker import Maker, hash_wave, write_piece
@@ -136,7 +136,10 @@ def again(args: argparse.Namespace) -> int:
     device = args.device or recipe.machine.get("device")
     maker = load_maker(args.model or recipe.model, device)
     with progress_bar(recipe.request.duration * recipe.batch_size) as bar:
-        piece = maker.make_again(recipe, lambda done: _show(bar, done))
+        try:
+            piece = maker.make_again(recipe, lambda done: _show(bar, done))
+        except AudioError as error:
+            raise AudioError(f"{error} Where is the clip now? Say it with --style.") from error
     path = write_piece(args.out, args.from_recipe.stem, piece, args.format, args.pictures)
     if hash_wave(piece.wav) == recipe.waveform_sha256:
         print(f"{path}: the same music, bit for bit.")
@@ -168,4 +171,5 @@ def _checked(maker: Maker, task: Task) -> Request:
 
 
 def _show(bar: tqdm, done: float) -> None:
-    bar.update(round(done - bar.n, 2))
+    bar.n = min(done, bar.total)
+    bar.update(0)

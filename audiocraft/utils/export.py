@@ -20,18 +20,21 @@ from .packages import read_package
 from .weight_files import write_safetensors_file
 
 
-def export_lm(checkpoint_path: Path | str, out_file: Path | str) -> Path:
+def export_lm(
+    checkpoint_path: Path | str, out_file: Path | str, dtype: torch.dtype | None = None
+) -> Path:
     """Write the best weights of a run's language model.
 
     Args:
         checkpoint_path: `checkpoint.th` of the run, or a file that was exported before.
         out_file: Where to write, usually `FOLDER/state_dict.bin` or `.safetensors`.
+        dtype: Of the weights, such as float16, which released models have; `None` keeps theirs.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or has no weights, or the file cannot be
             written.
     """
-    return _export_weights(Path(checkpoint_path), Path(out_file))
+    return _export_weights(Path(checkpoint_path), Path(out_file), dtype)
 
 
 def export_encodec(checkpoint_path: Path | str, out_file: Path | str) -> Path:
@@ -50,11 +53,29 @@ def export_pretrained_compression_model(pretrained_name: str, out_file: Path | s
     return _write({"pretrained": pretrained_name}, {}, Path(out_file))
 
 
-def _export_weights(checkpoint: Path, out_file: Path) -> Path:
+def _export_weights(checkpoint: Path, out_file: Path, dtype: torch.dtype | None = None) -> Path:
     package = read_package(checkpoint)
     if package.pretrained is not None:
         return export_pretrained_compression_model(package.pretrained, out_file)
-    return _write({"xp.cfg": OmegaConf.to_yaml(package.config)}, package.state, out_file)
+    state = {key: _narrowed(key, value, dtype) for key, value in package.state.items()}
+    return _write({"xp.cfg": OmegaConf.to_yaml(package.config)}, state, out_file)
+
+
+def _narrowed(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor in another precision; whole numbers stay.
+
+    Raises:
+        CheckpointError: It holds numbers that the precision has no room for.
+    """
+    if dtype is None or not value.is_floating_point():
+        return value
+    narrowed = value.to(dtype)
+    if value.isfinite().all() and not narrowed.isfinite().all():
+        raise CheckpointError(
+            f"{name} reaches {float(value.abs().max()):.3g}, more than {dtype} holds. Export "
+            "without --half."
+        )
+    return narrowed
 
 
 def _write(texts: dict[str, str], state: dict[str, Tensor], out_file: Path) -> Path:

@@ -5,6 +5,7 @@ stops at the first name of anything else; the few names below make the configura
 the original pickled into its training checkpoints.
 """
 
+import os
 import re
 import typing as tp
 import zipfile
@@ -82,6 +83,9 @@ def write_safetensors_file(
     """Write tensors, with texts in the header."""
     whole = {key: value.detach().contiguous() for key, value in state.items()}
     save_file(whole, path, metadata={"format": "pt", **header})
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)  # readable like any other file: the library lets nobody else in
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

@@ -63,6 +63,31 @@ def test_the_release_format_is_that_of_the_original(experiment, tiny_musicgen, t
     assert reference["pretrained"] == "//pretrained/debug_compression_model"
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_half_precision_halves_the_file_and_rounds_the_weights(
+    kind, experiment, tiny_musicgen, tmp_path
+):
+    for folder, option in (("whole", []), ("half", ["--half"])):
+        main(["export", "abcd1234", str(tmp_path / folder), "--format", kind, *option])
+    whole, half = (
+        read_package(tmp_path / folder / f"state_dict{FORMATS[kind]}").state
+        for folder in ("whole", "half")
+    )
+    assert {v.dtype for v in half.values()} == {torch.float16, torch.int64}
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name], value.to(half[name].dtype), atol=0, rtol=0)
+    MusicGen.get_pretrained(str(tmp_path / "half")).generate([None])
+
+
+def test_weights_too_large_for_half_precision_are_told(experiment, tmp_path):
+    content = torch.load(experiment, weights_only=True)
+    name = next(key for key in content["best_state"]["model"] if key.endswith("linears.0.weight"))
+    content["best_state"]["model"][name] *= 1e8
+    torch.save(content, experiment)
+    with pytest.raises(CheckpointError, match=r"linears.0.weight reaches .* without --half"):
+        export_model("abcd1234", tmp_path / "out", ".bin", torch.float16)
+
+
 def test_formats_can_be_changed_back_and_forth(experiment, tiny_musicgen, tmp_path):
     export_model("abcd1234", tmp_path / "a", ".bin")
     export_model(str(tmp_path / "a"), tmp_path / "b", ".safetensors")
