@@ -51,9 +51,8 @@ COMMANDS = {
     "dora run solver=musicgen/musicgen_style_tiny logging.log_wandb=true wandb.mode=offline": Try(
         epochs=True
     ),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG optim.lr=1e-4": Try(
-        epochs=True, signature=True
-    ),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG optim.lr=1e-4 "
+    "transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
     "dora run -d --ddp_workers=2 solver=musicgen/musicgen_style_tiny device=cpu": Try(epochs=True),
     "torchrun --nproc_per_node 2 train.py solver=musicgen/musicgen_style_tiny device=cpu": Try(
         epochs=True
@@ -68,7 +67,7 @@ COMMANDS = {
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
     "dset=audio/example": Try(compose_only=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG preset=cpu "
-    "optim.lr=5e-4": Try(epochs=True, signature=True),
+    "optim.lr=5e-4 transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG lora.use=true "
     "lora.rank=8 optim.lr=2e-3": Try(epochs=True, signature=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG execute_only=valid": Try(

@@ -25,7 +25,7 @@ OPTIONS = {
     "float16 with a scaler": ("autocast=true", "autocast_dtype=float16"),
     "checkpointing": ("transformer_lm.checkpointing=torch",),
     "8-bit AdamW": ("optim.optimizer=adamw8bit",),
-    "D-Adaptation": ("optim.optimizer=dadam", "optim.lr=1"),
+    "D-Adaptation": ("optim.optimizer=dadam", "optim.lr=1", "transformer_lm.emb_lr=null"),
     "Adam": ("optim.optimizer=adam",),
     "an average on the CPU": ("optim.ema.use=true", "optim.ema.device=cpu"),
     "the first batch again and again": ("benchmark_no_load=true",),
