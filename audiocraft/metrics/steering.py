@@ -107,13 +107,16 @@ def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: 
 
 
 @torch.inference_mode()
-def surprise(model: MusicGen, wav: Tensor, told: tp.Sequence[Told]) -> Tensor:
+def surprise(
+    model: MusicGen, wav: Tensor, told: tp.Sequence[Told], seconds: float | None = None
+) -> Tensor:
     """Cross entropy of a target under each condition.
 
     Args:
         model: Of text and style.
         wav: The target, `[C, T]` at the model's rate, no longer than its window.
         told: The conditions.
+        seconds: Count only the first ones, when the target has not yet told much of itself.
 
     Returns:
         Nats per token, averaged over frames and then over codebooks, `[conditions]`.
@@ -130,7 +133,9 @@ def surprise(model: MusicGen, wav: Tensor, told: tp.Sequence[Told]) -> Tensor:
         output = model.lm.compute_predictions(codes, provider(provider.prepare([sample], None)))
         logits = output.logits[0].float()  # [K, F, V]
         each = F.cross_entropy(logits.transpose(1, 2), codes[0], reduction="none")  # [K, F]
-        counts = output.mask[0]
+        counts = output.mask[0].clone()
+        if seconds is not None:
+            counts[:, max(1, int(seconds * model.frame_rate)) :] = False
         per_codebook = each.masked_fill(~counts, 0).sum(dim=1) / counts.sum(dim=1)
         results.append(per_codebook.mean())
     return torch.stack(results).cpu()
@@ -160,8 +165,8 @@ class Steering:
         spread = np.sqrt(len(group) / (len(group) - 1))  # Morey: the group's mean is known
         values = self.column(condition) - own
         interval = self._bootstrap(values)
-        low = interval.mean - spread * (interval.mean - interval.low)
-        high = interval.mean + spread * (interval.high - interval.mean)
+        low = float(interval.mean - spread * (interval.mean - interval.low))
+        high = float(interval.mean + spread * (interval.high - interval.mean))
         return Interval(interval.mean, low, high)
 
     def difference(self, less: str, more: str) -> Interval:
@@ -195,6 +200,7 @@ def measure_steering(
     *,
     excerpt: float = 3.0,
     draws: int = 1,
+    seconds: float | None = None,
     seed: int = 0,
     progress: tp.Callable[[tp.Sequence], tp.Iterable] = iter,
 ) -> Steering:
@@ -205,6 +211,7 @@ def measure_steering(
         clips: Held-out music, several clips of every piece.
         excerpt: Seconds of the excerpts.
         draws: How many other clips of each kind are drawn for a target; their mean counts.
+        seconds: Count only the first ones of every target.
         seed: Of the draws.
         progress: Wraps the targets, such as `tqdm`.
 
@@ -214,6 +221,6 @@ def measure_steering(
     rows = []
     for index in progress(range(len(clips))):
         told = [tell(clips, index, excerpt, model.sample_rate, seed + d) for d in range(draws)]
-        each = [surprise(model, clips[index].wav, conditions) for conditions in told]
+        each = [surprise(model, clips[index].wav, conditions, seconds) for conditions in told]
         rows.append(torch.stack(each).mean(dim=0).numpy())
     return Steering(np.stack(rows), tuple(clip.piece for clip in clips))

@@ -25,6 +25,7 @@ def main(argv: tp.Sequence[str]) -> int:
     parser.add_argument("--piece-field", default="title", help="metadata that names the piece")
     parser.add_argument("--excerpt", type=float, default=3.0, help="seconds of the excerpts [3]")
     parser.add_argument("--draws", type=int, default=2, help="excerpts of each kind per target [2]")
+    parser.add_argument("--seconds", type=float, help="count only the first ones of every target")
     parser.add_argument("--seed", type=int, default=0, help="of the draws [0]")
     parser.add_argument("--device", help="cuda, mps or cpu [the best there is]")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -36,7 +37,13 @@ def main(argv: tp.Sequence[str]) -> int:
         for clip in load_clips(manifest, model, args.style_field, args.piece_field)
     ]
     steering = measure_steering(
-        model, clips, excerpt=args.excerpt, draws=args.draws, seed=args.seed, progress=tqdm
+        model,
+        clips,
+        excerpt=args.excerpt,
+        draws=args.draws,
+        seconds=args.seconds,
+        seed=args.seed,
+        progress=tqdm,
     )
     report = describe(steering)
     print(f"{len(clips)} targets of {len(set(steering.pieces))} pieces, nat per token:")
