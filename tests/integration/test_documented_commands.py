@@ -3,6 +3,7 @@
 A command that is not in the table fails: whoever writes one says here how it is tried.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from audiocraft.data.audio import audio_read, audio_write
 
 from .conftest import ROOT, SMALL, command
 
@@ -35,8 +38,15 @@ class Try:
     writes_tokens: bool = False  # to /tmp/tokens: here into a folder of the test
     reads_tokens: bool = False  # from there: here what another test has encoded
     benchmark: bool = False  # measures: here for a moment
+    generates: bool = False  # music: here half a second of it, into a folder of the test
+    recreates: bool = False  # from the recipe of a command that generates
+    steers: bool = False  # measures on labelled music: here on a few clips
 
 
+GROOVE = (
+    'python -m audiocraft generate --text "a funky groove with slap bass" '
+    "--style assets/electronic.mp3 --duration 20 --count 4 --seed 7 --out /tmp/groove"
+)
 COMMANDS = {
     "make install": Try(parse_only=True),
     "make train": Try(parse_only=True),
@@ -118,6 +128,22 @@ COMMANDS = {
     ),
     "python -m audiocraft doctor solver=musicgen/musicgen_style_tiny": Try(),
     "make slurm": Try(parse_only=True),
+    'python -m audiocraft generate --text "a calm solo piano" --count 2 --seed 7': Try(
+        generates=True
+    ),
+    "python -m audiocraft generate --style assets/electronic.mp3 --duration 20 --out techno": Try(
+        generates=True
+    ),
+    'python -m audiocraft generate --text "a string orchestra" --style assets/electronic.mp3 '
+    "--text-weight 6 --out both": Try(generates=True),
+    GROOVE: Try(generates=True),
+    "python -m audiocraft generate --prompts egs/example/prompts.csv --out /tmp/many": Try(
+        generates=True
+    ),
+    "python -m audiocraft generate --from-recipe "
+    "/tmp/groove/001_a-funky-groove-with-slap-bass_1.json --out /tmp/again": Try(recreates=True),
+    "python -m audiocraft steering //bundled/musicgen_style_tiny /tmp/music/egs/evaluate "
+    "--json /tmp/steering.json": Try(steers=True),
 }
 
 
@@ -133,6 +159,34 @@ def commands_of(page: Path):
 @pytest.mark.parametrize("text", sorted({text for page in PAGES for text in commands_of(page)}))
 def test_every_documented_command_is_tried_somewhere(text):
     assert text in COMMANDS, "add it to the table, and say how it is tried"
+
+
+@pytest.fixture(scope="module")
+def groove(tmp_path_factory) -> Path:
+    """What the page's first command makes, of half a second."""
+    folder = tmp_path_factory.mktemp("groove")
+    words = [*shlex.split(GROOVE)[1:], "--duration", "0.5", "--out", str(folder)]
+    run = command(*words, outputs=folder)
+    assert run.returncode == 0, run.output
+    return folder
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    """Two clips of two pieces of two styles."""
+    lines = []
+    for path in (
+        ROOT / "dataset" / "example" / name
+        for name in ("piano_01.mp3", "piano_02.ogg", "techno_01.mp3", "techno_02.ogg")
+    ):
+        wav, rate = audio_read(path)
+        for number, part in enumerate(wav.chunk(2, dim=-1)):
+            half = audio_write(tmp_path / f"{path.stem}_{number}", part, rate)
+            shutil.copy(path.with_suffix(".json"), half.with_suffix(".json"))
+            line = {"path": str(half), "duration": part.shape[-1] / rate, "sample_rate": rate}
+            lines.append(json.dumps(line))
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    return tmp_path
 
 
 @pytest.mark.slow
@@ -162,6 +216,18 @@ def test_a_documented_command_works(text, finished, tmp_path, request):
         words = [small.get(word, word) for word in words]
         if "--folder" in words:
             words += ["--rounds", "1", "--seconds", "0.1", "--workers", "0"]
+    if how.generates:
+        words += ["--duration", "0.5", "--out", str(tmp_path / "music")]
+    if how.recreates:
+        places = {
+            "/tmp/groove": str(request.getfixturevalue("groove")),
+            "/tmp/again": str(tmp_path),
+        }
+        for place, here in places.items():
+            words = [word.replace(place, here) for word in words]
+    if how.steers:
+        places = {"/tmp/music/egs/evaluate": str(request.getfixturevalue("labelled"))}
+        words = [places.get(word, word.replace("/tmp/", f"{tmp_path}/")) for word in words]
     outputs = tmp_path / "outputs"
     if how.signature:  # a copy: others look at the original
         shutil.copytree(finished.outputs, outputs)
@@ -177,6 +243,15 @@ def test_a_documented_command_works(text, finished, tmp_path, request):
     run = command(*words, *small, *how.append, outputs=outputs)
     assert run.returncode == 0, run.output
     assert "Traceback" not in run.output
+    if how.generates:
+        recipes = list((tmp_path / "music").glob("*.json"))
+        assert recipes
+        for recipe in recipes:
+            wav, rate = audio_read(recipe.with_suffix(".wav"))
+            assert wav.shape[-1] == rate // 2
+            assert wav.abs().max() > 0.01
+    if how.recreates:
+        assert "the same music, bit for bit" in run.output
 
 
 def test_the_python_of_the_readme_runs(tiny_musicgen, tmp_path, monkeypatch):
