@@ -139,14 +139,7 @@ def audio_write(
         AudioError: The format is unknown or cannot hold this audio, samples are not finite, or the
             folder is missing.
     """
-    if format not in FORMATS:
-        raise AudioError(f"format is {format!r}. Choose one of: {', '.join(FORMATS)}.")
-    wav = f32_pcm(wav.detach().cpu()).float()
-    wav = wav[None] if wav.dim() == 1 else wav
-    if wav.dim() != 2 or wav.numel() == 0:
-        raise AudioError(f"A waveform to write is [C, T], not {list(wav.shape)}: {stem}.")
-    if not wav.isfinite().all():
-        raise AudioError(f"The waveform for {stem} holds values that are not finite.")
+    wav = _as_waveform(wav, stem, format)
     wav = normalize_audio(
         wav,
         normalize,
@@ -171,3 +164,20 @@ def audio_write(
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def _as_waveform(wav: Tensor, stem: str | Path, format: str) -> Tensor:
+    """What is to be written as floats `[C, T]`, once it is known that it can be.
+
+    Raises:
+        AudioError: The format is unknown, the shape is another, or samples are not finite.
+    """
+    if format not in FORMATS:
+        raise AudioError(f"format is {format!r}. Choose one of: {', '.join(FORMATS)}.")
+    wav = f32_pcm(wav.detach().cpu()).float()
+    wav = wav[None] if wav.dim() == 1 else wav
+    if wav.dim() != 2 or wav.numel() == 0:
+        raise AudioError(f"A waveform to write is [C, T], not {list(wav.shape)}: {stem}.")
+    if not wav.isfinite().all():
+        raise AudioError(f"The waveform for {stem} holds values that are not finite.")
+    return wav
