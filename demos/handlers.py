@@ -1,0 +1,164 @@
+"""What happens when something on the page is touched.
+
+Whatever goes wrong becomes a sentence on the page; the server goes on.
+"""
+
+import functools
+import html
+import shutil
+import typing as tp
+from pathlib import Path
+
+import gradio as gr
+
+from audiocraft.errors import ConfigError
+
+from .clips import bundled_clips, draw_clip, latest_start
+from .sentences import Cancelled, sentence_of
+from .sessions import MOST, Sessions, Studio, Take, Wish
+
+PROGRESS = gr.Progress()  # Gradio fills it in, for each call
+PER_PIECE = 5  # outputs: group, player, picture, and the two downloads
+
+
+def friendly(handler: tp.Callable) -> tp.Callable:
+    """A handler whose errors visitors can read."""
+
+    @functools.wraps(handler)
+    def wrapped(*args, **kwargs):
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise sorry(sentence_of(error)) from None
+
+    return wrapped
+
+
+def sorry(sentence: str) -> gr.Error:
+    """A sentence as Gradio shows it."""
+    return gr.Error(sentence, title="Not this time", duration=None, print_exception=False)
+
+
+class Handlers:
+    """The page's reactions.
+
+    Args:
+        studio: The model.
+        sessions: The visitors.
+        folder: Below it lie uploads; nothing else is ever read for a visitor.
+    """
+
+    def __init__(self, studio: Studio, sessions: Sessions, folder: Path):
+        self.studio = studio
+        self.sessions = sessions
+        self.folder = folder.resolve()
+
+    @friendly
+    def choose_bundled(self, name: str | None, request: gr.Request):
+        """A bundled clip, as if it had been uploaded."""
+        if not name:
+            return gr.skip()
+        clips = bundled_clips()
+        if name not in clips:
+            raise ConfigError(f"There is no bundled clip {name!r}. Choose: {', '.join(clips)}.")
+        folder = self.sessions.of(request.session_hash).folder
+        return shutil.copy(clips[name], folder / clips[name].name)
+
+    def show_clip(self, clip: str | None, length: float, request: gr.Request):
+        """A new clip: its picture, the excerpt in its middle."""
+        return self._look(clip, None, length, request)
+
+    def change_length(self, clip: str | None, start: float, length: float, request: gr.Request):
+        """Another length of the excerpt, from the same place if it fits."""
+        return self._look(clip, start, length, request)
+
+    def move_start(self, clip: str | None, start: float, length: float, request: gr.Request):
+        """Another place of the excerpt: the picture only."""
+        return self._look(clip, start, length, request)[0]
+
+    def _look(self, clip: str | None, start: float | None, length: float, request: gr.Request):
+        """The picture of a clip, or why there is none; and the slider of the start."""
+        if clip is None:
+            return "", gr.Slider(visible=False)
+        path = Path(clip)
+        try:
+            looked_at = self.sessions.of(request.session_hash).look_at(self._ours(path))
+            latest = latest_start(looked_at, length)
+        except Exception as error:
+            words = sentence_of(error, path)
+            return f'<p class="sorry" role="alert">{words}</p>', gr.Slider(visible=False)
+        start = round(latest / 2, 1) if start is None else min(max(start, 0.0), latest)
+        slider = gr.Slider(value=start, maximum=max(latest, 0.1), visible=latest > 0)
+        return draw_clip(looked_at, start, length), slider
+
+    @friendly
+    def generate(
+        self,
+        values: dict[gr.components.Component, tp.Any],
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+    ) -> list:
+        """Fulfil the wish that stands on the page; its fields are called as those of `Wish`."""
+        wish = Wish(**{component.elem_id: value for component, value in values.items()})
+        clip = None if wish.clip is None else self._ours(Path(wish.clip))
+        session = self.sessions.of(request.session_hash)
+
+        def report(done: float, total: float) -> None:
+            progress(done / total, desc=f"{done:.1f} of {total:g} s of music")
+
+        try:
+            take = self.studio.make(wish, session, report)
+        except Cancelled:
+            return ["Cancelled.", *[gr.skip()] * (1 + PER_PIECE * MOST)]
+        except Exception as error:
+            raise sorry(sentence_of(error, clip)) from None
+        return [*show(take), self._history(request)]
+
+    @friendly
+    def cancel(self, request: gr.Request) -> str:
+        """End what this visitor waits for."""
+        self.sessions.of(request.session_hash).cancelled.set()
+        return "Cancelled. Change what you like and generate again."
+
+    @friendly
+    def show_earlier(self, index: int | None, request: gr.Request) -> list:
+        """A take of the session's history."""
+        takes = self.sessions.of(request.session_hash).takes
+        if index is None or not 0 <= index < len(takes):
+            return [gr.skip()] * (1 + PER_PIECE * MOST)
+        return show(takes[index])
+
+    def forget(self, request: gr.Request) -> None:
+        """A tab was closed."""
+        self.sessions.forget(request.session_hash)
+
+    def _history(self, request: gr.Request) -> gr.Radio:
+        takes = self.sessions.of(request.session_hash).takes
+        choices = [(f"{_short(take.title)} · {take.details}", i) for i, take in enumerate(takes)]
+        return gr.Radio(choices=choices[::-1], value=len(takes) - 1, visible=True)
+
+    def _ours(self, path: Path) -> Path:
+        """A path, if it lies where uploads lie."""
+        if not path.resolve().is_relative_to(self.folder):
+            raise ConfigError(f"{path.name} was not uploaded here. Upload it, then try again.")
+        return path
+
+
+def show(take: Take) -> list:
+    """A take on the page: its description, and what stands in each of the places."""
+    text = f"<strong>{html.escape(take.title)}</strong><br>{html.escape(take.details)}"
+    shown: list[tp.Any] = [text]
+    for place in range(MOST):
+        if place < len(take.files):
+            file = take.files[place]
+            audio, picture, recipe = map(str, file)
+            shown += [gr.Group(visible=True), audio, picture, audio, recipe]
+        else:
+            shown += [gr.Group(visible=False), None, None, None, None]
+    return shown
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 60 else title[:59] + "…"
