@@ -18,7 +18,7 @@ from .sentences import Cancelled, sentence_of
 from .sessions import MOST, Sessions, Studio, Take, Wish
 
 PROGRESS = gr.Progress()  # Gradio fills it in, for each call
-PER_PIECE = 5  # outputs: group, player, picture, and the two downloads
+PER_PIECE = 5  # outputs: column, player, picture, two downloads
 
 
 def friendly(handler: tp.Callable) -> tp.Callable:
@@ -101,7 +101,7 @@ class Handlers:
         progress: gr.Progress = PROGRESS,
     ) -> list:
         """Fulfil the wish that stands on the page; its fields are called as those of `Wish`."""
-        wish = Wish(**{component.elem_id: value for component, value in values.items()})
+        wish = Wish(**{str(component.elem_id): value for component, value in values.items()})
         clip = None if wish.clip is None else self._ours(Path(wish.clip))
         session = self.sessions.of(request.session_hash)
 
@@ -154,9 +154,9 @@ def show(take: Take) -> list:
         if place < len(take.files):
             file = take.files[place]
             audio, picture, recipe = map(str, file)
-            shown += [gr.Group(visible=True), audio, picture, audio, recipe]
+            shown += [gr.Column(visible=True), audio, picture, audio, recipe]
         else:
-            shown += [gr.Group(visible=False), None, None, None, None]
+            shown += [gr.Column(visible=False), None, None, None, None]
     return shown
 
 

@@ -30,6 +30,8 @@ THEME = gr.themes.Soft(
     font=["system-ui", "sans-serif"],  # those of the visitor: nothing is fetched
     font_mono=["ui-monospace", "monospace"],
 ).set(
+    body_background_fill="*neutral_100",
+    block_border_width="1px",
     block_title_background_fill="transparent",
     block_title_background_fill_dark="transparent",
     block_title_padding="0",
@@ -59,9 +61,10 @@ p.sorry { margin: 0; padding: 0.7rem 0.9rem; border-left: 4px solid #c2410c;
 #history label { width: 100%; }
 #count .wrap { flex-wrap: nowrap; gap: 0.3rem; }
 #count label { padding: 0.4rem 0.55rem; }
-.take { border: 0 !important; background: var(--block-background-fill) !important; }
-.take .styler { background: transparent !important; --block-border-width: 0px !important; }
-.downloads { padding: 0 0.8rem 0.8rem; }
+.take { gap: 0; background: var(--block-background-fill); border-radius: 12px;
+  border: 1px solid var(--border-color-primary); overflow: hidden; }
+.take .block { border: 0 !important; box-shadow: none !important; }
+.downloads { padding: 0.6rem 0.8rem 0.8rem; gap: 0.6rem; }
 @media (max-width: 600px) { .gradio-container { padding: 0.5rem !important; } }
 """
 
@@ -89,6 +92,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 go, stop, outputs, history = _outputs()
         _connect(handlers, fields, (picture, bundled), (go, stop), (outputs, history))
+        page.unload(handlers.forget)
     page.queue(max_size=WAITING, default_concurrency_limit=8)
     return page
 
@@ -178,8 +182,8 @@ def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
             info=info or EXPLAINED[name],
             elem_id=name,
         )
-    fields["seed"] = gr.Number(
-        value=None, precision=0, label="Seed", info=EXPLAINED["seed"], elem_id="seed"
+    fields["seed"] = gr.Textbox(
+        label="Seed", info=EXPLAINED["seed"], placeholder="any", max_lines=1, elem_id="seed"
     )
 
 
@@ -190,7 +194,7 @@ def _outputs():
         stop = gr.Button("Cancel", variant="stop", elem_id="stop", interactive=False, min_width=140)
     outputs = [gr.HTML("Your music will be here.", elem_id="status", container=True)]
     for place in range(1, MOST + 1):
-        with gr.Group(visible=False, elem_classes="take") as group:
+        with gr.Column(visible=False, elem_classes="take", min_width=0) as column:
             player = gr.Audio(
                 label=f"Variation {place}", buttons=[], interactive=False, elem_id=f"player-{place}"
             )
@@ -203,9 +207,9 @@ def _outputs():
                 alt_text=f"Waveform and spectrogram of variation {place}",
             )
             with gr.Row(elem_classes="downloads"):
-                audio = gr.DownloadButton("Download the music", elem_id=f"audio-{place}")
-                recipe = gr.DownloadButton("… its recipe", elem_id=f"recipe-{place}")
-        outputs += [group, player, picture, audio, recipe]
+                audio = gr.DownloadButton("Download music", elem_id=f"audio-{place}")
+                recipe = gr.DownloadButton("Download recipe", elem_id=f"recipe-{place}")
+        outputs += [column, player, picture, audio, recipe]
     history = gr.Radio(
         [],
         label="This session",
@@ -247,7 +251,6 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
         lambda: _running(False), None, [go, stop], queue=False, **quick
     )
     history.input(handlers.show_earlier, history, outputs, **quick)
-    gr.context.Context.root_block.unload(handlers.forget)
 
 
 def _running(is_running: bool):

@@ -35,7 +35,7 @@ class Wish:
     clip: str | None  # path of an uploaded or bundled file
     start: float | None  # second of the clip
     count: int
-    seed: int | None  # None draws one
+    seed: int | str | None  # nothing draws one
     duration: float
     excerpt_length: float
     style_detail: int
@@ -167,7 +167,7 @@ def requests_of(wish: Wish) -> list[Request]:
             f"A piece can last up to {LONGEST:g} s here, not {wish.duration:g} s. "
             "`python -m audiocraft generate` makes longer ones."
         )
-    seed = torch.seed() % 2**31 if wish.seed is None else wish.seed
+    seed = tp.cast(int, torch.seed() % 10**6 if wish.seed in (None, "") else wish.seed)
     first = Request(
         text=text,
         style=wish.clip,
@@ -179,7 +179,9 @@ def requests_of(wish: Wish) -> list[Request]:
         excerpt_length=wish.excerpt_length,
         excerpt_start=wish.start,
     )
-    return [dataclasses.replace(first, seed=seed + index) for index in range(wish.count)]
+    if not 0 <= first.seed < 2**62:
+        raise ConfigError(f"A seed is a number from 0 to {2**62 - 1}, not {first.seed}.")
+    return [dataclasses.replace(first, seed=first.seed + index) for index in range(wish.count)]
 
 
 def keep(pieces: tp.Sequence[Piece], wish: Wish, folder: Path) -> Take:
