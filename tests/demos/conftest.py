@@ -1,0 +1,62 @@
+"""Clips that visitors might bring, and a studio of a model with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiocraft.studio.maker import Maker
+from demos.sessions import Sessions, Studio, Wish
+
+RATE = 16000
+
+
+def tone(seconds: float, rate: int = RATE) -> np.ndarray:
+    """A tone that swells, `[T]`."""
+    times = np.arange(round(seconds * rate)) / rate
+    return 0.5 * np.sin(2 * np.pi * 220 * times) * np.linspace(0.2, 1, len(times))
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> Path:
+    soundfile.write(path, samples, rate, subtype)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    """Three seconds of music."""
+    return write(tmp_path / "clip.wav", tone(3))
+
+
+@pytest.fixture
+def studio(tiny_musicgen) -> Studio:
+    quantizer = tiny_musicgen.compression_model.quantizer
+    rng = torch.Generator().manual_seed(0)
+    quantizer.start(torch.randn(1, 32, 2000, generator=rng))  # else all tokens sound the same
+    return Studio(Maker(tiny_musicgen))
+
+
+@pytest.fixture
+def sessions(tmp_path) -> Sessions:
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    return Sessions(folder)
+
+
+def wish(**changes) -> Wish:
+    """A wish that a visitor might have."""
+    usual = {
+        "text": "slow jazz",
+        "clip": None,
+        "start": None,
+        "count": 1,
+        "seed": 3,
+        "duration": 0.4,
+        "excerpt_length": 1.5,
+        "style_detail": 3,
+        "guidance": 3.0,
+        "text_weight": 5.0,
+    }
+    return Wish(**usual | changes)
