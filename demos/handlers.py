@@ -38,7 +38,7 @@ def friendly(handler: tp.Callable) -> tp.Callable:
 
 def sorry(sentence: str) -> gr.Error:
     """A sentence as Gradio shows it."""
-    return gr.Error(sentence, title="Not this time", duration=None, print_exception=False)
+    return gr.Error(sentence, duration=None, print_exception=False)
 
 
 class Handlers:

@@ -235,8 +235,8 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
         trigger_mode="always_last",
         **quick,
     )
-    go.click(lambda: _running(True), None, [go, stop], queue=False, **quick)
-    making = go.click(
+    started = go.click(lambda: _running(True), None, [go, stop], queue=False, **quick)
+    making = started.then(
         handlers.generate,
         set(fields.values()),
         [*outputs, history],
@@ -246,7 +246,8 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
         show_progress_on=[outputs[0]],
         api_visibility="private",
     )
-    making.then(lambda: _running(False), None, [go, stop], queue=False, **quick)
+    for ended in (making.success, making.failure):
+        ended(lambda: _running(False), None, [go, stop], queue=False, **quick)
     stop.click(handlers.cancel, None, outputs[0], cancels=[making], queue=False, **quick).then(
         lambda: _running(False), None, [go, stop], queue=False, **quick
     )

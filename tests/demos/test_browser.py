@@ -1,0 +1,343 @@
+"""Visitors in a real browser: what they see, hear, download, and what they cannot break.
+
+`AUDIOCRAFT_SCREENSHOTS=docs/images` writes the pictures that the documentation shows.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiocraft.studio import command
+
+from .conftest import tone, write
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `dev`)")
+expect = playwright.expect
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-ui-for-media-stream",
+]
+USER = {"username": "ada", "password": "lovelace"}
+PATIENCE = 60_000  # milliseconds
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+
+class Server:
+    """The page, started as users start it, behind a password."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.log = folder / "log.txt"
+        words = ["--model", "//bundled/musicgen_style_tiny", "--server_port", str(self.port)]
+        words += [word for name, value in USER.items() for word in (f"--{name}", value)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "demos.musicgen_style_app", *words],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait(self) -> None:
+        """Until it answers."""
+        end = time.monotonic() + 60
+        while "Running on local URL" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.2)
+
+    @property
+    def files(self) -> list[Path]:
+        return list(self.folder.glob("audiocraft_page_*"))
+
+    @property
+    def sessions(self) -> list[Path]:
+        return list(self.folder.glob("audiocraft_page_*/sessions/*"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    started = Server(tmp_path_factory.mktemp("server"))
+    try:
+        started.wait()
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """Opens a tab of somebody who has logged in; nothing may leave this machine."""
+    contexts, left = [], []
+
+    def arrive(width: int = 1280):
+        context = chromium.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        context.on("request", lambda request: left.append(request.url))
+        assert context.request.post(f"{server.url}/login", form=USER).ok
+        tab = context.new_page()
+        tab.goto(server.url)
+        tab.wait_for_selector("#go")
+        return tab
+
+    yield arrive
+    for context in contexts:
+        context.close()
+    assert left
+    assert [url for url in left if not url.startswith((server.url, "data:", "blob:"))] == []
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    chosen = os.environ.get("AUDIOCRAFT_SCREENSHOTS")
+    return ROOT / chosen if chosen else tmp_path_factory.mktemp("pictures")
+
+
+def upload(tab, clip: Path) -> None:
+    tab.locator("#clip input[type=file]").set_input_files(clip)
+
+
+def choose(tab, name: str, value: float) -> None:
+    """Type a number beside a slider."""
+    tab.locator(f"#{name} input[type=number]").fill(str(value))
+    tab.locator(f"#{name} input[type=number]").blur()
+
+
+def generate(tab, text: str) -> None:
+    tab.locator("#text textarea").fill(text)
+    tab.click("#go")
+    expect(tab.locator("#status")).to_contain_text(text, timeout=PATIENCE)
+
+
+LOUDEST = """async url => {
+    const bytes = await (await fetch(url)).arrayBuffer();
+    const sound = await new AudioContext().decodeAudioData(bytes);
+    const loudest = sound.getChannelData(0).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    return [sound.duration, loudest];
+}"""
+
+
+def test_a_visitor_makes_music_and_takes_it_home(visit, tmp_path, pictures):
+    tab, played = visit(), set()
+    tab.on("request", lambda request: request.url.endswith(".wav") and played.add(request.url))
+    clip = ROOT / "dataset" / "example" / "jazz_01.mp3"
+    upload(tab, clip)
+    expect(tab.locator("#picture figure")).to_contain_text("heard: 3.0 to 6.0 s")
+    choose(tab, "start", 4)
+    expect(tab.locator("#picture figure")).to_contain_text("heard: 4.0 to 7.0 s")
+    choose(tab, "duration", 5)
+    tab.locator("#seed textarea, #seed input").fill("7")
+    generate(tab, "A slow jazz tune with piano")
+    expect(tab.locator("#status")).to_contain_text("seeds 7 to 8")
+    expect(tab.locator("#player-2")).to_be_visible()
+    expect(tab.locator("#player-3")).to_be_hidden()
+    expect(tab.locator("#go")).to_be_enabled()
+
+    expect(tab.locator("#player-2 [id=duration]")).to_have_text("0:05")
+    assert len(played) == 2
+    for url in played:
+        duration, loudest = tab.evaluate(LOUDEST, url)
+        assert duration == pytest.approx(5, abs=0.1)
+        assert loudest > 0.05
+    assert tab.locator("#picture-1 img").evaluate("image => image.naturalWidth") > 500
+
+    time_played = tab.locator("#player-1 time").first
+    before = time_played.inner_text()
+    tab.locator("#player-1 button[aria-label*='Play']").click()
+    expect(time_played).not_to_have_text(before)
+    tab.locator("#player-1 button[aria-label*='Pause']").click()
+
+    saved = {}
+    for kind in ("audio", "recipe"):
+        with tab.expect_download() as download:
+            tab.locator(f"#{kind}-2").click()
+        saved[kind] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[kind])
+    tab.evaluate("scrollTo(0, 0)")
+    tab.screenshot(path=pictures / "demo.png", full_page=True)
+
+    again = ["--from-recipe", str(saved["recipe"]), "--style", str(clip)]
+    assert command.main([*again, "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / saved["audio"].name).read_bytes() == saved["audio"].read_bytes()
+
+
+def test_the_session_remembers_earlier_takes_and_the_server_forgets_them(visit, server):
+    tab = visit()
+    choose(tab, "duration", 1)
+    tab.locator("#count label").first.click()
+    generate(tab, "first")
+    generate(tab, "second")
+    takes = tab.locator("#history label")
+    expect(takes).to_have_count(2)
+    takes.last.click()
+    expect(tab.locator("#status")).to_contain_text("first")
+    assert len(server.sessions) == 1
+    tab.close()
+    end = time.monotonic() + 20
+    while server.sessions:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_a_bundled_clip_and_the_microphone(visit):
+    tab = visit()
+    tab.locator("#bundled input").click()
+    tab.get_by_role("option", name="reggae").click()
+    expect(tab.locator("#picture figure")).to_have_attribute(
+        "aria-label", re.compile("reggae_01.mp3")
+    )
+    tab.locator("#clip button[aria-label='Clear']").click()
+    expect(tab.locator("#picture figure")).to_have_count(0)
+    tab.locator("#clip button[aria-label='Record audio']").click()
+    tab.locator("#clip button.record").click()
+    tab.wait_for_timeout(2500)
+    tab.locator("#clip button.stop-button").click()
+    choose(tab, "excerpt_length", 1.5)
+    expect(tab.locator("#picture figure")).to_be_visible()
+
+
+def test_cancelling_ends_the_work_and_the_next_wish_is_fulfilled(visit):
+    tab = visit()
+    choose(tab, "duration", 60)
+    tab.locator("#count label").last.click()
+    tab.locator("#text textarea").fill("endless")
+    tab.click("#go")
+    expect(tab.locator("#status")).to_contain_text("of 240 s of music")
+    tab.click("#stop")
+    expect(tab.locator("#status")).to_contain_text("Cancelled")
+    expect(tab.locator("#go")).to_be_enabled()
+    choose(tab, "duration", 1)
+    started = time.monotonic()
+    generate(tab, "short")
+    assert time.monotonic() - started < 30  # four minutes of music would take longer
+
+
+def test_two_visitors_at_once_both_get_music(visit):
+    tabs = [visit(), visit()]
+    for number, tab in enumerate(tabs):
+        choose(tab, "duration", 3)
+        tab.locator("#text textarea").fill(f"visitor {number}")
+    for tab in tabs:
+        tab.click("#go")
+    for number, tab in enumerate(tabs):
+        expect(tab.locator("#status")).to_contain_text(f"visitor {number}", timeout=PATIENCE)
+        expect(tab.locator("#player-1")).to_be_visible()
+
+
+def test_bad_input_is_told_and_the_page_lives_on(visit, tmp_path):
+    tab = visit()
+    bad = {
+        "is silent": (np.zeros(48000), 16000, "PCM_16"),
+        "no numbers": (np.full(48000, np.nan), 16000, "FLOAT"),
+        "holds no audio": (np.zeros(0), 16000, "PCM_16"),
+        "lasts 3 hours": (tone(3 * 3600, 1000), 1000, "PCM_U8"),
+        "choose a shorter excerpt": (tone(1), 16000, "PCM_16"),
+    }
+    for sentence, (samples, rate, subtype) in bad.items():
+        upload(tab, write(tmp_path / f"{sentence}.wav", samples, rate, subtype))
+        expect(tab.locator("#picture [role=alert]")).to_contain_text(sentence)
+        assert str(tmp_path) not in tab.locator("#picture").inner_text()
+        tab.click("#go")
+        expect(tab.locator(".toast-body").last).to_contain_text(sentence)
+        expect(tab.locator("#go")).to_be_enabled()
+        tab.locator("button.toast-close").last.click()
+        tab.locator("#clip button[aria-label='Clear']").click()
+        expect(tab.locator("#picture [role=alert]")).to_have_count(0)
+    tab.locator("#text textarea").fill("🎷" * 10_000)
+    tab.click("#go")
+    expect(tab.locator(".toast-body").last).to_contain_text("Say it in at most 2,000")
+    tab.locator("button.toast-close").last.click()
+    upload(tab, write(tmp_path / "coarse.wav", tone(4, 1000), 1000, "PCM_U8"))
+    expect(tab.locator("#picture figure")).to_be_visible()
+    choose(tab, "duration", 1)
+    generate(tab, "🎷🔥")
+
+
+def test_nothing_but_uploads_is_read_or_served(visit, server):
+    tab = visit()
+    request = tab.context.request
+    secrets = ["/etc/passwd", str(ROOT / "setup.py"), "../../../etc/passwd", str(server.log)]
+    for path in secrets:
+        answer = request.get(f"{server.url}/gradio_api/file={path}")
+        assert answer.status in (403, 404), path
+    configuration = request.get(f"{server.url}/config").json()
+    ids = {c["props"].get("elem_id"): c["id"] for c in configuration["components"]}
+    (look,) = (
+        dependency["id"]
+        for dependency in configuration["dependencies"]
+        if [ids["clip"], "change"] in dependency["targets"]
+    )
+    song = {"path": str(ROOT / "assets" / "electronic.mp3"), "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [song, 3], "fn_index": look, "session_hash": "thief"}
+    assert request.post(f"{server.url}/gradio_api/queue/join", data=body).ok
+    answer = request.get(f"{server.url}/gradio_api/queue/data?session_hash=thief").text()
+    events = [json.loads(line[5:]) for line in answer.splitlines() if line.startswith("data:")]
+    assert [e["success"] for e in events if e["msg"] == "process_completed"] == [False]
+    assert "it was not uploaded by a user" in server.log.read_text()
+
+
+def test_without_the_password_nothing_is_seen(chromium, server):
+    context = chromium.new_context()
+    for path in ("/config", "/gradio_api/file=/etc/passwd"):
+        assert context.request.get(server.url + path).status == 401
+    wrong = context.request.post(f"{server.url}/login", form=USER | {"password": "wrong"})
+    assert wrong.status == 400
+    tab = context.new_page()
+    tab.goto(server.url)
+    tab.get_by_label("username").fill(USER["username"])
+    tab.get_by_label("password").fill(USER["password"])
+    assert tab.locator("#go").count() == 0
+    tab.get_by_role("button", name="Login").click()
+    tab.wait_for_selector("#go")
+    context.close()
+
+
+def test_the_page_fits_a_telephone(visit, pictures):
+    tab = visit(400)
+    upload(tab, ROOT / "dataset" / "example" / "funk_01.mp3")
+    expect(tab.locator("#picture figure")).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+    tab.screenshot(path=pictures / "demo_phone.png")
+
+
+def test_a_server_that_is_ended_leaves_nothing_behind(server):
+    assert len(server.files) == 1
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert server.files == []
