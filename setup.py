@@ -39,9 +39,10 @@ EXTRAS = {
     "8bit": ["bitsandbytes>=0.49"],  # an optimizer in a quarter of the memory
     "dac": ["descript-audio-codec>=1.0"],  # the DAC tokenizer
     "dataset": ["mido>=1.3"],  # rendering the example music anew
-    "demo": ["gradio>=5", "ipython>=8"],
+    "demo": ["gradio>=6", "ipython>=8"],
     "dev": [
         "hypothesis>=6",
+        "playwright>=1.50",  # the web page in a real browser
         "pre-commit>=4",
         "pyloudnorm>=0.1",  # an independent loudness meter
         "pyright>=1.1.400",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 import tempfile
 import typing as tp
@@ -15,6 +16,8 @@ from .clips import MAX_BYTES
 from .handlers import Handlers
 from .page import CSS, THEME, build_page
 from .sessions import Sessions, Studio
+
+LOCAL = ("127.0.0.1", "localhost")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -39,17 +42,39 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def serve(args: argparse.Namespace) -> None:
-    """Load the model, then serve the page until Ctrl-C or SIGTERM.
+def check_and_serve(args: argparse.Namespace) -> None:
+    """Serve the page, if it can be.
 
     Raises:
         ConfigError: The flags contradict each other, or the port is taken.
+        AudiocraftError: The model cannot be loaded.
     """
-    if (args.username is None) != (args.password is None) or args.username == "":
-        raise ConfigError("Give --username and --password together, or none of them.")
-    auth = None if args.username is None else (args.username, args.password)
-    if args.share and auth is None:
-        print("Anybody who learns the public address can use this page: see --username.")
+    auth = None
+    if args.username is not None or args.password is not None:
+        if not args.username or not args.password:
+            raise ConfigError("Give --username and --password together, neither of them empty.")
+        auth = (args.username, args.password)
+    elif args.share or args.listen not in LOCAL:
+        print("Whoever can reach this page can use it: see --username and --password.")
+    if not 0 <= (args.server_port or 0) < 2**16:
+        raise ConfigError(f"--server_port is {args.server_port}. Ports go from 1 to {2**16 - 1}.")
+    try:  # told now, not after the model has been loaded
+        with socket.create_server((args.listen, args.server_port or 0)):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"No page can be served at {args.listen}, port {args.server_port}: {error}. Choose "
+            "another --server_port or --listen."
+        ) from None
+    serve(args, auth)
+
+
+def serve(args: argparse.Namespace, auth: tuple[str, str] | None) -> None:
+    """Load the model, then serve the page until Ctrl-C or SIGTERM.
+
+    Raises:
+        ConfigError: Gradio finds no free port.
+    """
     maker = load_maker(args.model or default_model(), None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed
     with tempfile.TemporaryDirectory(prefix="audiocraft_page_", ignore_cleanup_errors=True) as name:
@@ -76,10 +101,7 @@ def serve(args: argparse.Namespace) -> None:
                 mcp_server=False,
             )
         except OSError as error:
-            raise ConfigError(
-                f"No page at {args.listen}:{args.server_port or '7860 and above'}: {error}. Choose "
-                "another --server_port or --listen."
-            ) from None
+            raise ConfigError(f"No page can be served: {error} Try --server_port.") from None
         finally:
             page.close(verbose=False)
 
@@ -87,7 +109,7 @@ def serve(args: argparse.Namespace) -> None:
 def main(argv: tp.Sequence[str]) -> int:
     """The command; a mistake is told in one sentence."""
     try:
-        serve(get_parser().parse_args(argv))
+        check_and_serve(get_parser().parse_args(argv))
     except AudiocraftError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

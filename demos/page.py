@@ -24,6 +24,8 @@ EXPLAINED = {
     "seed": "The same seed makes the same music again; empty draws a new one.",
 }
 
+ACCENT = "#14b8a6"
+
 THEME = gr.themes.Soft(
     primary_hue="teal",
     neutral_hue="slate",
@@ -48,7 +50,8 @@ CSS = """
   margin: 0 auto !important; }
 #title h1 { font-size: 1.7rem; margin: 0.4rem 0 0.2rem; line-height: 1.25; }
 #title p { color: var(--body-text-color-subdued); margin: 0; }
-figure.clip { margin: 0; padding: 0.6rem 0.8rem; }
+figure.clip { margin: 0; padding: 0.6rem 0.8rem; background: var(--block-background-fill);
+  border: 1px solid var(--border-color-primary); border-radius: 4px; }
 figure.clip svg { width: 100%; height: 84px; display: block; }
 figure.clip path { stroke-width: 0.62; fill: none; }
 figure.clip .rest { stroke: var(--neutral-400); }
@@ -114,6 +117,7 @@ def _inputs(model: MusicGen):
         type="filepath",
         editable=False,
         buttons=[],
+        waveform_options=gr.WaveformOptions(waveform_progress_color=ACCENT),
         elem_id="clip",
     )
     bundled = gr.Dropdown(
@@ -196,7 +200,11 @@ def _outputs():
     for place in range(1, MOST + 1):
         with gr.Column(visible=False, elem_classes="take", min_width=0) as column:
             player = gr.Audio(
-                label=f"Variation {place}", buttons=[], interactive=False, elem_id=f"player-{place}"
+                label=f"Variation {place}",
+                buttons=[],
+                interactive=False,
+                waveform_options=gr.WaveformOptions(waveform_progress_color=ACCENT),
+                elem_id=f"player-{place}",
             )
             picture = gr.Image(
                 label="Waveform and spectrogram",

@@ -213,7 +213,7 @@ def _details(request: Request, clip: str | None, count: int) -> str:
     """How a take was made, in a line."""
     last = request.seed + count - 1
     seeds = f"seed {request.seed}" if count == 1 else f"seeds {request.seed} to {last}"
-    parts = [time.strftime("%H:%M"), seeds, f"{request.duration:g} s"]
+    parts = [time.strftime("%H:%M"), f"{request.duration:g} s", seeds]
     parts.append(f"guidance {request.guidance:g}")
     if clip is not None:
         if request.text:
@@ -221,4 +221,4 @@ def _details(request: Request, clip: str | None, count: int) -> str:
         parts.append(f"style detail {request.style_detail}")
         start = tp.cast(float, request.excerpt_start)
         parts.append(f"heard {start:g} to {start + request.excerpt_length:g} s")
-    return " · ".join(parts)
+    return " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)

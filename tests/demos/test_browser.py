@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from audiocraft.studio import command
 
@@ -145,6 +146,13 @@ def generate(tab, text: str) -> None:
     expect(tab.locator("#status")).to_contain_text(text, timeout=PATIENCE)
 
 
+def photograph(tab, path: Path, **options) -> None:
+    """A picture in few colours, small enough for the repository."""
+    tab.screenshot(path=path, **options)
+    Image.open(path).quantize(96).save(path, optimize=True)
+    assert path.stat().st_size < 300_000
+
+
 LOUDEST = """async url => {
     const bytes = await (await fetch(url)).arrayBuffer();
     const sound = await new AudioContext().decodeAudioData(bytes);
@@ -190,7 +198,7 @@ def test_a_visitor_makes_music_and_takes_it_home(visit, tmp_path, pictures):
         saved[kind] = tmp_path / download.value.suggested_filename
         download.value.save_as(saved[kind])
     tab.evaluate("scrollTo(0, 0)")
-    tab.screenshot(path=pictures / "demo.png", full_page=True)
+    photograph(tab, pictures / "demo.png", full_page=True)
 
     again = ["--from-recipe", str(saved["recipe"]), "--style", str(clip)]
     assert command.main([*again, "--out", str(tmp_path / "again")]) == 0
@@ -333,7 +341,7 @@ def test_the_page_fits_a_telephone(visit, pictures):
     upload(tab, ROOT / "dataset" / "example" / "funk_01.mp3")
     expect(tab.locator("#picture figure")).to_be_visible()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400
-    tab.screenshot(path=pictures / "demo_phone.png")
+    photograph(tab, pictures / "demo_phone.png")
 
 
 def test_a_server_that_is_ended_leaves_nothing_behind(server):

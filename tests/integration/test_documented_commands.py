@@ -32,7 +32,7 @@ class Try:
     signature: bool = False  # SIG stands for the signature of a finished experiment
     epochs: bool = False  # trains: appended overrides make it small
     names_only: bool = False  # installs something of the system: .ci/run does it
-    help_only: bool = False  # renders music: tests/dataset does it where the renderer is
+    help_only: bool = False  # renders music (tests/dataset does it) or serves (tests/demos does)
     folder: bool = False  # writes a folder under /tmp: here one of the test; no overrides
     walked: bool = False  # a step on the way of docs/DATASETS.md: test_walkthrough.py
     writes_tokens: bool = False  # to /tmp/tokens: here into a folder of the test
@@ -144,6 +144,12 @@ COMMANDS = {
     "/tmp/groove/001_a-funky-groove-with-slap-bass_1.json --out /tmp/again": Try(recreates=True),
     "python -m audiocraft steering //bundled/musicgen_style_tiny /tmp/music/egs/evaluate "
     "--json /tmp/steering.json": Try(steers=True),
+    "python -m demos.musicgen_style_app": Try(help_only=True),
+    "python -m demos.musicgen_style_app --inbrowser --model //bundled/musicgen_style_tiny": Try(
+        help_only=True
+    ),
+    "python -m demos.musicgen_style_app --listen 0.0.0.0 --server_port 8080 --username ada "
+    "--password lovelace": Try(help_only=True),
 }
 
 
