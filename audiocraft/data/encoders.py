@@ -1,5 +1,6 @@
 """Writing: PCM and ogg by libsndfile, mp3, m4a and opus by FFmpeg."""
 
+import io
 import typing as tp
 from pathlib import Path
 
@@ -75,10 +76,11 @@ def _encode(
         rates = {"libmp3lame": mp3_rate * 1000, "aac": wav.shape[0] * AAC_RATE}
         _encode_av(path, wav, sample_rate, kind, rates.get(kind.encoder))
     elif kind.encoder == "VORBIS":
-        _encode_vorbis(path, wav, sample_rate, ogg_rate)
+        path.write_bytes(_encode_vorbis(wav, sample_rate, ogg_rate))
     else:
-        samples = i16_pcm(wav).t().numpy()
-        soundfile.write(path, samples, sample_rate, kind.encoder, format=kind.container)
+        samples, memory = i16_pcm(wav).t().numpy(), io.BytesIO()
+        soundfile.write(memory, samples, sample_rate, kind.encoder, format=kind.container)
+        path.write_bytes(memory.getbuffer())  # libsndfile does not tell a full disk from others
 
 
 def _encode_av(
@@ -111,12 +113,13 @@ def _layout(channels: int, kind: Format) -> str:
     return f"{channels}.0" if kind.encoder == "aac" else f"{channels} channels"
 
 
-def _encode_vorbis(path: Path, wav: Tensor, sample_rate: int, rate: int | None) -> None:
-    """Write ogg; libsndfile knows only a quality, so a bit rate is found by halving intervals."""
+def _encode_vorbis(wav: Tensor, sample_rate: int, rate: int | None) -> bytes:
+    """An ogg file; libsndfile knows only a quality, so a bit rate is found by halving intervals."""
 
-    def encode(compression: float) -> float:
+    def encoded(compression: float) -> bytes:
+        memory = io.BytesIO()
         with soundfile.SoundFile(
-            path,
+            memory,
             "w",
             sample_rate,
             wav.shape[0],
@@ -126,12 +129,14 @@ def _encode_vorbis(path: Path, wav: Tensor, sample_rate: int, rate: int | None) 
         ) as file:
             for block in wav.t().split(sample_rate):  # libsndfile crashes on long blocks
                 file.write(block.numpy())
-        return path.stat().st_size * 8 / 1000 / (wav.shape[-1] / sample_rate)
+        return memory.getvalue()
 
     if rate is None:
-        encode(0.6)
-        return
-    low, high = 0.0, 1.0
+        return encoded(0.6)
+    low, high, seconds, file = 0.0, 1.0, wav.shape[-1] / sample_rate, b""
     for _ in range(6):
         middle = (low + high) / 2
-        low, high = (middle, high) if encode(middle) > rate else (low, middle)
+        file = encoded(middle)
+        too_much = len(file) * 8 / 1000 / seconds > rate
+        low, high = (middle, high) if too_much else (low, middle)
+    return file

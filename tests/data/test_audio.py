@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from audiocraft.data.audio import audio_info, audio_read, audio_write
-from audiocraft.data.encoders import FORMATS
+from audiocraft.data.encoders import FORMATS, encode
 from audiocraft.errors import AudioError
 
 from .conftest import RATE, tone, write_tone
@@ -305,6 +305,13 @@ def test_a_reader_never_sees_half_a_file(tmp_path, kind, monkeypatch):
         audio_write(tmp_path / "a", sweep(2.0, 48000), 48000, kind)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk_is_told_as_one(kind):
+    with pytest.raises(OSError, match="No space left"):
+        encode(Path("/dev/full"), torch.from_numpy(tone(0.5)).t(), RATE, kind)
 
 
 def test_paths_are_made_as_asked(tmp_path):
