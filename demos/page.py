@@ -1,5 +1,7 @@
 """The page: what stands where, and which handler answers."""
 
+import html
+
 import gradio as gr
 
 from audiocraft.models.musicgen import MusicGen
@@ -50,6 +52,7 @@ CSS = """
   margin: 0 auto !important; }
 #title h1 { font-size: 1.7rem; margin: 0.4rem 0 0.2rem; line-height: 1.25; }
 #title p { color: var(--body-text-color-subdued); margin: 0; }
+#picture { padding: 0 !important; }
 figure.clip { margin: 0; padding: 0.6rem 0.8rem; background: var(--block-background-fill);
   border: 1px solid var(--border-color-primary); border-radius: 4px; }
 figure.clip svg { width: 100%; height: 84px; display: block; }
@@ -86,7 +89,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     ) as page:
         gr.HTML(
             "<h1>Music from a sentence, in the style of a clip</h1><p>Describe it, let a few "
-            f"seconds of music be heard, or both. Model: {model.name}.</p>",
+            f"seconds of music be heard, or both. Model: {html.escape(model.name)}.</p>",
             elem_id="title",
         )
         with gr.Row():
@@ -127,7 +130,7 @@ def _inputs(model: MusicGen):
         info=f"Your own may have {MAX_BYTES // 2**20} MB and last {MAX_SECONDS / 60:g} minutes.",
         elem_id="bundled",
     )
-    picture = gr.HTML(elem_id="picture")
+    picture = gr.HTML(elem_id="picture", padding=False)
     fields["start"] = gr.Slider(
         0,
         MAX_SECONDS,
@@ -171,7 +174,7 @@ def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
         most, shortest, longest = 6, 1.5, 4.5
     detail = EXPLAINED["style_detail"].format(most=most)
     ranges = {
-        "style_detail": (1, most, 1, DEFAULT.style_detail, detail),
+        "style_detail": (1, most, 1, min(DEFAULT.style_detail, most), detail),
         "excerpt_length": (shortest, longest, 0.1, DEFAULT.excerpt_length, None),
         "guidance": (1, 10, 0.5, DEFAULT.guidance, None),
         "text_weight": (1, 9, 0.5, DEFAULT.text_weight, None),

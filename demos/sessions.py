@@ -1,6 +1,8 @@
 """The work behind the page: wishes become pieces, kept for as long as their visitor stays."""
 
 import dataclasses
+import errno
+import os
 import shutil
 import tempfile
 import threading
@@ -191,6 +193,9 @@ def keep(pieces: tp.Sequence[Piece], wish: Wish, folder: Path) -> Take:
     ours = Path(tempfile.mkdtemp(dir=folder))
     try:
         files = [_write(piece, clip, ours) for piece in pieces]
+        copies = sum(path.stat().st_size for file in files for path in file)
+        if shutil.disk_usage(ours).free < copies:  # Gradio serves copies
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ours))
     except BaseException:
         shutil.rmtree(ours, ignore_errors=True)
         raise

@@ -3,6 +3,7 @@
 import errno
 import json
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,15 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_next_wish_is_fulfilled(
 
     monkeypatch.setattr(sessions_module, "write_piece", write_piece)
     assert studio.make(wish(), session, nothing).files[0].audio.exists()
+
+
+def test_a_disk_without_room_for_what_is_served_is_full(studio, sessions, monkeypatch):
+    usage = types.SimpleNamespace(free=1000)
+    monkeypatch.setattr(sessions_module.shutil, "disk_usage", lambda folder: usage)
+    session = sessions.of("ada")
+    with pytest.raises(OSError, match="No space"):
+        studio.make(wish(), session, nothing)
+    assert list(session.folder.iterdir()) == []
 
 
 def test_two_people_at_once_get_what_they_would_get_alone(studio, sessions, clip):
