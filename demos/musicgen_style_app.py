@@ -14,8 +14,9 @@ from audiocraft.studio.command import BUNDLED, RELEASED, default_model, load_mak
 
 from .clips import MAX_BYTES
 from .handlers import Handlers
-from .page import CSS, THEME, build_page
+from .page import build_page
 from .sessions import Sessions, Studio
+from .theme import CSS, THEME
 
 LOCAL = ("127.0.0.1", "localhost")
 

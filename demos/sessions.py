@@ -133,7 +133,7 @@ class Studio:
         cancelled = session.cancelled = threading.Event()
         if wish.clip is not None:
             latest_start(session.look_at(Path(wish.clip)), wish.excerpt_length)
-        requests = [self.maker.check(request) for request in requests_of(wish)]
+        wanted = requests_of(wish)
         total = wish.duration * wish.count
 
         def tell(done: float) -> None:
@@ -143,6 +143,7 @@ class Studio:
 
         with self._lock:
             tell(0.0)
+            requests = [self.maker.check(request) for request in wanted]  # sets the model up
             pieces = list(self.maker.make(requests, wish.count, tell))
         tell(total)
         take = keep(pieces, wish, session.folder)
