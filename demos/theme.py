@@ -28,7 +28,6 @@ CSS = """
   margin: 0 auto !important; }
 #title h1 { font-size: 1.7rem; margin: 0.4rem 0 0.2rem; line-height: 1.25; }
 #title p { color: var(--body-text-color-subdued); margin: 0; }
-#picture { padding: 0 !important; }
 figure.clip { margin: 0; padding: 0.6rem 0.8rem; background: var(--block-background-fill);
   border: 1px solid var(--border-color-primary); border-radius: 4px; }
 figure.clip svg { width: 100%; height: 84px; display: block; }
