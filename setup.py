@@ -42,6 +42,8 @@ EXTRAS = {
     "demo": ["gradio>=5", "ipython>=8"],
     "dev": [
         "hypothesis>=6",
+        "ipykernel>=6.29",  # the notebook, in a test
+        "nbclient>=0.10",
         "pre-commit>=4",
         "pyloudnorm>=0.1",  # an independent loudness meter
         "pyright>=1.1.400",
