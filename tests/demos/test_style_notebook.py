@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def test_the_file_holds_no_outputs():
 
 def test_all_that_is_heard_is_introduced():
     cells = load().cells
-    introduced = [after.id for before, after in zip(cells, cells[1:]) if before.cell_type != "code"]
+    pairs = itertools.pairwise(cells)
+    introduced = [after.id for before, after in pairs if before.cell_type == "markdown"]
     assert set(EXPECTED) <= set(introduced)
 
 
