@@ -31,13 +31,11 @@ def decode_long(codec: CompressionModel, codes: Tensor) -> Tensor:
         return codec.decode(codes, None)
     hop = samples_per_frame(codec)
     ramp = torch.linspace(0, 1, int(FADE * codec.sample_rate), device=codes.device)
-    wav = torch.empty(0)
-    for start in starts:
+    first = codec.decode(codes[..., :length], None)
+    wav = first.new_empty(*first.shape[:2], num_frames * hop)
+    wav[..., : first.shape[-1]] = first
+    for start in starts[1:]:
         window = codec.decode(codes[..., start : start + length], None)
-        if start == 0:
-            wav = window.new_empty(*window.shape[:2], num_frames * hop)
-            wav[..., : window.shape[-1]] = window
-            continue
         # So far `wav` ends with the context of the window before, which goes on beyond its seam.
         seam = seam_of(start, codec)
         begin, end = seam - len(ramp) // 2, seam - len(ramp) // 2 + len(ramp)
