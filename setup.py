@@ -43,6 +43,8 @@ EXTRAS = {
     "dev": [
         "hypothesis>=6",
         "playwright>=1.50",  # the web page in a real browser
+        "ipykernel>=6.29",  # the notebook, in a test
+        "nbclient>=0.10",
         "pre-commit>=4",
         "pyloudnorm>=0.1",  # an independent loudness meter
         "pyright>=1.1.400",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ..quantization import QuantizedResult
 
+WINDOW = 30.0  # seconds; long pieces are decoded from multiples of it, see `long_decoding.py`
+
 
 class CompressionModel(ABC, nn.Module):
     """What the language model asks of a codec: codes from audio, and audio from codes."""
@@ -67,7 +69,9 @@ class CompressionModel(ABC, nn.Module):
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         """Codes `[B, K, F]`, with the scale from `encode`, to audio `[B, C, T]`.
 
-        T is a whole number of frames, so it may exceed the length that was encoded.
+        T is a whole number of frames, so it may exceed the length that was encoded. Codes from
+        `whole_frames(WINDOW, …)` on, or a multiple of it, give what they give with all before
+        them, but for the first moments.
         """
 
     @abstractmethod
@@ -95,6 +99,11 @@ class DescribedCodec(CompressionModel):
     @property
     def channels(self) -> int:
         return self._channels
+
+
+def whole_frames(seconds: float, frame_rate: float) -> int:
+    """How many frames fit, an even number: interleaved channels come in pairs."""
+    return int(seconds * frame_rate) // 2 * 2
 
 
 def check_audio(x: Tensor, channels: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..data.conditions import ConditioningAttributes
 from ..modules.sampling import Sampling
 from .guidance import Guidance
 
@@ -163,3 +164,8 @@ def starts_for(
         if start is not None and not 0 <= start < math.inf:
             raise ValueError(f"excerpt_start must be a second of the clip but is {start}.")
     return starts
+
+
+def describe(texts: tp.Sequence[str | None]) -> list[ConditioningAttributes]:
+    """What the model is told of each sample, the style still left out."""
+    return [ConditioningAttributes(text={"description": text}) for text in texts]

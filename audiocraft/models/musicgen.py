@@ -7,13 +7,11 @@ Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563, and
 Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 """
 
-import logging
 import typing as tp
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.audio_utils import convert_audio
 from ..data.conditions import ConditioningAttributes, wav_condition
@@ -32,16 +30,15 @@ from .inputs import (
     as_texts,
     broadcast,
     check_sample_rate,
+    describe,
     generators_for,
     starts_for,
 )
 from .lm import LMModel
 from .loaders import load_musicgen
-from .windows import generate_samples
+from .long_decoding import decode_long
+from .windows import Progress, frames_bar, generate_samples
 
-logger = logging.getLogger(__name__)
-
-Progress = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0  # seconds; what the released models were trained on
 
 
@@ -358,9 +355,9 @@ class MusicGen:
         )
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Turn tokens `[B, K, F]` into audio `[B, C, T]`."""
+        """Turn tokens `[B, K, F]` into audio `[B, C, T]`, in constant memory beside the two."""
         with torch.inference_mode():
-            return self.compression_model.decode(tokens.to(self.codec_device), None)
+            return decode_long(self.compression_model, tokens.to(self.codec_device))
 
     @property
     def codec_device(self) -> torch.device:
@@ -381,14 +378,7 @@ class MusicGen:
         progress: bool,
         return_tokens: bool,
     ) -> tp.Any:
-        with tqdm(disable=not progress, unit="frame") as bar:
-
-            def report(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-                if self.progress_callback is not None:
-                    self.progress_callback(done, total)
-
+        with frames_bar(progress, self.progress_callback) as report:
             codes = generate_samples(
                 self.lm,
                 attributes,
@@ -401,8 +391,3 @@ class MusicGen:
             )
         wav = self.decode(codes)
         return (wav, codes) if return_tokens else wav
-
-
-def describe(texts: tp.Sequence[str | None]) -> list[ConditioningAttributes]:
-    """What the model is told of each sample, the style still left out."""
-    return [ConditioningAttributes(text={"description": text}) for text in texts]

@@ -19,7 +19,14 @@ from ..modules.mel import mel_filters
 from ..modules.stft import STFT, griffin_lim
 from ..quantization import QuantizedResult, ResidualVectorQuantizer
 from ..quantization.steady import steady_codes
-from .codec_base import DescribedCodec, check_audio, check_codes, check_num_codebooks
+from .codec_base import (
+    WINDOW,
+    DescribedCodec,
+    check_audio,
+    check_codes,
+    check_num_codebooks,
+    whole_frames,
+)
 
 SPECTRUM_UPDATES = 5
 SMALL = 1e-9
@@ -174,7 +181,8 @@ class SpectralTokenizer(DescribedCodec):
         """Loudness in mel bands `[n_mels, F]` to a waveform `[F · hop_length]`."""
         amplitude = loudness.clamp(min=0).pow(1 / self.power)
         magnitude = self.spectrum(amplitude) * (self.stft.window.sum() / 2)
-        return griffin_lim(self.stft, magnitude, self.phase_iterations)
+        period = whole_frames(WINDOW, self.frame_rate)
+        return griffin_lim(self.stft, magnitude, self.phase_iterations, period)
 
     def spectrum(self, bands: Tensor) -> Tensor:
         """The magnitudes `[N, F]`, from 0 up, whose mel bands come closest to `[n_mels, F]`."""

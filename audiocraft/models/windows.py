@@ -5,10 +5,12 @@ time. Here both stay the model's own affair: a sample never notices its neighbou
 piece is a chain of windows that hear the same conditions.
 """
 
+import contextlib
 import typing as tp
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ..data.conditions import ConditioningAttributes
 from ..modules.conditioners import Condition, ConditionProvider
@@ -16,6 +18,7 @@ from .generation import generate_tokens
 from .inputs import GenerationParams
 from .lm import LMModel
 
+Progress = tp.Callable[[int, int], None]  # frames that are done, of how many
 Group = tuple[list[int], dict[str, Condition]]
 
 
@@ -128,8 +131,7 @@ def generate_windows(
     Raises:
         ValueError: The prompt leaves nothing to generate.
     """
-    total, longest = int(params.duration * frame_rate), int(max_duration * frame_rate)
-    stride = max(1, int(params.extend_stride * frame_rate))
+    total, longest, stride = _in_frames(params, frame_rate, max_duration)
     if prompt is not None and prompt.shape[-1] >= min(total, longest):
         _refuse_prompt(prompt.shape[-1] / frame_rate, params.duration, max_duration)
     pieces: list[Tensor] = []
@@ -163,3 +165,31 @@ def _refuse_prompt(seconds: float, duration: float, max_duration: float) -> tp.N
         f"The prompt lasts {seconds:.2f} s and leaves nothing to generate in "
         f"{min(duration, max_duration):.2f} s. {remedy}"
     )
+
+
+@contextlib.contextmanager
+def frames_bar(shown: bool, callback: Progress | None) -> tp.Iterator[Progress]:
+    """A progress bar for a while: what is reported moves it and goes on to the callback."""
+    with tqdm(disable=not shown, unit="frame") as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            if callback is not None:
+                callback(done, total)
+
+        yield report
+
+
+def window_seams(params: GenerationParams, frame_rate: float, max_duration: float) -> list[int]:
+    """The frames with which a further window of `generate_windows` begins to add to a piece."""
+    total, longest, stride = _in_frames(params, frame_rate, max_duration)
+    return list(range(longest, total, stride))
+
+
+def _in_frames(
+    params: GenerationParams, frame_rate: float, max_duration: float
+) -> tuple[int, int, int]:
+    """Frames of the piece, of a window, and between the starts of two windows."""
+    stride = max(1, int(params.extend_stride * frame_rate))
+    return int(params.duration * frame_rate), int(max_duration * frame_rate), stride

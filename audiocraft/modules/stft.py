@@ -66,21 +66,28 @@ class STFT(nn.Module):
         return wave[self.left : self.left + length]
 
 
-def griffin_lim(stft: STFT, magnitude: Tensor, iterations: int) -> Tensor:
+def griffin_lim(
+    stft: STFT, magnitude: Tensor, iterations: int, period: int | None = None
+) -> Tensor:
     """Find a waveform whose frames have the given magnitudes.
 
-    It starts from a phase that looks random but is always the same.
+    It starts from a phase that looks random but is always the same. What a frame becomes depends
+    on its start and on the frames around it, so with a `period` a part of a long spectrum that
+    begins at a multiple of it sounds as it does in the whole, its first moments excepted.
 
     Args:
         stft: The transform.
         magnitude: `[n_fft // 2 + 1, F]`.
         iterations: Rounds; more are slower and clearer.
+        period: Frames after which the starting phases repeat; `None` is never.
 
     Returns:
         Waveform `[F · hop_length]`.
     """
     rng = torch.Generator().manual_seed(0)
-    turns = torch.rand(magnitude.t().shape, generator=rng).t().to(magnitude)
+    bins, frames = magnitude.shape
+    turns = torch.rand((min(frames, period or frames), bins), generator=rng).t().to(magnitude)
+    turns = turns.repeat(1, math.ceil(frames / turns.shape[1]))[:, :frames]
     phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * turns)
     previous = torch.zeros_like(phase)
     for _ in range(iterations):

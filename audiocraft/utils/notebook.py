@@ -1,8 +1,14 @@
-"""Listening in a notebook."""
+"""Listening and looking in a notebook."""
 
+import io
 import typing as tp
 
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
+
+from .pictures import as_array
 
 try:
     import IPython.display as ipd
@@ -10,21 +16,56 @@ except ImportError:  # only notebooks have it
     ipd: tp.Any = None
 
 
-def display_audio(samples: Tensor, sample_rate: int) -> None:
+def display_audio(
+    samples: Tensor, sample_rate: int, titles: tp.Sequence[str] | None = None
+) -> None:
     """Show a player for each waveform.
 
     Args:
         samples: `[B, C, T]` or `[C, T]`, on any device.
         sample_rate: Samples per second.
+        titles: What is written above each player.
 
     Raises:
-        ValueError: The tensor has another number of dimensions.
+        ValueError: The tensor has another number of dimensions, or the titles another number.
         RuntimeError: IPython is missing.
     """
-    if ipd is None:
-        raise RuntimeError("display_audio shows players in a notebook: pip install jupyter.")
+    _require_notebook("display_audio shows players")
     if samples.dim() not in (2, 3):
         raise ValueError(f"samples must be [B, C, T] or [C, T] but is {list(samples.shape)}.")
     batch = samples.detach().float().cpu()
-    for wav in batch if batch.dim() == 3 else batch[None]:
+    batch = batch if batch.dim() == 3 else batch[None]
+    if titles is not None and len(titles) != len(batch):
+        raise ValueError(f"{len(titles)} titles were given for {len(batch)} waveforms.")
+    for i, wav in enumerate(batch):
+        if titles is not None:
+            ipd.display(ipd.Markdown(f"**{titles[i]}**"))
         ipd.display(ipd.Audio(wav.numpy(), rate=sample_rate))
+
+
+def display_pictures(figures: tp.Sequence[Figure], columns: int = 1) -> None:
+    """Show figures of equal size side by side, as one picture.
+
+    Args:
+        figures: What `audiocraft.utils.pictures` draws.
+        columns: How many go in a row.
+
+    Raises:
+        ValueError: There is no figure, or no column.
+        RuntimeError: IPython is missing.
+    """
+    _require_notebook("display_pictures shows pictures")
+    if not figures or columns < 1:
+        raise ValueError(f"{len(figures)} figures in {columns} columns: give at least one of each.")
+    pixels = [as_array(figure) for figure in figures]
+    white = np.full_like(pixels[0], 255)
+    pixels += [white] * (-len(pixels) % columns)
+    rows = [np.hstack(pixels[i : i + columns]) for i in range(0, len(pixels), columns)]
+    png = io.BytesIO()
+    imsave(png, np.vstack(rows), format="png")
+    ipd.display(ipd.Image(data=png.getvalue(), format="png"))
+
+
+def _require_notebook(what: str) -> None:
+    if ipd is None:
+        raise RuntimeError(f"{what} in a notebook: pip install jupyter.")

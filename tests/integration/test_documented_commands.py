@@ -74,6 +74,10 @@ COMMANDS = {
         compose_only=True
     ),
     "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
+    "conditioner=style2music continue_from=//sig/SIG": Try(compose_only=True),
+    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
+    "conditioner=style2music continue_from=/checkpoints/mine/checkpoint.th": Try(compose_only=True),
+    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
     "dset=audio/example": Try(compose_only=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG preset=cpu "
@@ -121,6 +125,7 @@ COMMANDS = {
     ),
     "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
     "python -m benchmarks.manifest --lines 1000000": Try(benchmark=True),
+    "python -m benchmarks.long_pieces --minutes 5": Try(help_only=True),  # tests/benchmarks
     # Submitted by test_slurm.py, run by test_experiments.py: here they are only listed.
     "dora grid musicgen.musicgen_style_tiny": Try(append=("--dry_run", "--no_monitoring")),
     "python -m audiocraft grid musicgen.musicgen_style_tiny --local --parallel 2": Try(

@@ -1,4 +1,5 @@
-"""The Python of docs/API.md, which holds the examples of the original's page, runs as it stands."""
+"""The Python of docs/API.md and docs/MUSICGEN_STYLE.md, which hold the examples of the original's
+page, runs as it stands."""
 
 import re
 from pathlib import Path
@@ -10,7 +11,13 @@ import torch
 from audiocraft.models import MusicGen
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "API.md").read_text(), re.DOTALL)
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+BLOCKS, STYLE_BLOCKS = blocks_of("API.md"), blocks_of("MUSICGEN_STYLE.md")
 EXAMPLES = {"text": 0, "style": 1, "style and text": 2}
 
 
@@ -25,7 +32,9 @@ def run(tiny_musicgen, tmp_path, monkeypatch):
 
     def run(code: str) -> dict:
         names: dict = {}
-        exec(compile(code.replace("duration=8", "duration=0.4"), "API.md", "exec"), names)
+        code = code.replace("duration=8,", "duration=0.4,").replace("duration=90", "duration=4.5")
+        code = code.replace("duration=8)", "duration=0.4)")
+        exec(compile(code, "page", "exec"), names)
         return names
 
     return run
@@ -67,3 +76,22 @@ def test_what_the_page_says_of_seeds_is_so(run):
     torch.testing.assert_close(names["two"][1], names["second"][0])
     assert names["tokens"].shape == (2, 4, 20)
     assert names["nothing"].shape[0] == 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_style_page_writes_three_sounds(example, run, tmp_path, tiny_musicgen):
+    names = run(STYLE_BLOCKS[EXAMPLES[example]])
+    assert names["wav"].shape == (3, 1, 20 * 640)
+    for name in "abc":
+        sound, sample_rate = soundfile.read(tmp_path / f"{name}.wav")
+        assert (len(sound), sample_rate) == (20 * 640, 32000)
+        assert abs(sound).max() > 0.01
+    beta = 5.0 if example == "style and text" else None
+    assert tiny_musicgen.generation_params.guidance.cfg_coef_beta == beta
+
+
+def test_the_style_page_makes_a_piece_longer_than_a_window(run, tiny_musicgen):
+    assert len(STYLE_BLOCKS) == len(EXAMPLES) + 1
+    names = run(STYLE_BLOCKS[-1])
+    assert names["wav"].shape == (1, 1, 225 * 640)
+    assert 2 * tiny_musicgen.max_duration < 4.5

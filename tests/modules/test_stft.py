@@ -41,6 +41,24 @@ def test_the_phase_does_not_depend_on_global_dice():
     assert torch.equal(griffin_lim(stft, magnitude, iterations=3), first)
 
 
+@pytest.mark.parametrize("frames", [10, 20, 30])
+def test_phases_that_start_anew_later_change_nothing_before(frames):
+    stft = STFT(64, 16)
+    magnitude = stft(wave(16 * frames)).abs()
+    found = griffin_lim(stft, magnitude, iterations=3, period=30)
+    assert torch.equal(found, griffin_lim(stft, magnitude, iterations=3))
+
+
+def test_a_part_from_a_multiple_of_the_period_on_sounds_as_in_the_whole():
+    stft = STFT(64, 16)
+    magnitude = stft(wave(16 * 100)).abs()
+    whole = griffin_lim(stft, magnitude, iterations=3, period=20)
+    part = griffin_lim(stft, magnitude[:, 40:], iterations=3, period=20)
+    reach = 16 * 4 * 4  # four transforms, each of which sees three frames beyond
+    torch.testing.assert_close(part[reach:], whole[40 * 16 + reach :], atol=1e-5, rtol=0)
+    assert not torch.allclose(part[:reach], whole[40 * 16 : 40 * 16 + reach], atol=1e-3)
+
+
 def test_a_hop_that_skips_samples_is_refused():
     with pytest.raises(ValueError, match="1 to 32"):
         STFT(64, 33)

@@ -1,0 +1,142 @@
+"""What a piece far longer than the model's memory costs, and whether its seams can be heard.
+
+    python -m benchmarks.long_pieces --minutes 5
+
+Language model and tokenizer are timed apart. The tokens are then decoded once more in processes of
+their own, in windows and all at once, whose memory is watched.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import resource
+import threading
+import time
+import typing as tp
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiocraft.metrics.seams import Seams, measure_seams
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.models.long_decoding import decode_long, decoding_seams
+from audiocraft.models.musicgen import MusicGen
+from audiocraft.models.windows import window_seams
+
+MODEL = "//bundled/musicgen_style_tiny"
+
+
+def both_seams(model: MusicGen, wav: Tensor) -> dict[str, Seams]:
+    """The seams of a piece `[C, T]` that the model has just made: between windows of the language
+    model, and between windows of the tokenizer."""
+    hop = round(model.sample_rate / model.frame_rate)
+    frames = window_seams(model.generation_params, model.frame_rate, model.max_duration)
+    places = {
+        "language model": [frame * hop for frame in frames],
+        "tokenizer": decoding_seams(model.compression_model, wav.shape[-1] // hop),
+    }
+    return {name: measure_seams(wav, model.sample_rate, seams) for name, seams in places.items()}
+
+
+def decoding_memory(name: str, codes: Tensor, at_once: bool) -> float:
+    """Megabytes that a fresh process needs at most, above the tokenizer, to decode `[B, K, F]`.
+
+    Args:
+        name: Of the model or of its tokenizer.
+        codes: What is decoded.
+        at_once: By the tokenizer itself, not in windows.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_decode, (name, codes.numpy(), at_once))
+
+
+def _decode(name: str, codes: tp.Any, at_once: bool) -> float:
+    codec = load_compression_model(name, torch.device("cpu")).eval()
+    tokens = torch.from_numpy(codes)
+    with torch.inference_mode():
+        codec.decode(tokens[..., :50])  # what a first call brings along
+        with watched_memory() as seen:
+            codec.decode(tokens) if at_once else decode_long(codec, tokens)
+    return max(seen) - seen[0]
+
+
+@contextlib.contextmanager
+def watched_memory() -> tp.Iterator[list[float]]:
+    """Megabytes that this process holds, every few milliseconds."""
+    seen = [held_megabytes()]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            seen.append(held_megabytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+
+
+def held_megabytes() -> float:
+    """Memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def measure(name: str, minutes: float) -> dict[str, tp.Any]:
+    """Generate, decode, look at the seams, watch the memory."""
+    model = MusicGen.get_pretrained(name, device="cpu")
+    model.set_generation_params(duration=60 * minutes)
+    began = time.perf_counter()
+    wav, codes = model.generate(["calm piano"], return_tokens=True, seed=0)
+    total = time.perf_counter() - began
+    began = time.perf_counter()
+    model.decode(codes)
+    decode = time.perf_counter() - began
+    report: dict[str, tp.Any] = {"generate_s": total - decode, "decode_s": decode, "seams": {}}
+    for kind, seams in both_seams(model, wav[0]).items():
+        report["seams"][kind] = {
+            "count": len(seams.steps),
+            "jump_db": float(seams.jumps_db.median()),
+            "jump_db_elsewhere": float(seams.jumps_db_elsewhere.median()),
+            "step": float(seams.steps.median()),
+            "step_elsewhere": float(seams.steps_elsewhere.median()),
+        }
+    report["waveform_mb"] = wav.nbytes / 2**20
+    report["windows_mb"] = decoding_memory(name, codes, at_once=False)
+    report["at_once_mb"] = decoding_memory(name, codes, at_once=True)
+    return report
+
+
+def main(argv: tp.Sequence[str] | None = None) -> None:
+    """Measure, print, write as JSON."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.long_pieces", description="Measure what a long piece costs."
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="of music (5)")
+    parser.add_argument("--model", default=MODEL, help=f"what makes it ({MODEL})")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    args = parser.parse_args(argv)
+    report = measure(args.model, args.minutes)
+    print(f"tokens {report['generate_s']:.1f} s, decoding {report['decode_s']:.1f} s")
+    for kind, row in report["seams"].items():
+        print(
+            f"{row['count']} seams of the {kind}: level changes by {row['jump_db']:.2f} dB "
+            f"(elsewhere {row['jump_db_elsewhere']:.2f}), largest step {row['step']:.3f} "
+            f"(elsewhere {row['step_elsewhere']:.3f})"
+        )
+    print(
+        f"memory of decoding: {report['windows_mb']:.0f} MB in windows, "
+        f"{report['at_once_mb']:.0f} MB at once; the waveform has {report['waveform_mb']:.1f} MB"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
