@@ -101,6 +101,7 @@ def guess(own: State, state: State) -> tp.Iterator[str]:
 
 def _guess_kind(own: State, state: State) -> tp.Iterator[str]:
     kinds = {"a language model": "emb.", "a native EnCodec": "encoder.model."}
+    kinds |= {"a spectral tokenizer": "components"}
     for name, prefix in kinds.items():
         if _any(state, prefix) and not _any(own, prefix):
             yield f"the file is {name}, which is not what is asked for here."
