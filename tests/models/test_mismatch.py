@@ -104,6 +104,11 @@ def test_a_tokenizer_in_place_of_a_language_model_is_seen():
     assert "the file is a spectral tokenizer" in complaint(model(*TEXT), bundled)
 
 
+def test_adapters_in_place_of_a_model_are_seen():
+    state = {"linears.0.lora_A.default.weight": torch.zeros(3, 2)}
+    assert "the file holds adapters" in complaint(model(*TEXT), state)
+
+
 def test_weights_in_the_format_of_transformers_are_seen():
     state = {"decoder.model.decoder.embed_tokens.0.weight": torch.zeros(3, 2)}
     assert "Take the state_dict.bin beside it" in complaint(model(*TEXT), state)
