@@ -25,6 +25,7 @@ from .errors import AudiocraftError, ConfigError
 from .solvers.builders import get_solver
 from .solvers.experiment import check_outputs, unwritable
 from .solvers.grids.cluster import check_slurm, is_scheduling
+from .solvers.grids.dora_command import check_command, is_dora
 from .solvers.signals import Stopped, exit_status
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,6 @@ class Experiment(HydraMain):
     def get_slurm_config(self) -> SlurmConfig:
         """What Dora asks for before it schedules jobs."""
         try:
-            check_outputs(self.dora.dir)
             if is_scheduling(sys.argv):
                 check_slurm()
         except ConfigError as error:
@@ -140,6 +140,12 @@ def main(cfg: DictConfig) -> None:
         logger.warning("Interrupted. The same command goes on from the last checkpoint.")
         sys.exit(130)
 
+
+if is_dora(sys.argv):
+    try:
+        check_command(main, sys.argv)
+    except ConfigError as error:
+        _tell(error)
 
 if __name__ == "__main__":
     main()

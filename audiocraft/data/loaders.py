@@ -96,6 +96,8 @@ def _get_loader(
     dataset = _build_dataset(cfg, split, options, tokenizer)
     training = split == "train"
     updates = OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None
+    if updates is not None and updates < 1:
+        raise ConfigError(f"optim.updates_per_epoch is {updates}. Give at least 1, or null.")
     sampler = ShardedSampler(
         len(dataset),
         batch_size,

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..modules.conditioners import StyleConditioner
+from ..utils.weight_files import write_safetensors_file
 from .lm import LMModel
 
 StateDict = dict[str, Tensor]
@@ -175,11 +175,9 @@ def save_adapter(model: LMModel, lora: Lora, base: tp.Mapping[str, str], path: P
         base: `name` and `fingerprint` of the base model.
         path: Usually `adapter.safetensors`.
     """
-    learnt = adapter_state(model, lora)
-    state = {key: value.detach().cpu().contiguous() for key, value in learnt.items()}
     described = {"lora": json.dumps(asdict(lora))} | {f"base_{k}": v for k, v in base.items()}
     temporary = path.with_name(path.name + ".part")
-    save_file(state, temporary, metadata=described)
+    write_safetensors_file(temporary, adapter_state(model, lora), described)
     temporary.replace(path)
 
 

@@ -5,13 +5,14 @@ classes they describe. A key that a class does not take is an error that names i
 caller says otherwise (`on_unknown`), as for configurations that came with weights.
 """
 
+import contextlib
 import dataclasses
 import typing as tp
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ..errors import ConfigError
+from ..errors import AudiocraftError, ConfigError
 from ..modules import codebooks_patterns as patterns
 from ..modules import conditioners as cond
 from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
@@ -32,6 +33,17 @@ PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
     "coarse_first": patterns.CoarseFirstPattern,
     "music_lm": patterns.MusicLMPattern,
 }
+
+
+@contextlib.contextmanager
+def values_of(where: str) -> tp.Iterator[None]:
+    """Tell what a class says against its arguments as an error of the node they come from."""
+    try:
+        yield
+    except AudiocraftError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 # Tokenizers.
@@ -127,7 +139,8 @@ def get_condition_provider(
         build = choice(CONDITIONERS, node.model, f"{where}.model")
         for key in sorted(set(node) - {"model", node.model}):
             on_unknown(f"{where}.{key}", ["model", node.model])
-        built[str(name)] = build(node[node.model], f"{where}.{node.model}", around)
+        with values_of(where):
+            built[str(name)] = build(node[node.model], f"{where}.{node.model}", around)
     return cond.ConditionProvider(built)
 
 
@@ -183,7 +196,8 @@ def get_condition_fuser(cfg: DictConfig) -> cond.ConditionFuser:
         for key in ("cross_attention_pos_emb", "cross_attention_pos_emb_scale")
         if key in node
     }
-    return cond.ConditionFuser(node, **options)
+    with values_of("fuser"):
+        return cond.ConditionFuser(node, **options)
 
 
 def get_condition_dropouts(cfg: DictConfig) -> list:
@@ -191,10 +205,12 @@ def get_condition_dropouts(cfg: DictConfig) -> list:
     node = OmegaConf.to_container(cfg.get("attribute_dropout") or OmegaConf.create({}))
     kinds = tp.cast(Kwargs, node)
     options = kinds.pop("args", None) or {}
-    return [
-        cond.ClassifierFreeGuidanceDropout(cfg.classifier_free_guidance.training_dropout),
-        cond.AttributeDropout(kinds, **options),
-    ]
+    with values_of("classifier_free_guidance.training_dropout"):
+        everything = cond.ClassifierFreeGuidanceDropout(
+            cfg.classifier_free_guidance.training_dropout
+        )
+    with values_of("attribute_dropout"):
+        return [everything, cond.AttributeDropout(kinds, **options)]
 
 
 # The language model.
@@ -207,7 +223,8 @@ def get_codebooks_pattern_provider(
     provider = choice(PATTERNS, node.modeling, "codebooks_pattern.modeling")
     where = f"codebooks_pattern.{node.modeling}"
     kwargs = arguments(node.get(node.modeling), where, provider, own=["n_q"], on_unknown=on_unknown)
-    with torch.device("cpu"):  # its tables are no weights: they are needed even on `meta`
+    # Its tables are no weights: they are needed even on `meta`.
+    with torch.device("cpu"), values_of(where):
         return provider(n_q, **kwargs)
 
 
@@ -234,14 +251,10 @@ def get_lm_model(
     fuser = get_condition_fuser(cfg)
     kwargs["cross_attention"] = bool(fuser.names("cross")) or kwargs.get("cross_attention", False)
     kwargs["memory_efficient"] = True  # the key names of released weights
-    return LMModel(
-        condition_provider=get_condition_provider(cfg, load_codec, on_unknown),
-        fuser=fuser,
-        pattern_provider=get_codebooks_pattern_provider(
-            kwargs["n_q"], cfg.codebooks_pattern, on_unknown
-        ),
-        **kwargs,
-    )
+    provider = get_condition_provider(cfg, load_codec, on_unknown)
+    pattern = get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern, on_unknown)
+    with values_of("transformer_lm"):
+        return LMModel(condition_provider=provider, fuser=fuser, pattern_provider=pattern, **kwargs)
 
 
 @dataclasses.dataclass

@@ -100,7 +100,14 @@ def guess(own: State, state: State) -> tp.Iterator[str]:
 
 
 def _guess_kind(own: State, state: State) -> tp.Iterator[str]:
+    if any(".lora_" in key for key in state):
+        yield (
+            "the file holds adapters, which go with their base model. Take the checkpoint.th "
+            "beside it, into whose weights they are merged."
+        )
+        return
     kinds = {"a language model": "emb.", "a native EnCodec": "encoder.model."}
+    kinds |= {"a spectral tokenizer": "components"}
     for name, prefix in kinds.items():
         if _any(state, prefix) and not _any(own, prefix):
             yield f"the file is {name}, which is not what is asked for here."

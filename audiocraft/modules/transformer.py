@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import ConfigError
 from .kv_cache import KVCache, LayerCache
 from .rope import RotaryEmbedding
 from .transformer_spec import ACTIVATIONS, TransformerSpec
+
+COMPILE_MODES = ("default", "max-autotune-no-cudagraphs")
 
 
 def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -145,8 +148,15 @@ class StreamingTransformer(nn.Module):
         Names in the state dict stay. Sequences of all lengths share one compilation.
 
         Args:
-            mode: As for `torch.compile`.
+            mode: As for `torch.compile`, without those that use CUDA graphs.
+
+        Raises:
+            ConfigError: There is no such mode.
         """
+        if mode not in COMPILE_MODES:
+            raise ConfigError(
+                f"compile.mode is {mode!r}. Choose one of: {', '.join(COMPILE_MODES)}."
+            )
         for layer in self.layers:
             layer.compile(dynamic=True, mode=mode)
 

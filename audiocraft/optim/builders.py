@@ -1,17 +1,21 @@
 """Optimizers, schedules and averages from the nodes `optim` and `schedule`."""
 
+import math
 import typing as tp
+from functools import partial
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from ..errors import ConfigError
+from ..utils.device import resolve_device
 from . import schedules
 from .dadam import DAdaptAdam
 from .ema import ModuleDictEMA
 
-OPTIMIZERS = ("adam", "adamw", "adamw8bit", "dadam")
+Groups = list[dict[str, tp.Any]]  # of parameters, as optimizers take them
+ABOVE_ZERO = ("step_size", "gamma", "lr_decay", "cycle_length")  # a schedule without makes no sense
 SCHEDULES: dict[str, tp.Callable[..., schedules.Rule]] = {
     "step": schedules.step,
     "exponential": schedules.exponential,
@@ -22,7 +26,7 @@ SCHEDULES: dict[str, tp.Callable[..., schedules.Rule]] = {
 }
 
 
-def get_optim_parameter_groups(model: nn.Module) -> list[dict[str, tp.Any]]:
+def get_optim_parameter_groups(model: nn.Module) -> Groups:
     """The parameters that learn, as groups for an optimizer.
 
     A model whose parts learn at different rates says so in a method `param_groups`.
@@ -33,7 +37,7 @@ def get_optim_parameter_groups(model: nn.Module) -> list[dict[str, tp.Any]]:
     return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
-def get_optimizer(groups: list[dict[str, tp.Any]], cfg: DictConfig) -> Optimizer:
+def get_optimizer(groups: Groups, cfg: DictConfig) -> Optimizer:
     """Build the optimizer that `optim` describes.
 
     Args:
@@ -41,31 +45,45 @@ def get_optimizer(groups: list[dict[str, tp.Any]], cfg: DictConfig) -> Optimizer
         cfg: The node `optim`.
 
     Raises:
-        ConfigError: The optimizer is unknown, or cannot use several learning rates.
+        ConfigError: The optimizer is unknown, cannot use several learning rates, or has a setting
+            that is out of range.
     """
     if cfg.optimizer not in OPTIMIZERS:
         raise ConfigError(
             f"optim.optimizer is {cfg.optimizer!r}, which nobody builds. "
             f"Choose one of: {', '.join(OPTIMIZERS)}."
         )
+    _check("optim.lr", cfg.lr)
     options = _options(cfg.adam)
     options["betas"] = tuple(options["betas"])
-    if cfg.optimizer == "dadam":
-        if any("lr" in group for group in groups):
-            raise ConfigError(
-                "optim.optimizer=dadam knows one learning rate, but a module has its own. "
-                "Set transformer_lm.emb_lr=null or optim.optimizer=adamw."
-            )
-        return DAdaptAdam(groups, lr=cfg.lr, **options)
-    if cfg.optimizer == "adamw8bit":
-        return _adamw8bit(groups, lr=cfg.lr, **options)
-    kind = AdamW if cfg.optimizer == "adamw" else Adam
+    if cfg.optimizer == "dadam" and any("lr" in group for group in groups):
+        raise ConfigError(
+            "optim.optimizer=dadam knows one learning rate, but a module has its own. "
+            "Set transformer_lm.emb_lr=null or optim.optimizer=adamw."
+        )
+    try:
+        return OPTIMIZERS[cfg.optimizer](groups, lr=cfg.lr, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"optim.optimizer={cfg.optimizer} with optim.adam: {error}") from error
+
+
+def _check(key: str, value: tp.Any, above: bool = False, below: float = math.inf) -> None:
+    """See that a setting is a number from 0, or above it, and below something."""
+    if isinstance(value, int | float) and 0 <= value < below and not (above and value == 0):
+        return
+    limits = ("above 0" if above else "from 0") + ("" if below == math.inf else f" below {below:g}")
+    raise ConfigError(f"{key} is {value!r}, but must be a number {limits}.")
+
+
+def _adam(kind: type[Adam] | type[AdamW], groups: Groups, **options: tp.Any) -> Optimizer:
     devices = {p.device.type for group in groups for p in group["params"]}
     fused = devices <= {"cpu", "cuda"}  # one kernel for all: thrice as fast on a CPU, too
-    return kind(groups, lr=cfg.lr, fused=fused, **options)
+    return kind(groups, fused=fused, **options)
 
 
-def _adamw8bit(groups: list[dict[str, tp.Any]], **options: tp.Any) -> Optimizer:
+def _adamw8bit(groups: Groups, **options: tp.Any) -> Optimizer:
     """AdamW whose averages take a quarter of the memory.
 
     Method: Dettmers et al., 2021, https://arxiv.org/abs/2110.02861.
@@ -79,6 +97,14 @@ def _adamw8bit(groups: list[dict[str, tp.Any]], **options: tp.Any) -> Optimizer:
     return AdamW8bit(groups, **options)
 
 
+OPTIMIZERS: dict[str, tp.Callable[..., Optimizer]] = {
+    "adam": partial(_adam, Adam),
+    "adamw": partial(_adam, AdamW),
+    "adamw8bit": _adamw8bit,
+    "dadam": DAdaptAdam,
+}
+
+
 def get_lr_scheduler(
     optimizer: Optimizer, cfg: DictConfig, total_updates: int
 ) -> schedules.Schedule | None:
@@ -90,7 +116,7 @@ def get_lr_scheduler(
         total_updates: Updates of the whole run.
 
     Raises:
-        ConfigError: The schedule is unknown, or lacks a setting.
+        ConfigError: The schedule is unknown, lacks a setting, or has one that is out of range.
     """
     name = cfg.lr_scheduler
     if name is None:
@@ -104,6 +130,9 @@ def get_lr_scheduler(
     for key in ("step_size", "gamma", "lr_decay"):
         if key in options and options[key] is None:
             raise ConfigError(f"schedule.{name}.{key} is null. Set it, or choose another schedule.")
+    for key, value in options.items():
+        if not (key == "warmup" and value is None):
+            _check(f"schedule.{name}.{key}", value, above=key in ABOVE_ZERO)
     if "warmup" in options:
         options["warmup_steps"] = options.pop("warmup") or 0
     if name in ("cosine", "polynomial_decay"):
@@ -122,8 +151,13 @@ def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleDictEMA | None:
     Args:
         model: Whose state is averaged.
         cfg: The node `optim.ema`.
+
+    Raises:
+        ConfigError: A setting is out of range, or the device is not there.
     """
     if not cfg.use:
         return None
-    device = None if cfg.device == "auto" else cfg.device
+    _check("optim.ema.decay", cfg.decay, below=1)
+    _check("optim.ema.updates", cfg.updates, above=True)
+    device = None if cfg.device == "auto" else resolve_device(cfg.device)
     return ModuleDictEMA({"model": model}, decay=cfg.decay, device=device, updates=cfg.updates)

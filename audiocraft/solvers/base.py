@@ -33,6 +33,7 @@ from .progress import EpochProgress, RunningMean, SaveClock
 from .sharded_checkpoint import ShardedCheckpoints, folder_of, read_parts, verify_with_parts
 from .sharding import Parts, Sharding
 from .signals import Stopped, StopSignals
+from .updates import diverged
 
 logger = logging.getLogger(__name__)
 
@@ -345,6 +346,11 @@ class StandardSolver(flashy.BaseSolver):
         self.watchdog.feed()
         torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
         mean.add(self.run_step(idx, batch, {}), weight=len(batch[0]))
+
+    def diverged(self, what: str) -> ConfigError:
+        """The error of a run whose numbers are none any more."""
+        where = f"epoch {self.epoch}, {self.current_stage}"
+        return diverged(what, where, self.xp.sig, self.checkpoints.last.is_file())
 
     def bar(
         self, stage: str, items: tp.Iterable, done: int, total: int, mean: RunningMean | None = None

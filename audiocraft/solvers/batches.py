@@ -29,10 +29,11 @@ def tell_changed_data(then: dict[str, tp.Any] | None, now: dict[str, tp.Any]) ->
     if then and now and then != now:
         logger.warning(
             "The training data changed since the last checkpoint: %d files of %s hours then, %d of "
-            "%s now. The run goes on with those that are there now; to learn from the old ones "
+            "%s now%s. The run goes on with those that are there now; to learn from the old ones "
             "alone, put them back.",
             then["files"],
             then["hours"],
             now["files"],
             now["hours"],
+            "" if then["files"] != now["files"] else ", of other lengths",
         )

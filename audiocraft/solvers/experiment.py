@@ -146,13 +146,13 @@ def check_outputs(folder: Path, make: bool = True) -> None:
         ConfigError: They cannot.
     """
     try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is no folder")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(f"{existing} is read-only for this user")
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
 
@@ -160,6 +160,6 @@ def check_outputs(folder: Path, make: bool = True) -> None:
 def unwritable(folder: Path, error: OSError) -> ConfigError:
     """The error of a folder of outputs in which nothing can be written."""
     return ConfigError(
-        f"Nothing can be written to {folder}: {error}. Mend its permissions, or choose another "
+        f"Nothing can be written to {folder}: {error}. Mend that, or choose another "
         "folder for experiments with AUDIOCRAFT_DORA_DIR."
     )

@@ -25,7 +25,9 @@ OF_THE_MODEL = (
 )
 # What may differ, but changes what the weights were trained for.
 OF_THE_TRAINING = ("classifier_free_guidance", "attribute_dropout", "dataset.segment_duration")
-NOT_TOLD = ("checkpointing", "encodec_checkpoint", "dropout")  # last parts of keys: no difference
+# Beside the model's size, but about how a run trains it: these are always the run's own.
+OF_THE_RUN = ("dropout", "attention_dropout", "emb_lr", "checkpointing")
+NOT_TOLD = (*OF_THE_RUN, "encodec_checkpoint")  # last parts of keys: no difference
 MOST = 12  # differences that are named
 
 Flat = dict[str, tp.Any]
@@ -77,11 +79,18 @@ def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
             value = theirs.get(key)
             if value is not None:
                 merged[key] = value
+        own_way = {k: cfg.transformer_lm[k] for k in OF_THE_RUN if k in cfg.transformer_lm}
+        merged.transformer_lm.update(own_way)
     return merged
 
 
 def tell_differences(cfg: DictConfig, source: str) -> None:
-    """Say in which settings that matter the run differs from the model that it continues."""
+    """Say in which settings that matter the run differs from the model that it continues.
+
+    Where it has taken them over, `inherit` has told.
+    """
+    if cfg.continue_from_config:
+        return
     theirs = settings_of(source)
     told = differences(cfg, theirs, (*OF_THE_MODEL, *OF_THE_TRAINING))
     if told:
@@ -92,6 +101,19 @@ def tell_differences(cfg: DictConfig, source: str) -> None:
             source,
             "; ".join(told[:MOST]),
             more,
+        )
+
+
+def tell_fast_embeddings(cfg: DictConfig) -> None:
+    """Say where a learnt model would get a rate that was meant for one that knows nothing."""
+    emb_lr, lr = cfg.transformer_lm.get("emb_lr"), cfg.optim.lr
+    if emb_lr is not None and emb_lr > lr and not cfg.lora.use and not cfg.execute_only:
+        logger.warning(
+            "transformer_lm.emb_lr=%g lets the embeddings learn at %.3g times the rate of the "
+            "rest, which is meant for a model that knows nothing yet: what they have learnt may "
+            "be lost. To have them learn like the rest: transformer_lm.emb_lr=null.",
+            emb_lr,
+            emb_lr / lr,
         )
 
 

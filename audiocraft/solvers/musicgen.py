@@ -42,7 +42,7 @@ from .base import StandardSolver
 from .caching import write_cache
 from .dice import align, throw_dice
 from .distributed import rank, sum_over_processes, world_size
-from .inheritance import check_adapting, tell_differences
+from .inheritance import check_adapting, tell_differences, tell_fast_embeddings
 from .listening import Ways, clips_of, make_samples
 from .losses import codebook_cross_entropy, describe_loss
 from .progress import RunningMean
@@ -222,17 +222,14 @@ class MusicGenSolver(StandardSolver):
             ConfigError: It is none; the run's checkpoints are untouched.
         """
         if not torch.isfinite(loss):
-            raise ConfigError(
-                f"The loss became {loss.item()} in epoch {self.epoch}, {self.current_stage}. The "
-                "last checkpoint is from before that, and is whole. Lower optim.lr, set "
-                "optim.max_norm, or use autocast=false or autocast_dtype=bfloat16; changed "
-                "settings are another experiment, which can start from "
-                f"continue_from=//sig/{self.xp.sig}."
-            )
+            raise self.diverged(f"loss became {loss.item()}")
 
     def update(self) -> dict:
         """Move the weights once; return the learning rate and the norm of the gradient."""
-        return self.updates.step()
+        try:
+            return self.updates.step()
+        except FloatingPointError as error:
+            raise self.diverged(str(error)) from error
 
     # Baselines: what the tokens give away without a model.
 
@@ -290,8 +287,8 @@ class MusicGenSolver(StandardSolver):
 
     def continue_from(self, source: str) -> None:
         """Start from the weights of a published model, an experiment or a file."""
-        if not self.cfg.continue_from_config:
-            tell_differences(self.cfg, source)
+        tell_differences(self.cfg, source)
+        tell_fast_embeddings(self.cfg)
         if self.sharding.active or self.lora.use:
             model = self.new_model()
             loaders.load_lm_weights(model, source)

@@ -26,6 +26,9 @@ class Updates:
         max_norm: Gradients are clipped to this norm; 0 or `None`: not.
         eager_sync: Send gradients to the other processes while the backward pass runs.
         is_sharded: The model averages gradients over processes by itself.
+
+    Raises:
+        ConfigError: `max_norm` is negative.
     """
 
     def __init__(
@@ -45,6 +48,10 @@ class Updates:
         self.scaler = scaler
         self.lr_scheduler = lr_scheduler
         self.ema = ema
+        if max_norm is not None and not max_norm >= 0:
+            raise ConfigError(
+                f"optim.max_norm is {max_norm}: a norm is positive. 0 or null does not clip."
+            )
         self.max_norm = max_norm or math.inf
         self.eager_sync = eager_sync
         self.is_sharded = is_sharded
@@ -62,11 +69,18 @@ class Updates:
             sync_model(self.model)
 
     def step(self) -> dict[str, float]:
-        """Move the weights; returns the learning rate and the norm of the gradient."""
+        """Move the weights; returns the learning rate and the norm of the gradient.
+
+        Raises:
+            FloatingPointError: The gradient is no number; the weights are as they were. A scaler
+                that is in use leaves such an update out instead, and goes on with a lower scale.
+        """
         metrics = {"lr": self.optimizer.param_groups[0]["lr"]}
         self.scaler.unscale_(self.optimizer)
         learning = [p for p in self.model.parameters() if p.requires_grad]
         metrics["grad_norm"] = as_float(torch.nn.utils.clip_grad_norm_(learning, self.max_norm))
+        if not (math.isfinite(metrics["grad_norm"]) or self.scaler.is_enabled()):
+            raise FloatingPointError(f"norm of the gradient became {metrics['grad_norm']}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -75,6 +89,26 @@ class Updates:
         if self.ema is not None:
             self.ema.step()
         return metrics
+
+
+def diverged(what: str, where: str, sig: str, is_saved: bool) -> ConfigError:
+    """The error of a run whose numbers are none any more.
+
+    Args:
+        what: What happened, such as `loss became nan`.
+        where: Epoch and stage.
+        sig: Of the experiment.
+        is_saved: It has a checkpoint.
+    """
+    saved, start = "Nothing had been saved yet", ""
+    if is_saved:
+        saved = "What was saved before is untouched"
+        start = f", which can start from continue_from=//sig/{sig}"
+    return ConfigError(
+        f"The {what} in {where}. {saved}. Lower optim.lr, set optim.max_norm, or use "
+        "autocast=false or autocast_dtype=bfloat16; changed settings are another "
+        f"experiment{start}."
+    )
 
 
 def in_pieces(batch: tuple[Tensor, list[T]], number: int) -> list[tuple[Tensor, list[T]]]:

@@ -101,5 +101,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         )
     if size == 0 or (begins_as_zip and not zipfile.is_zipfile(path)):
         return f"{path} is torn: it ends after {size} bytes. Download or copy it again."
-    reason = str(error).strip().partition("\n")[0]
-    return f"{path} is not a checkpoint that torch.save wrote ({type(error).__name__}: {reason})."
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    if "weights_only" in reason:  # torch advises to read the file unsafely
+        reason = "it begins with other bytes"
+    return f"{path} is not a checkpoint that torch.save wrote ({reason})."

@@ -1,5 +1,7 @@
 """The table that `dora grid` shows."""
 
+import re
+
 import pytest
 import treetable as tt
 
@@ -31,6 +33,21 @@ def test_following_a_run_leaves_its_history_alone(explorer):
     history = [{"train": {"ce": 5.0}}, {"train": {"ce": 4.0}}]
     explorer.process_history(history)
     assert history[0] == {"train": {"ce": 5.0}}
+
+
+def test_figures_that_were_not_measured_are_blank(explorer):
+    """As those of the nearest neighbours, which a run measures only where it is asked to."""
+    rows = [
+        explorer.process_history([{"evaluate": {"fad": 2.0, "nn_common": 0.25}}]),
+        explorer.process_history([{"evaluate": {"fad": None}}]),
+        explorer.process_history([]),
+    ]
+    groups = [group for group in explorer.get_grid_metrics() if group.key == "evaluate"]
+    table = tt.treetable(rows, tt.table(groups=groups), colors=["0"])
+    _, names, *lines = table.splitlines()
+    assert "G=NN" in names
+    figures = [re.sub(r"\x1b\[\d*m", "", line).split() for line in lines]
+    assert figures == [["2.000", "0.250"], [], []]
 
 
 def test_figures_are_shown(explorer):

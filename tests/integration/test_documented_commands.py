@@ -88,7 +88,7 @@ COMMANDS = {
         epochs=True, signature=True
     ),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
-    "continue_from_config=inherit": Try(epochs=True, signature=True),
+    "continue_from_config=inherit transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
     "python -m audiocraft prepare dataset/example /tmp/mine --by piece --report": Try(walked=True),
     "python -m audiocraft validate /tmp/mine/egs/train /tmp/mine/egs/valid "

@@ -34,13 +34,28 @@ def test_a_grid_on_this_machine(tmp_path):
     assert "runs as process" not in again.output
 
 
-def test_a_grid_that_cannot_be_read_is_told_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("words", ["audiocraft grid two", "dora grid two --dry_run"])
+def test_a_grid_that_cannot_be_read_is_told_in_a_sentence(words, tmp_path):
     env = write_grids(tmp_path, two=[])
-    (tmp_path / "trial_grids" / "two.py").write_text("def explorer(launcher:\n")
-    run = command("-m", "audiocraft", "grid", "two", outputs=tmp_path / "outputs", **env)
+    for text, reason in {
+        "def explorer(launcher:\n": "'(' was never closed",
+        "import nothing_of_that_name\n": "ModuleNotFoundError: No module named 'nothing_of",
+    }.items():
+        (tmp_path / "trial_grids" / "two.py").write_text(text)
+        run = command("-m", *words.split(), outputs=tmp_path / "outputs", **env)
+        assert run.returncode == 1
+        assert run.output.startswith("error: The grid two cannot be read")
+        assert f"two.py, line 1: {reason}" in run.output
+        assert "Traceback" not in run.output
+
+
+def test_outputs_that_are_no_folder_are_told_in_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    run = command("-m", "dora", "info", *SMALL, outputs=tmp_path / "file")
     assert run.returncode == 1
-    assert run.output.startswith("error: The grid two cannot be read")
-    assert "two.py, line 1: '(' was never closed" in run.output
+    assert run.output.startswith("error: Nothing can be written to")
+    assert "AUDIOCRAFT_DORA_DIR" in run.output
+    assert "Traceback" not in run.output
 
 
 def test_slurm_that_is_not_there_is_told_in_a_sentence(tmp_path):

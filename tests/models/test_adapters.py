@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from audiocraft.errors import CheckpointError, ConfigError
-from audiocraft.models import adapters
 from audiocraft.models.adapters import (
     Lora,
     add_adapters,
@@ -70,6 +70,8 @@ def test_a_file_brings_them_to_another_copy_of_the_base(base, style, tmp_path):
     described = {"name": "//sig/base", "fingerprint": fingerprint(base.state_dict())}
     path = tmp_path / "adapter.safetensors"
     save_adapter(model, lora, described, path)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # not for its owner alone
     whole = sum(t.numel() * 4 for t in base.state_dict().values())
     assert style or path.stat().st_size < whole / 3
     other = copy.deepcopy(base)
@@ -94,7 +96,7 @@ def test_a_file_that_is_none_is_refused(base, tmp_path):
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(CheckpointError, match="cannot be read as an adapter"):
         merge_adapter(base, tmp_path / "text.safetensors")
-    adapters.save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="is no adapter of ours"):
         merge_adapter(base, tmp_path / "other.safetensors")
 

@@ -90,3 +90,17 @@ def test_without_conditions_there_is_nothing_to_drop():
     everything, each = builders.get_condition_dropouts(config)
     assert everything.p == 0
     assert not any(each.p.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("transformer_lm.n_q", 2, r"codebooks_pattern\.delay: delays is .* Give 2 numbers"),
+        ("transformer_lm.checkpointing", "all", "transformer_lm: checkpointing is 'all'"),
+        ("conditioners.self_wav.style.ds_factor", 0, r"conditioners\.self_wav: ds_factor must be"),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_told_with_its_node(config, key, value, message):
+    OmegaConf.update(config, key, value)
+    with pytest.raises(ConfigError, match=message):
+        builders.get_lm_model(config)

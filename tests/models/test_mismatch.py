@@ -100,6 +100,13 @@ def test_a_tokenizer_in_place_of_a_language_model_is_seen():
     tokenizer = builders.get_debug_compression_model()
     assert "the file is a native EnCodec" in complaint(model(*TEXT), tokenizer.state_dict())
     assert "the file is a language model" in complaint(tokenizer, model(*TEXT).state_dict())
+    bundled = {"components": torch.zeros(2, 3), "quantizer.x": torch.zeros(1)}
+    assert "the file is a spectral tokenizer" in complaint(model(*TEXT), bundled)
+
+
+def test_adapters_in_place_of_a_model_are_seen():
+    state = {"linears.0.lora_A.default.weight": torch.zeros(3, 2)}
+    assert "the file holds adapters" in complaint(model(*TEXT), state)
 
 
 def test_weights_in_the_format_of_transformers_are_seen():

@@ -106,6 +106,11 @@ def test_checkpointing_saves_memory_but_changes_nothing(kind):
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_a_mode_of_compilation_that_is_not_there_names_those_that_are():
+    with pytest.raises(ValueError, match=r"compile\.mode is 'fast'.*default"):
+        tiny().compile_layers("fast")
+
+
 def test_positions_come_with_cosines_first():
     embedding = sin_embedding(torch.arange(3), dim=4, max_period=100.0)
 

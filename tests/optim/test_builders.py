@@ -84,6 +84,21 @@ def test_an_unknown_optimizer_lists_the_known_ones(model):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer="sgd"))
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "dadam"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": -1}, r"optim\.lr is -1, but must be a number from 0"),
+        ({"lr": "fast"}, r"optim\.lr is 'fast'"),
+        ({"adam": {"betas": [2, 0]}}, r"optim\.optimizer=\w+ with optim\.adam: Invalid beta"),
+        ({"adam": {"betas": [0.9, 0.9], "speed": 3}}, r"optim\.adam: .*'speed'"),
+    ],
+)
+def test_settings_out_of_range_are_told(name, changes, message, model):
+    with pytest.raises(ConfigError, match=message):
+        get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name, **changes))
+
+
 def test_an_optimizer_resumes_from_a_file_without_pickled_code(model, tmp_path):
     for name in ("adamw", "dadam"):
         optimizer = get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name))
@@ -121,6 +136,9 @@ def test_no_schedule_keeps_the_rate(model):
         (schedule("stairs"), r"'stairs'.*cosine"),
         (schedule("step", step_size=None, gamma=0.5), r"schedule\.step\.step_size is null"),
         (schedule("exponential", lr_decay=None), r"schedule\.exponential\.lr_decay is null"),
+        (schedule("step", step_size=0, gamma=0.5), r"step_size is 0, but must be .* above 0"),
+        (schedule("cosine", warmup=-3), r"schedule\.cosine\.warmup is -3, but must be .* from 0"),
+        (schedule("cosine", warmup="long"), r"schedule\.cosine\.warmup is 'long'"),
     ],
 )
 def test_a_schedule_that_cannot_be_built_says_why(cfg, message, model):
@@ -137,3 +155,17 @@ def test_an_average_is_kept_only_if_asked_for(model):
     assert ema is not None
     assert ema.updates == 10
     assert ema.state["model"].keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("decay", 2, r"optim\.ema\.decay is 2, but must be a number from 0 below 1"),
+        ("updates", 0, r"optim\.ema\.updates is 0, but must be a number above 0"),
+        ("device", "moon", r"'moon'.*Choose auto, cpu"),
+    ],
+)
+def test_an_average_that_cannot_be_kept_says_why(key, value, message, model):
+    node = {"use": True, "updates": 10, "device": "auto", "decay": 0.99, key: value}
+    with pytest.raises(ConfigError, match=message):
+        get_ema(model, OmegaConf.create(node))

@@ -7,7 +7,12 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.errors import ConfigError
-from audiocraft.solvers.inheritance import check_adapting, inherit, tell_differences
+from audiocraft.solvers.inheritance import (
+    check_adapting,
+    inherit,
+    tell_differences,
+    tell_fast_embeddings,
+)
 
 
 def checkpoint(path, config):
@@ -59,6 +64,42 @@ def test_settings_of_the_model_are_taken_over_and_those_of_the_training_stay(cfg
     assert merged.dataset.segment_duration == 6
     assert merged.optim == cfg.optim
     assert cfg.transformer_lm.dim == 32
+
+
+OWN_WAY = {"emb_lr": None, "checkpointing": "torch", "dropout": 0.25, "attention_dropout": 0.5}
+
+
+def test_how_a_model_is_trained_stays_the_run_s_own(cfg, tmp_path, caplog):
+    """Though these settings stand beside the size of the model."""
+    other = of_another(cfg)
+    other.transformer_lm.update({"emb_lr": 3e-2, "checkpointing": "none", "dropout": 0.0})
+    source = checkpoint(tmp_path / "other.th", other)
+    cfg.transformer_lm.update(OWN_WAY)
+    cfg.continue_from, cfg.continue_from_config = source, "inherit"
+    merged = inherit(cfg, tmp_path / "run").transformer_lm
+    assert merged.dim == 64
+    assert {key: merged[key] for key in OWN_WAY} == OWN_WAY
+    cfg.continue_from_config = None
+    with caplog.at_level(logging.WARNING):
+        tell_differences(cfg, source)
+    assert "transformer_lm.dim" in caplog.text
+    assert not any(key in caplog.text for key in OWN_WAY)
+
+
+def test_a_rate_for_embeddings_that_know_nothing_is_told(cfg, caplog):
+    cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
+    tell_fast_embeddings(cfg)
+    assert "embeddings learn at 300 times the rate" in caplog.text
+    assert "transformer_lm.emb_lr=null" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "override", ["transformer_lm.emb_lr=null", "lora.use=true", "execute_only=valid", "optim.lr=1"]
+)
+def test_elsewhere_the_rate_of_embeddings_is_no_matter(override, cfg, caplog):
+    cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
+    tell_fast_embeddings(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
+    assert caplog.text == ""
 
 
 def test_a_run_s_own_checkpoint_remembers_what_was_taken_over(cfg, tmp_path):

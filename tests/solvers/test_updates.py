@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audiocraft.errors import ConfigError
-from audiocraft.solvers.updates import Updates, check_accumulation, in_pieces
+from audiocraft.solvers.updates import Updates, check_accumulation, diverged, in_pieces
 
 
 def updates(seed=0, **options):
@@ -36,6 +36,42 @@ def test_gradients_are_clipped_to_their_norm():
     moved = torch.cat([(model.weight - before).flatten(), model.bias - bias]).detach()
     assert metrics["grad_norm"] == pytest.approx(2000)
     assert float(moved.norm()) == pytest.approx(0.1 * 0.5, rel=1e-3)
+
+
+def test_a_norm_below_zero_is_refused():
+    """It would turn gradients round."""
+    with pytest.raises(ConfigError, match=r"optim\.max_norm is -1.*0 or null"):
+        updates(max_norm=-1)
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_moves_nothing(spoilt):
+    model, updater = updates(max_norm=1.0)
+    before = model.weight.detach().clone()
+    updater.add(spoilt * model(torch.ones(1, 3)).sum())
+    with pytest.raises(FloatingPointError, match="norm of the gradient became"):
+        updater.step()
+    assert torch.equal(model.weight, before)
+
+
+def test_a_scaler_leaves_such_an_update_out():
+    model, updater = updates()
+    updater.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=True)
+    before = model.weight.detach().clone()
+    updater.add(float("inf") * model(torch.ones(1, 3)).sum())
+    updater.step()
+    assert torch.equal(model.weight, before)
+    assert updater.scaler.get_scale() == 2.0
+
+
+def test_a_run_that_diverged_is_told_what_is_left():
+    told = str(diverged("loss became nan", "epoch 3, train", "a1b2c3d4", is_saved=True))
+    assert told.startswith("The loss became nan in epoch 3, train. What was saved before is")
+    assert "Lower optim.lr" in told
+    assert "continue_from=//sig/a1b2c3d4" in told
+    told = str(diverged("loss became nan", "epoch 1, train", "a1b2c3d4", is_saved=False))
+    assert "Nothing had been saved yet" in told
+    assert "continue_from" not in told
 
 
 def test_a_batch_is_cut_into_equal_pieces_that_keep_their_infos():

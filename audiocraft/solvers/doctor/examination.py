@@ -220,8 +220,10 @@ def look_at_steps(plan: Plan) -> Section:
     get_lr_scheduler(optimizer, cfg.schedule, cfg.optim.epochs * updates)
     name = cfg.schedule.lr_scheduler
     warmup = (cfg.schedule[name].get("warmup") or 0) if name else 0
+    emb_lr = cfg.transformer_lm.get("emb_lr")
+    of_embeddings = "" if emb_lr is None else f" (of the embeddings {emb_lr:g})"
     section.lines.append(
-        f"learning rate: {cfg.optim.lr:g}, {name or 'constant'}"
+        f"learning rate: {cfg.optim.lr:g}{of_embeddings}, {name or 'constant'}"
         + (f", after {warmup} updates of warm-up" if warmup else "")
     )
     if warmup >= cfg.optim.epochs * updates:

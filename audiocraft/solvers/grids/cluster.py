@@ -28,7 +28,8 @@ def check_slurm() -> None:
         raise ConfigError(
             f"SLURM's sacct does not answer ({problem}), and Dora knows the state of jobs from "
             "nothing else. Ask for the accounting to be switched on, or put a sacct of your own "
-            "on the PATH that reads squeue: docs/EXPERIMENTS.md has one."
+            "on the PATH that reads squeue: docs/EXPERIMENTS.md has one. To run the grid on this "
+            "machine: python -m audiocraft grid NAME --local."
         )
 
 

@@ -57,10 +57,10 @@ def main(find: tp.Callable[[], DecoratedMain], argv: tp.Sequence[str]) -> int:
     sheeps, listed = read_experiments(experiment, explorer, args.grid)
     for line in remarks([s.xp.sig for s in sheeps], listed, experiment.dora, args.grid):
         say(line)
-    sheeps = _filter_grid_sheeps(args.patterns, experiment, sheeps)
+    sheeps = chosen(experiment, sheeps, args.patterns)
     if not sheeps:
         raise ConfigError(f"The grid {args.grid} has no such experiment.")
-    grid = LocalGrid(experiment, sheeps, args.parallel or 1)
+    grid = LocalGrid(experiment, sheeps, 1 if args.parallel is None else args.parallel)
     if args.dry_run:
         grid.show(explorer)
         return 0
@@ -69,6 +69,14 @@ def main(find: tp.Callable[[], DecoratedMain], argv: tp.Sequence[str]) -> int:
     grid.show(explorer)
     tell(grid, args.grid)
     return status
+
+
+def chosen(experiment: DecoratedMain, sheeps: list[Sheep], patterns: list[str]) -> list[Sheep]:
+    """The experiments of a grid that words, and numbers among those with the words, choose."""
+    try:
+        return _filter_grid_sheeps(list(patterns), experiment, sheeps)
+    except IndexError:  # Dora's, of a number
+        return []
 
 
 def link(experiment: DecoratedMain, name: str, sheeps: list[Sheep]) -> None:

@@ -61,8 +61,8 @@ class CarefulShepherd(Shepherd):
 
     def get_sheep_from_sig(self, sig: str) -> Sheep:
         """An experiment that a grid no longer lists."""
-        argv = list(self.main.get_argv_from_sig(sig))
-        sheep = Sheep(XP(dora=self.main.dora, cfg=None, argv=argv, delta=None, sig=sig))
+        # Its settings are not needed, and where they cannot be read Dora would cancel its job.
+        sheep = Sheep(XP(dora=self.main.dora, cfg=None, argv=[], delta=None, sig=sig))
         if sheep.job is not None and not sheep.is_done("force"):
             say(
                 f"{sig} has left this grid, but its job {sheep.job.job_id} is {sheep.state()} and "

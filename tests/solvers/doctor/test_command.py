@@ -48,6 +48,7 @@ def test_the_plan_of_the_bundled_job_is_told_and_nothing_is_in_its_way(doctor):
     assert "new: it starts with epoch 1 of 3" in report["Experiment"]
     assert "an epoch: 60 updates, 360 clips, 0.60 h" in report["Steps"]
     assert "the run: 3 epochs, 180 updates" in report["Steps"]
+    assert "learning rate: 0.002 (of the embeddings 0.03), cosine" in report["Steps"]
     assert "train: 80 files" in report["Data"]
     assert f"Nothing is in the way: dora run {TINY} optim.epochs=3 device=cpu" in report
     assert not list(doctor.outputs.iterdir())  # nothing was written

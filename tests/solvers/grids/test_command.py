@@ -32,8 +32,9 @@ def test_patterns_and_numbers_choose_experiments(outputs, capsys):
 
 
 def test_an_experiment_that_is_not_there_is_told(outputs):
-    with pytest.raises(SystemExit, match=f"error: The grid {GRID} has no such experiment"):
-        main(["grid", GRID, "lr=77", "--local"])
+    for pattern in ("lr=77", "7"):
+        with pytest.raises(SystemExit, match=f"error: The grid {GRID} has no such experiment"):
+            main(["grid", GRID, pattern, "--local"])
 
 
 def test_a_grid_that_is_not_there_lists_those_that_are(outputs):
@@ -45,6 +46,11 @@ def test_an_option_of_slurm_does_not_go_with_local(outputs, capsys):
     with pytest.raises(SystemExit):
         main(["grid", GRID, "--local", "--retry"])
     assert "--local does not know --retry" in capsys.readouterr().err
+
+
+def test_none_at_a_time_is_refused(outputs):
+    with pytest.raises(SystemExit, match="error: --parallel is 0"):
+        main(["grid", GRID, "--local", "--parallel", "0"])
 
 
 def test_parallel_does_not_go_with_slurm(outputs):

@@ -43,7 +43,7 @@ class Main:
         return list(arg) if isinstance(arg, list) else [f"{k}={v}" for k, v in arg.items()]
 
     def get_argv_from_sig(self, sig):
-        return ["lr=1"]
+        raise RuntimeError("Its settings cannot be read.")
 
 
 @pytest.fixture
