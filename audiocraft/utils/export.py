@@ -28,7 +28,9 @@ def export_lm(
     Args:
         checkpoint_path: `checkpoint.th` of the run, or a file that was exported before.
         out_file: Where to write, usually `FOLDER/state_dict.bin` or `.safetensors`.
-        dtype: Of the weights, such as float16, which released models have; `None` keeps theirs.
+        dtype: Of the weights, such as float16, which released models have; `None` keeps theirs. A
+            `.safetensors` file then also lacks the running sums of codebooks, which follow from
+            the rest and are made up for when it is read.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or has no weights, or the file cannot be
@@ -58,6 +60,8 @@ def _export_weights(checkpoint: Path, out_file: Path, dtype: torch.dtype | None 
     if package.pretrained is not None:
         return export_pretrained_compression_model(package.pretrained, out_file)
     state = {key: _narrowed(key, value, dtype) for key, value in package.state.items()}
+    if dtype is not None and out_file.suffix == ".safetensors":  # a codebook times its counts
+        state = {k: v for k, v in state.items() if not k.endswith("_codebook.embed_avg")}
     return _write({"xp.cfg": OmegaConf.to_yaml(package.config)}, state, out_file)
 
 

@@ -71,7 +71,17 @@ def read_package(path: Path) -> Package:
     config = _config_of(content.get("xp.cfg"), path)
     if "pretrained" in content:
         return Package({}, config, pretrained=content["pretrained"])
-    return Package(_weights_of(content, path), config)
+    return Package(_with_sums(_weights_of(content, path)), config)
+
+
+def _with_sums(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the running sums of codebooks that a half-size export has left out."""
+    sums = {
+        f"{name}_avg": embed * state[f"{name.removesuffix('embed')}cluster_size"][:, None]
+        for name, embed in state.items()
+        if name.endswith("_codebook.embed") and f"{name}_avg" not in state
+    }
+    return state | sums if sums else state
 
 
 def _text_beside(path: Path) -> str | None:

@@ -74,8 +74,12 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(
         for folder in ("whole", "half")
     )
     assert {v.dtype for v in half.values()} == {torch.float16, torch.int64}
+    assert half.keys() == whole.keys()
     for name, value in whole.items():
-        torch.testing.assert_close(half[name], value.to(half[name].dtype), atol=0, rtol=0)
+        exact = (
+            {"atol": 1e-3, "rtol": 1e-2} if name.endswith("embed_avg") else {"atol": 0, "rtol": 0}
+        )
+        torch.testing.assert_close(half[name], value.to(half[name].dtype), **exact)
     MusicGen.get_pretrained(str(tmp_path / "half")).generate([None])
 
 
