@@ -32,9 +32,12 @@ logger = logging.getLogger(__name__)
 
 CONFIG = config_dir()
 LESS_MEMORY = (
-    "Lower dataset.batch_size or dataset.segment_duration, set transformer_lm.checkpointing=torch, "
-    "or take a smaller model/lm/model_scale."
+    "Raise optim.accumulate (a batch in pieces), set transformer_lm.checkpointing=torch, choose a "
+    "preset such as preset=24gb, adapt with lora.use=true, shard with fsdp.use=true, or lower "
+    "dataset.segment_duration or dataset.batch_size. `python -m audiocraft doctor`, with the same "
+    "settings, says what takes how much."
 )
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # on any device
 FEWER_WORKERS = (
     "Often the machine ran out of memory: lower dataset.num_workers. The same command goes on from "
     "the last checkpoint."
@@ -94,6 +97,13 @@ def _causes(error: BaseException | None) -> tp.Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had no room; the CPU and Apple's GPU only say so in words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def set_up(cfg: DictConfig) -> None:
     """Prepare the process: threads, start method of workers, log files."""
     flashy.setup_logging(level=logging.getLevelNamesMapping()[cfg.logging.level.upper()])
@@ -128,10 +138,11 @@ def main(cfg: DictConfig) -> None:
         _tell(error)
     except Stopped as stopped:
         sys.exit(exit_status(stopped.signum))
-    except torch.OutOfMemoryError as error:
-        logger.debug("The run stopped.", exc_info=True)
-        _tell(ConfigError(f"{str(error).splitlines()[0]} {LESS_MEMORY}"))
     except Exception as error:
+        if is_out_of_memory(error):
+            logger.debug("The run stopped.", exc_info=True)
+            reason = (str(error).strip() or "Out of memory").splitlines()[0].rstrip(".")
+            _tell(ConfigError(f"{reason}. {LESS_MEMORY}"))
         logger.exception("The run failed; the same command goes on from the last checkpoint.")
         if any("DataLoader worker" in str(cause) for cause in _causes(error)):
             _tell(ConfigError(f"A process that reads audio died. {FEWER_WORKERS}"))

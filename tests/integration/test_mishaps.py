@@ -81,7 +81,8 @@ def test_a_mishap_is_told_and_the_run_can_go_on(mishap, tmp_path):
 def test_too_little_memory_says_what_to_lower(tmp_path):
     run = command("-c", PREPARED.format(what=NO_MEMORY), *JOB, outputs=tmp_path)
     assert run.returncode == 1
-    assert "Lower dataset.batch_size" in run.output
+    assert "Tried to allocate 20.00 GiB. Raise optim.accumulate" in run.output
+    assert "lower dataset.segment_duration or dataset.batch_size" in run.output
     assert "Traceback" not in run.output
 
 

@@ -1,0 +1,26 @@
+"""The door of a training run: what it makes of an error."""
+
+import pytest
+import torch
+
+from audiocraft.train import is_out_of_memory
+
+
+def test_a_real_lack_of_memory_is_seen():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (MemoryError(), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+        (KeyError("out of memory"), False),
+    ],
+)
+def test_every_device_says_it_in_its_own_words(error, expected):
+    assert is_out_of_memory(error) == expected
