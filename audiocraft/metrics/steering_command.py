@@ -75,7 +75,7 @@ def load_clips(manifest: str, model: MusicGen, style_field: str, piece_field: st
         clips.append(
             Clip(
                 name=Path(meta.path).stem,
-                piece=tp.cast(str, texts[piece_field]),
+                piece=f"{texts[style_field]}: {texts[piece_field]}",
                 style=tp.cast(str, texts[style_field]),
                 text=tp.cast(str, texts["description"]),
                 wav=convert_audio(wav, rate, model.sample_rate, model.audio_channels),
