@@ -201,8 +201,13 @@ def _choice(kinds: tp.Mapping[str, str]) -> str:
 
 
 def _guess_widths(own: State, state: State) -> tp.Iterator[str]:
-    """Settings of a conditioner that both have, where its widths differ."""
+    """Settings of a conditioner that both have, where its widths or its transformers differ."""
     for name, kind in conditioners_of(state).items():
+        stacks = [_any(s, f"{_PROVIDER}{name}.transformer.") for s in (state, own)]
+        if kind == "style" and stacks == [False, True]:
+            full = f"conditioners.{name}.style.transformer_scale"
+            yield f"{full}. There is no transformer in the file. Set {full}=none."
+            continue
         for setting, (layer, axis, values) in WIDTHS.items():
             key = f"{_PROVIDER}{name}.{layer}.weight"
             if setting.startswith(kind) and key in state and key in own:

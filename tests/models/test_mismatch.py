@@ -67,6 +67,11 @@ def complaint(wanted: nn.Module, state) -> str:
             "Set conditioners.self_wav.style.transformer_scale=xsmall.",
         ),
         (
+            (*STYLE, "conditioners.self_wav.style.transformer_scale=none"),
+            STYLE,
+            "Set conditioners.self_wav.style.transformer_scale=none.",
+        ),
+        (
             (*STYLE, "conditioners.self_wav.style.model_name=musicnn"),
             STYLE,
             "Set conditioners.self_wav.style.model_name=musicnn.",
