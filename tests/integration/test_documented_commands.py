@@ -80,13 +80,14 @@ COMMANDS = {
     "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
     "dset=audio/example": Try(compose_only=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG preset=cpu "
-    "optim.lr=5e-4 transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG lora.use=true "
-    "lora.rank=8 optim.lr=2e-3": Try(epochs=True, signature=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG execute_only=valid": Try(
-        epochs=True, signature=True
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit preset=cpu optim.lr=1e-3 transformer_lm.emb_lr=null": Try(
+        epochs=True
     ),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit lora.use=true lora.rank=8 optim.lr=1e-2": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit execute_only=valid": Try(epochs=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
     "continue_from_config=inherit transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
