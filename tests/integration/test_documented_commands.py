@@ -47,16 +47,6 @@ GROOVE = (
     'python -m audiocraft generate --text "a funky groove with slap bass" '
     "--style assets/electronic.mp3 --duration 20 --count 4 --seed 7 --out /tmp/groove"
 )
-FROM_BUNDLED = (
-    "dora run solver=musicgen/musicgen_style_bundled dset=audio/example "
-    "continue_from=//bundled/musicgen_style_tiny"
-)
-SHORT = (
-    *("device=cpu", "num_threads=1", "optim.epochs=1", "optim.updates_per_epoch=2"),
-    *("dataset.num_workers=0", "dataset.segment_duration=5", "dataset.valid.num_samples=2"),
-    *("dataset.evaluate.num_samples=2", "dataset.generate.num_samples=1"),
-    "generate.lm.gen_duration=1",
-)
 COMMANDS = {
     "make install": Try(parse_only=True),
     "make train": Try(parse_only=True),
@@ -90,13 +80,14 @@ COMMANDS = {
     "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
     "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
     "dset=audio/example": Try(compose_only=True),
-    f"{FROM_BUNDLED} preset=cpu optim.epochs=2 optim.lr=5e-4 transformer_lm.emb_lr=null": Try(
-        append=SHORT
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit preset=cpu optim.lr=1e-3 transformer_lm.emb_lr=null": Try(
+        epochs=True
     ),
-    f"{FROM_BUNDLED} preset=cpu optim.epochs=2 optim.lr=2e-3 lora.use=true lora.rank=8": Try(
-        append=SHORT
-    ),
-    f"{FROM_BUNDLED} execute_only=valid": Try(append=SHORT),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit lora.use=true lora.rank=8 optim.lr=1e-2": Try(epochs=True),
+    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
+    "continue_from_config=inherit execute_only=valid": Try(epochs=True),
     "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
     "continue_from_config=inherit transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
     "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
