@@ -21,9 +21,10 @@ def test_nobody_hears_the_seams_of_a_long_piece():
     found = long_pieces.both_seams(model, wav[0])
     assert len(found["language model"].steps) >= 12
     assert len(found["tokenizer"].steps) == 2
-    for seams in found.values():
-        assert seams.jump_ranks().mean() > 0.25
-        assert seams.step_ranks().mean() > 0.25
+    # Three deviations of the mean of so many ranks; two seams of the tokenizer would be too few,
+    # and need none: what is heard there is what decoding at once gives.
+    assert found["language model"].jump_ranks().mean() > 0.25
+    assert found["language model"].step_ranks().mean() > 0.25
     with torch.inference_mode():
         at_once = model.compression_model.decode(codes)
     torch.testing.assert_close(wav, at_once, atol=1e-4, rtol=0)
