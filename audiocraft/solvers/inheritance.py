@@ -109,9 +109,9 @@ def tell_fast_embeddings(cfg: DictConfig) -> None:
     emb_lr, lr = cfg.transformer_lm.get("emb_lr"), cfg.optim.lr
     if emb_lr is not None and emb_lr > lr and not cfg.lora.use and not cfg.execute_only:
         logger.warning(
-            "transformer_lm.emb_lr=%g lets the embeddings learn faster than the rest (optim.lr=%g). "
-            "That is meant for a model that knows nothing yet: what they have learnt may be lost. To "
-            "have them learn like the rest: transformer_lm.emb_lr=null.",
+            "transformer_lm.emb_lr=%g lets the embeddings learn faster than the rest "
+            "(optim.lr=%g), which is meant for a model that knows nothing yet: what they have "
+            "learnt may be lost. To have them learn like the rest: transformer_lm.emb_lr=null.",
             emb_lr,
             lr,
         )
