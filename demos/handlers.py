@@ -66,32 +66,28 @@ class Handlers:
         folder = self.sessions.of(request.session_hash).folder
         return shutil.copy(clips[name], folder / clips[name].name)
 
-    def show_clip(self, clip: str | None, length: float, request: gr.Request):
-        """A new clip: its picture, the excerpt in its middle."""
-        return self._look(clip, None, length, request)
+    def look(self, clip: str | None, start: float, length: float, request: gr.Request):
+        """The picture of the clip, or why there is none; and the slider of the start.
 
-    def change_length(self, clip: str | None, start: float, length: float, request: gr.Request):
-        """Another length of the excerpt, from the same place if it fits."""
-        return self._look(clip, start, length, request)
-
-    def move_start(self, clip: str | None, start: float, length: float, request: gr.Request):
-        """Another place of the excerpt: the picture only."""
-        return self._look(clip, start, length, request)[0]
-
-    def _look(self, clip: str | None, start: float | None, length: float, request: gr.Request):
-        """The picture of a clip, or why there is none; and the slider of the start."""
+        A new clip is heard in its middle, another excerpt of the same from the same place if it
+        fits. The slider is left alone unless it has to change: somebody may be moving it.
+        """
+        session = self.sessions.of(request.session_hash)
+        before, session.drawn = session.drawn, None
         if clip is None:
             return "", gr.Slider(visible=False)
         path = Path(clip)
         try:
-            looked_at = self.sessions.of(request.session_hash).look_at(self._ours(path))
+            looked_at = session.look_at(self._ours(path))
             latest = latest_start(looked_at, length)
         except Exception as error:
             words = sentence_of(error, path)
             return f'<p class="sorry" role="alert">{words}</p>', gr.Slider(visible=False)
-        start = round(latest / 2, 1) if start is None else min(max(start, 0.0), latest)
+        session.drawn = drawn = (path, latest)
+        is_new = before is None or before[0] != path
+        start = round(latest / 2, 1) if is_new else min(max(start, 0.0), latest)
         slider = gr.Slider(value=start, maximum=max(latest, 0.1), visible=latest > 0)
-        return draw_clip(looked_at, start, length), slider
+        return draw_clip(looked_at, start, length), gr.skip() if drawn == before else slider
 
     @friendly
     def generate(

@@ -194,12 +194,11 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
     clip, start, length = (fields[name] for name in ("clip", "start", "excerpt_length"))
     quick = {"api_visibility": "private", "show_progress": "hidden"}
     bundled.input(handlers.choose_bundled, bundled, clip, **quick)
-    clip.change(handlers.show_clip, [clip, length], [picture, start], **quick)
-    length.release(handlers.change_length, [clip, start, length], [picture, start], **quick)
-    start.input(
-        handlers.move_start,
+    gr.on(  # one event for all, so that no late answer replaces a newer one
+        [clip.change, length.release, start.input],
+        handlers.look,
         [clip, start, length],
-        picture,
+        [picture, start],
         trigger_mode="always_last",
         **quick,
     )

@@ -69,6 +69,7 @@ class Session:
     takes: list[Take] = field(default_factory=list)  # the newest last
     cancelled: threading.Event = field(default_factory=threading.Event)
     clip: Clip | None = None  # the last that was looked at
+    drawn: tuple[Path, float] | None = None  # the clip in the picture, latest start of an excerpt
 
     def look_at(self, path: Path) -> Clip:
         """A clip, read once."""

@@ -241,6 +241,25 @@ def test_a_bundled_clip_and_the_microphone(visit):
     expect(tab.locator("#picture figure")).to_be_visible()
 
 
+def test_a_late_answer_does_not_replace_a_newer_one(visit):
+    tab, held = visit(), []
+
+    def hold(route):
+        is_early = '"data":[null' in route.request.post_data
+        held.append(route) if is_early else route.continue_()
+
+    tab.route("**/queue/join*", hold)
+    choose(tab, "excerpt_length", 1.5)  # before there is a clip
+    upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
+    expect(tab.locator("#clip button[aria-label='Clear']")).to_be_visible()
+    tab.wait_for_timeout(1500)  # the newer one is answered, unless it waits for its turn
+    (early,) = held
+    early.continue_()
+    expect(tab.locator("#picture figure")).to_be_visible()
+    tab.wait_for_timeout(1000)
+    expect(tab.locator("#picture figure")).to_be_visible()
+
+
 def test_cancelling_ends_the_work_and_the_next_wish_is_fulfilled(visit):
     tab = visit()
     choose(tab, "duration", 60)
@@ -333,7 +352,7 @@ def test_nothing_but_uploads_is_read_or_served(visit, server):
         if [ids["clip"], "change"] in dependency["targets"]
     )
     song = {"path": str(ROOT / "assets" / "electronic.mp3"), "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [song, 3], "fn_index": look, "session_hash": "thief"}
+    body = {"data": [song, 0, 3], "fn_index": look, "session_hash": "thief"}
     assert request.post(f"{server.url}/gradio_api/queue/join", data=body).ok
     answer = request.get(f"{server.url}/gradio_api/queue/data?session_hash=thief").text()
     events = [json.loads(line[5:]) for line in answer.splitlines() if line.startswith("data:")]
