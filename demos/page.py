@@ -200,7 +200,8 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
         [clip, start, length],
         [picture, start],
         trigger_mode="always_last",
-        **quick,
+        api_visibility="private",
+        show_progress="hidden",
     )
     started = go.click(lambda: _running(True), None, [go, stop], queue=False, **quick)
     making = started.then(
