@@ -52,6 +52,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "ruff>=0.12",
+        "torchcodec>=0.8",  # behind `torchaudio.load`; needs FFmpeg
     ],
     "lora": ["peft>=0.17"],
     "tables": ["pyarrow>=14"],  # Parquet tables and Hugging Face data sets

@@ -168,10 +168,63 @@ class EncodecPackageCompressionModel(_FrozenEncodec):
         return codes[:, : self.num_codebooks], scale
 
 
-class DAC(FrozenCodec):
-    """Descript Audio Codec, from the optional package `descript-audio-codec`.
+class _FrozenDac(FrozenCodec):
+    """What the DACs of both packages have in common.
 
     Method: Kumar et al., 2023, https://arxiv.org/abs/2306.06546.
+    """
+
+    def __init__(self, model: nn.Module, *, sample_rate: int, hop_length: int, **counts: int):
+        frame_rate = sample_rate / hop_length
+        super().__init__(
+            model, sample_rate=sample_rate, frame_rate=frame_rate, channels=1, **counts
+        )
+        self.hop_length = hop_length
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        check_audio(x, self.channels)
+        return self._codes_of(F.pad(x, (0, -x.shape[-1] % self.hop_length))), None
+
+    def _codes_of(self, x: Tensor) -> Tensor:
+        """Codes of whole frames."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
+        wav = self.model.decoder(self.decode_latent(codes))
+        # Layers with an odd stride leave the last few samples out.
+        return F.pad(wav, (0, codes.shape[-1] * self.hop_length - wav.shape[-1]))
+
+    @torch.no_grad()
+    def decode_latent(self, codes: Tensor) -> Tensor:
+        check_codes(codes, self.total_codebooks)
+        return self.model.quantizer.from_codes(codes)[0]
+
+
+class HFDacCompressionModel(_FrozenDac):
+    """Descript Audio Codec of transformers (`descript/dac_44khz` and its kin).
+
+    Args:
+        model: The loaded `transformers.DacModel`.
+    """
+
+    def __init__(self, model: "transformers.DacModel"):
+        config = model.config
+        super().__init__(
+            model,
+            sample_rate=config.sampling_rate,
+            hop_length=config.hop_length,
+            cardinality=config.codebook_size,
+            total_codebooks=config.n_codebooks,
+        )
+
+    def _codes_of(self, x: Tensor) -> Tensor:
+        return self.model.encode(x, self.num_codebooks, return_dict=False)[2]
+
+
+class DAC(_FrozenDac):
+    """Descript Audio Codec, from the optional package `descript-audio-codec`.
 
     Args:
         model_type: `44khz`, `24khz` or `16khz`: which weights that package downloads.
@@ -184,32 +237,18 @@ class DAC(FrozenCodec):
     def __init__(self, model_type: str = "44khz", model: tp.Any = None):
         if dac is None:
             raise ImportError(
-                "The DAC codec needs a package of its own: pip install descript-audio-codec"
+                f"dac_{model_type} needs a package of its own: pip install descript-audio-codec. "
+                f"//pretrained/descript/dac_{model_type} is the same codec and needs none."
             )
         if model is None:
             model = dac.DAC.load(dac.utils.download(model_type=model_type))
         super().__init__(
             model,
             sample_rate=model.sample_rate,
-            frame_rate=model.sample_rate / model.hop_length,
-            channels=1,
+            hop_length=model.hop_length,
             cardinality=model.codebook_size,
             total_codebooks=model.n_codebooks,
         )
-        self.hop_length = model.hop_length
 
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        check_audio(x, self.channels)
-        whole_frames = F.pad(x, (0, -x.shape[-1] % self.hop_length))
-        _, codes, *_ = self.model.encode(whole_frames, self.num_codebooks)
-        return codes, None
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
-        return self.model.decode(self.decode_latent(codes))
-
-    @torch.no_grad()
-    def decode_latent(self, codes: Tensor) -> Tensor:
-        check_codes(codes, self.total_codebooks)
-        return self.model.quantizer.from_codes(codes)[0]
+    def _codes_of(self, x: Tensor) -> Tensor:
+        return self.model.encode(x, self.num_codebooks)[1]

@@ -12,13 +12,19 @@ from torch import Tensor, nn
 
 from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
 from .codec_base import CompressionModel, DescribedCodec, check_audio
-from .codec_wrappers import DAC, EncodecPackageCompressionModel, HFEncodecCompressionModel
+from .codec_wrappers import (
+    DAC,
+    EncodecPackageCompressionModel,
+    HFDacCompressionModel,
+    HFEncodecCompressionModel,
+)
 
 __all__ = [
     "DAC",
     "CompressionModel",
     "EncodecModel",
     "EncodecPackageCompressionModel",
+    "HFDacCompressionModel",
     "HFEncodecCompressionModel",
     "InterleaveStereoCompressionModel",
 ]

@@ -19,17 +19,21 @@ from .encodec import (
     DAC,
     CompressionModel,
     EncodecPackageCompressionModel,
+    HFDacCompressionModel,
     HFEncodecCompressionModel,
     InterleaveStereoCompressionModel,
 )
 from .hub import PRETRAINED, NotThere, fetch, hub_id, local_path
 from .lm import LMModel
 from .mismatch import load_checked
-from .pretrained import load_encodec, load_package_encodec
+from .pretrained import DacModel, load_codec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
-HF_ENCODEC = ("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz")
+OF_TRANSFORMERS = (
+    *("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz"),
+    *("descript/dac_44khz", "descript/dac_24khz", "descript/dac_16khz"),
+)
 
 # Tokenizers that other packages fetch, or that are made up on the spot: `//pretrained/NAME`.
 OTHER_PACKAGES: dict[str, tp.Callable[[], CompressionModel]] = {
@@ -181,7 +185,8 @@ def load_compression_model(
     """Load a frozen tokenizer.
 
     Args:
-        name: As in `load_musicgen`; `facebook/encodec_32khz` and its kin come from transformers.
+        name: As in `load_musicgen`; `facebook/encodec_32khz`, `descript/dac_44khz` and their kin come
+            from transformers.
         device: Where it goes.
         num_codebooks: Use only so many; `None` uses all.
         interleave: `use` makes a stereo tokenizer of a mono one; `per_timestep` says how.
@@ -204,15 +209,21 @@ def _compression_model(name: str) -> CompressionModel:
             return OTHER_PACKAGES[repo_id]()
         except ImportError as error:  # the package is an extra
             raise ConfigError(str(error)) from error
-    if repo_id in HF_ENCODEC:
-        return HFEncodecCompressionModel(load_encodec(repo_id))
+    if repo_id in OF_TRANSFORMERS:
+        return _codec_of_transformers(repo_id)
     if repo_id is None and _is_of_transformers(local_path(name)):
-        return HFEncodecCompressionModel(load_encodec(str(local_path(name))))
+        return _codec_of_transformers(str(local_path(name)))
     path = find_file(name, COMPRESSION_FILES)
     package, config = read_described(path)
     if package.pretrained is not None:
         return _compression_model(package.pretrained)
     return compression_model_from_package(package, config, path)
+
+
+def _codec_of_transformers(name: str) -> CompressionModel:
+    codec = load_codec(name)
+    is_dac = isinstance(codec, DacModel)
+    return HFDacCompressionModel(codec) if is_dac else HFEncodecCompressionModel(codec)
 
 
 def _is_of_transformers(folder: Path) -> bool:

@@ -15,7 +15,9 @@ import encodec
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
+    DacModel,
     EncodecModel,
     HubertModel,
     PreTrainedModel,
@@ -38,7 +40,8 @@ T5_FILES = (
     ["tokenizer.json", "spiece.model"],
 )
 ENCODEC_24KHZ = "encodec_24khz-d7cc33bc.th"  # as the `encodec` package names its weights
-ENCODEC_FILES = (["config.json"], ["pytorch_model.bin", "model.safetensors"])
+CODEC_FILES = (["config.json"], ["pytorch_model.bin", "model.safetensors"])
+CODECS = {"encodec": EncodecModel, "dac": DacModel}  # by `model_type` in a config.json
 
 
 def load_t5(name: str) -> PretrainedText:
@@ -49,9 +52,14 @@ def load_t5(name: str) -> PretrainedText:
     )
 
 
-def load_encodec(name: str) -> EncodecModel:
-    """An EnCodec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder."""
-    return weights_from_hub(EncodecModel, name, ENCODEC_FILES)
+def load_codec(name: str) -> EncodecModel | DacModel:
+    """A codec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder."""
+    kind = from_hub(AutoConfig.from_pretrained, name, CODEC_FILES).model_type
+    if kind not in CODECS:
+        raise CheckpointError(
+            f"{name} is a {kind} of transformers, not one of its codecs: {', '.join(CODECS)}."
+        )
+    return weights_from_hub(CODECS[kind], name, CODEC_FILES)
 
 
 def load_package_encodec() -> encodec.EncodecModel:

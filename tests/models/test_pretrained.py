@@ -206,6 +206,24 @@ def test_an_encodec_of_transformers_is_read_by_hub_id_and_folder(
     assert torch.equal(codes, theirs)
 
 
+@pytest.mark.parametrize("called", ["hub id", "folder"])
+def test_a_dac_of_transformers_is_read_by_hub_id_and_folder(called, offline, tmp_path):
+    sizes = {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [8, 8]}
+    dac = transformers.DacModel(transformers.DacConfig(**sizes, n_codebooks=4)).eval()
+    folder = offline.folder / "descript" / "dac_16khz" if called == "hub id" else tmp_path / "d"
+    dac.save_pretrained(folder)
+    name = "//pretrained/descript/dac_16khz" if called == "hub id" else str(folder)
+    loaded = loaders.load_compression_model(name)
+    assert (loaded.sample_rate, loaded.frame_rate, loaded.total_codebooks) == (16000, 250, 4)
+    wav = torch.randn(1, 1, 640)
+    assert torch.equal(loaded.encode(wav)[0], dac.encode(wav).audio_codes)
+
+
+def test_a_model_of_transformers_that_is_no_codec_is_named(t5_folder):
+    with pytest.raises(CheckpointError, match="is a t5 of transformers, not one of its codecs"):
+        loaders.load_compression_model(str(t5_folder))
+
+
 def test_without_hub_it_is_told_where_encodec_goes(offline):
     with pytest.raises(CheckpointError, match=r"config\.json and model\.safetensors or"):
         loaders.load_compression_model("facebook/encodec_32khz")
@@ -241,7 +259,7 @@ def test_without_network_it_is_told_where_the_encodec_of_the_package_goes(offlin
 
 def test_dac_is_an_extra_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("audiocraft.models.codec_wrappers.dac", None)
-    with pytest.raises(ConfigError, match="pip install descript-audio-codec"):
+    with pytest.raises(ConfigError, match="//pretrained/descript/dac_44khz is the same"):
         loaders.load_compression_model("//pretrained/dac_44khz")
 
 

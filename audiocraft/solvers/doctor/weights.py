@@ -9,7 +9,13 @@ from omegaconf import DictConfig
 from ...environment import AudioCraftEnvironment, bundled_dir
 from ...errors import CheckpointError
 from ...models.hub import PRETRAINED, hub_id, placed
-from ...models.loaders import COMPRESSION_FILES, HF_ENCODEC, LM_FILES, OTHER_PACKAGES, find_file
+from ...models.loaders import (
+    COMPRESSION_FILES,
+    LM_FILES,
+    OF_TRANSFORMERS,
+    OTHER_PACKAGES,
+    find_file,
+)
 from ...models.pretrained import MERT
 from ..checkpoint import Checkpoints, read_state
 
@@ -116,7 +122,7 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
             return Source(part, str(find_file(name, filenames)), why)
         except CheckpointError as error:
             return Source(part, "nowhere", why, is_here=False, problem=str(error))
-    names = TRANSFORMERS_FILES if repo_id in HF_ENCODEC else filenames
+    names = TRANSFORMERS_FILES if repo_id in OF_TRANSFORMERS else filenames
     cached = in_cache(repo_id, names)
     if cached is not None:
         return Source(part, f"{cached} (in the cache)", why)
