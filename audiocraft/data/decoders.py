@@ -2,7 +2,8 @@
 
 The content of a file decides which, never its extension. A part of a file equals the same slice
 of the whole, to the sample: decoders that lean on earlier frames start a little earlier.
-Ogg is FFmpeg's, which decodes vorbis in two thirds of libsndfile's time and opus in a third.
+Ogg is FFmpeg's, which decodes vorbis in two thirds of libsndfile's time and opus in a third, but
+for files that it refuses.
 """
 
 import contextlib
@@ -241,7 +242,8 @@ def _reader(
     head = file.read(4)
     if not isinstance(head, bytes):
         raise AudioError("it is open as text: open it with mode 'rb'")
-    if head != b"OggS":
+    is_ogg = head == b"OggS"
+    if not is_ogg:
         file.seek(0)
         try:
             sound = stack.enter_context(soundfile.SoundFile(readable))
@@ -249,7 +251,13 @@ def _reader(
                 return SoundfileReader(sound, num_bytes)
         except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
             pass
-    container = stack.enter_context(_open_av(file))
+    try:
+        container = stack.enter_context(_open_av(file))
+    except av.FFmpegError:
+        if not is_ogg:
+            raise
+        file.seek(0)  # libsndfile passes over headers that come twice
+        return SoundfileReader(stack.enter_context(soundfile.SoundFile(readable)), num_bytes)
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
     if not tracks:
         raise AudioError("it has no audio track that could be decoded")

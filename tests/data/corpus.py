@@ -51,6 +51,42 @@ def patched(content: bytes, position: int, new: bytes) -> bytes:
     return content[:position] + new + content[position + len(new) :]
 
 
+def ogg_pages(content: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """The pages of an ogg file: header of 26 bytes, lacing values, body."""
+    pages, at = [], 0
+    while at < len(content):
+        end = at + 27 + content[at + 26]
+        lacing = content[at + 27 : end]
+        pages.append((content[at : at + 26], lacing, content[end : end + sum(lacing)]))
+        at = end + sum(lacing)
+    return pages
+
+
+def ogg_of(pages: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """An ogg file of pages, with their numbers and checksums."""
+    content = b""
+    for number, (header, lacing, body) in enumerate(pages):
+        page = header[:18] + struct.pack("<II", number, 0) + bytes([len(lacing)]) + lacing + body
+        content += patched(page, 22, struct.pack("<I", ogg_checksum(page)))
+    return content
+
+
+def ogg_checksum(page: bytes) -> int:
+    checksum = 0
+    for byte in page:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ 0x04C11DB7 * (checksum >> 31)) & 0xFFFFFFFF
+    return checksum
+
+
+def headers_twice(content: bytes) -> bytes:
+    """An ogg file that begins with its headers twice, as some encoders have left them."""
+    first, second, *rest = ogg_pages(content)
+    again = (patched(first[0], 5, b"\0"), first[1] + second[1], first[2] + second[2])
+    return ogg_of([first, second, again, *rest])
+
+
 def damaged() -> dict[str, bytes]:
     """Files by names, in which there is nothing that could be heard."""
     files = {
@@ -90,6 +126,7 @@ def odd() -> dict[str, bytes]:
         "m4a_inside.mp3": encoded("m4a"),
         "giant_length.flac": patched(flac, 21, bytes([flac[21] | 0x0F]) + b"\xff" * 4),
         "giant_length.wav": wav_that_claims(size=0xFFFFFFFF),
+        "headers_twice.ogg": headers_twice(encoded("ogg")),
         "channels_64.wav": wav_of(many),
         "long_tag.mp3": b"ID3\x04\0\0\0\0\x7f\x7f" + bytes(127 * 129) + encoded("mp3"),
     }

@@ -6,6 +6,7 @@ import typing as tp
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pyloudnorm
 import pytest
@@ -17,6 +18,7 @@ from audiocraft.data.encoders import FORMATS, encode
 from audiocraft.errors import AudioError
 
 from .conftest import RATE, tone, write_tone
+from .corpus import encoded, headers_twice
 
 LOSSLESS = ("wav", "flac", "aiff")
 SUPPORTED = {"m4a": 44100, "mp3": 44100, "opus": 48000}
@@ -240,6 +242,19 @@ def test_reading_behind_the_end_says_so(tmp_path):
         audio_read(path, 2.0, 1.0)
     with pytest.raises(ValueError, match="seek_time"):
         audio_read(path, -1.0)
+
+
+def test_an_ogg_that_ffmpeg_refuses_is_read_all_the_same(tmp_path):
+    path = tmp_path / "a.ogg"
+    path.write_bytes(headers_twice(encoded("ogg")))
+    with pytest.raises(av.FFmpegError):
+        av.open(path)
+    plain, rate = audio_read(io.BytesIO(encoded("ogg")))
+    wav, _ = audio_read(path)
+    torch.testing.assert_close(wav, plain)
+    assert audio_info(path) == (rate, wav.shape[1] / rate, 2)
+    part, _ = audio_read(path, 0.5, 0.25)
+    assert torch.equal(part, wav[:, rate // 2 : rate * 3 // 4])
 
 
 # Writing.
