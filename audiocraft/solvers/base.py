@@ -5,6 +5,7 @@ is, what it learns from a batch and how it is heard. History holds only what the
 durations go to the logs, so that the same seed gives the same history, digit for digit.
 """
 
+import contextlib
 import logging
 import sys
 import typing as tp
@@ -60,6 +61,8 @@ class StandardSolver(flashy.BaseSolver):
 
     def __init__(self, cfg: DictConfig):
         super().__init__()
+        with contextlib.suppress(OSError):
+            (self.folder / "outputs").rmdir()  # flashy's, for files that we put elsewhere
         cfg = self.cfg = inherit(cfg, self.folder)
         self.device = resolve_device(cfg.device)
         init_processes(self.device)

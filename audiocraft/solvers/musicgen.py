@@ -53,6 +53,7 @@ from .updates import Updates, check_accumulation, in_pieces
 
 logger = logging.getLogger(__name__)
 
+ADAPTER = "adapter.safetensors"
 Batch = tuple[Tensor, list]  # wavs [B, C, T] or codes [B, K, F], and what is known about each
 
 
@@ -273,9 +274,8 @@ class MusicGenSolver(StandardSolver):
     def on_best(self) -> None:
         """Also keep the adapters by themselves."""
         if self.lora.use and is_rank_zero():
-            file = self.folder / "adapter.safetensors"
             with self.averaged():
-                save_adapter(self.model, self.lora, self.base_model, file)
+                save_adapter(self.model, self.lora, self.base_model, self.folder / ADAPTER)
 
     def set_training(self) -> None:
         """A style conditioner that is not adapted keeps its codebooks, too."""
@@ -372,7 +372,12 @@ class MusicGenSolver(StandardSolver):
         if not is_rank_zero() or not self.history:
             return
         last = self.history[-1]["valid"]
-        samples = self.folder / self.cfg.generate.path
+        left = {
+            "samples": self.folder / self.cfg.generate.path,
+            "checkpoint": self.checkpoints.last,
+            "adapters": self.folder / ADAPTER,
+            "history": self.folder / "history.json",
+        }
         logger.info(
             "Validation cross entropy %.3f nat per token; token frequencies alone give %.3f, "
             "a uniform guess ln(%d) = %.3f.",
@@ -385,9 +390,7 @@ class MusicGenSolver(StandardSolver):
             "\n".join(
                 [
                     "Everything is in place:",
-                    f"  samples      {samples}",
-                    f"  checkpoint   {self.checkpoints.last}",
-                    f"  history      {self.folder / 'history.json'}",
+                    *(f"  {what:12} {path}" for what, path in left.items() if path.exists()),
                     "Try next:",
                     f"  tensorboard --logdir {self.folder}",
                     f"  MusicGen.get_pretrained('//sig/{self.xp.sig}')  # in Python",
