@@ -185,8 +185,7 @@ def load_compression_model(
     """Load a frozen tokenizer.
 
     Args:
-        name: As in `load_musicgen`; `facebook/encodec_32khz`, `descript/dac_44khz` and their kin come
-            from transformers.
+        name: As in `load_musicgen`; those of `OF_TRANSFORMERS` come from there.
         device: Where it goes.
         num_codebooks: Use only so many; `None` uses all.
         interleave: `use` makes a stereo tokenizer of a mono one; `per_timestep` says how.
