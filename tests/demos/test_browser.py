@@ -235,7 +235,7 @@ def test_a_bundled_clip_and_the_microphone(visit):
     expect(tab.locator("#picture figure")).to_have_count(0)
     tab.locator("#clip button[aria-label='Record audio']").click()
     tab.locator("#clip button.record").click()
-    tab.wait_for_timeout(6000)  # it may begin late
+    expect(tab.locator("#clip .duration")).to_have_text(re.compile("0:0[5-9]|[1-9][0-9]"))
     tab.locator("#clip button.stop-button").click()
     choose(tab, "excerpt_length", 1.5)
     expect(tab.locator("#picture figure")).to_be_visible()
