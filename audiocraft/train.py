@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import typing as tp
+from fnmatch import fnmatchcase
 
 import flashy
 import torch
@@ -27,10 +28,12 @@ from .solvers.experiment import check_outputs, unwritable
 from .solvers.grids.cluster import check_slurm, is_scheduling
 from .solvers.grids.dora_command import check_command, is_dora
 from .solvers.signals import Stopped, exit_status
+from .utils.retired_keys import why_retired
 
 logger = logging.getLogger(__name__)
 
 CONFIG = config_dir()
+ABSENT = object()
 LESS_MEMORY = (
     "Raise optim.accumulate (a batch in pieces), set transformer_lm.checkpointing=torch, choose a "
     "preset such as preset=24gb, adapt with lora.use=true, shard with fsdp.use=true, or lower "
@@ -42,6 +45,34 @@ FEWER_WORKERS = (
     "Often the machine ran out of memory: lower dataset.num_workers. The same command goes on from "
     "the last checkpoint."
 )
+
+
+# Where `+` adds what a run reads: nodes whose readers refuse what means nothing, and lone keys.
+ADDABLE = (
+    *("conditioners.*", "attribute_dropout.*", "fuser.*", "codebooks_pattern.*", "hydra.*"),
+    *("transformer_lm.*", "generate.lm.cfg_coef", "generate.lm.cfg_coef_beta"),
+)
+
+
+def check_override(arg: str, find_config: tp.Callable[[], DictConfig]) -> None:
+    """See that an override says something that a run reads.
+
+    Args:
+        arg: Of the command line.
+        find_config: Composes the configuration without overrides of single keys.
+
+    Raises:
+        ConfigError: It is none, or it names a key that is retired or unknown.
+    """
+    if "=" not in arg:
+        raise ConfigError(f"{arg!r} is not an override. Write key=value.")
+    key, _, value = arg.lstrip("+").partition("=")
+    reason = why_retired(key) or why_retired(f"{key}={value}")
+    if reason:
+        raise ConfigError(f"{arg} is retired: {reason}. Leave it out.")
+    is_new = arg.startswith("+") and not any(fnmatchcase(key, pattern) for pattern in ADDABLE)
+    if is_new and OmegaConf.select(find_config(), key, default=ABSENT) is ABSENT:
+        raise ConfigError(f"Nothing reads the setting {key}. Correct its name, or leave it out.")
 
 
 class Experiment(HydraMain):
@@ -62,8 +93,7 @@ class Experiment(HydraMain):
             ConfigError, HydraException, OmegaConfBaseException: An override is wrong.
         """
         for arg in argv:
-            if "=" not in arg:
-                raise ConfigError(f"{arg!r} is not an override. Write key=value.")
+            check_override(arg, lambda: self._get_base_config(list(argv))[0])
         return super().get_xp(argv)
 
     def init_xp(self, xp: XP) -> XP:
@@ -86,7 +116,13 @@ def _tell(error: Exception) -> tp.NoReturn:
     """End with the sentence of an error, or with its traceback where that is wanted."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    print(f"error: {error}", file=sys.stderr)
+    lines = str(error).splitlines()
+    # Hydra's advice to append a key that nobody would read.
+    print(
+        "error:",
+        "\n".join(x for x in lines if "To append to your config" not in x),
+        file=sys.stderr,
+    )
     sys.exit(1)
 
 
@@ -106,7 +142,12 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def set_up(cfg: DictConfig) -> None:
     """Prepare the process: threads, start method of workers, log files."""
-    flashy.setup_logging(level=logging.getLevelNamesMapping()[cfg.logging.level.upper()])
+    levels = logging.getLevelNamesMapping()
+    if str(cfg.logging.level).upper() not in levels:
+        raise ConfigError(
+            f"logging.level is {cfg.logging.level!r}. Choose DEBUG, INFO, WARNING or ERROR."
+        )
+    flashy.setup_logging(level=levels[cfg.logging.level.upper()])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
@@ -117,15 +158,18 @@ def set_up(cfg: DictConfig) -> None:
 def experiment(main: tp.Callable[[DictConfig], None]) -> Experiment:
     """Make a Dora experiment of a function that takes a resolved configuration."""
     wrapped = Experiment(main, config_name="config", config_path=str(CONFIG), version_base="1.3")
-    wrapped.dora.dir = AudioCraftEnvironment.get_dora_dir()
+    try:
+        wrapped.dora.dir = AudioCraftEnvironment.get_dora_dir()
+    except ConfigError as error:
+        _tell(error)
     return wrapped
 
 
 @experiment
 def main(cfg: DictConfig) -> None:
     """Run the experiment of a resolved configuration."""
-    set_up(cfg)
     try:
+        set_up(cfg)
         solver = get_solver(cfg)
         if cfg.show:
             print(OmegaConf.to_yaml(cfg))

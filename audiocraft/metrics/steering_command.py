@@ -5,7 +5,7 @@ import json
 import typing as tp
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..data.audio import audio_read
 from ..data.audio_utils import convert_audio

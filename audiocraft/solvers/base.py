@@ -7,6 +7,7 @@ durations go to the logs, so that the same seed gives the same history, digit fo
 
 import contextlib
 import logging
+import math
 import sys
 import typing as tp
 from abc import abstractmethod
@@ -16,7 +17,7 @@ import torch
 from flashy.distrib import is_rank_zero
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..errors import CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
@@ -359,14 +360,17 @@ class StandardSolver(flashy.BaseSolver):
         self, stage: str, items: tp.Iterable, done: int, total: int, mean: RunningMean | None = None
     ) -> tp.Iterator:
         """Go through items with a bar of rate and time left, on the first process."""
-        bar = tqdm(
+        is_log = not sys.stderr.isatty()  # of so many lines per epoch
+        bar = tqdm(  # not that of `tqdm.auto`, which asks for the items twice
             items,
             desc=f"{stage} {self.epoch}/{self.cfg.optim.epochs}",
             initial=done,
             total=total,
             disable=not is_rank_zero(),
             dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 10,  # seconds between two drawings
+            mininterval=0 if is_log else 0.2,  # seconds between two drawings
+            miniters=max(1, total // max(1, self.cfg.logging.log_updates)) if is_log else None,
+            maxinterval=math.inf,
         )
         for item in bar:
             yield item

@@ -44,12 +44,14 @@ class Ways:
         unprompted: Start from nothing.
         use_text: Give the description where the model reads one.
         prompt_duration: Seconds of the beginning that is continued.
+        remove_prompts: Leave that beginning out of the result.
     """
 
     prompted: bool
     unprompted: bool
     use_text: bool
     prompt_duration: float
+    remove_prompts: bool = False
 
     def of(self, model: MusicGen) -> list[str]:
         """Names of the ways that fit `model`."""
@@ -114,7 +116,7 @@ def make_samples(
     for way, batch in progress(batches):
         starts = [_excerpt_start(model, clip) if "style" in way else None for clip in batch]
         began = time.perf_counter()
-        wavs = _generate(model, way, batch, starts, ways.prompt_duration)
+        wavs = _generate(model, way, batch, starts, ways)
         seconds += time.perf_counter() - began
         for clip, wav, start in zip(batch, wavs, starts):
             audio_seconds += wav.shape[-1] / model.sample_rate
@@ -135,7 +137,7 @@ def _generate(
     way: str,
     batch: list[Clip],
     starts: list[float | None],
-    prompt_duration: float,
+    ways: Ways,
 ) -> Tensor:
     """Audio `[B, C, T]` of one batch in one way."""
     rate = model.sample_rate
@@ -146,9 +148,10 @@ def _generate(
     if way == "text":
         return model.generate(texts, seed=seeds)
     if way == "continuation":
-        length = min([int(prompt_duration * rate), *(clip.wav.shape[-1] for clip in batch)])
+        length = min([int(ways.prompt_duration * rate), *(clip.wav.shape[-1] for clip in batch)])
         prompts = torch.stack([clip.wav[..., :length] for clip in batch])
-        return model.generate_continuation(prompts, rate, texts, seed=seeds)
+        wavs = model.generate_continuation(prompts, rate, texts, seed=seeds)
+        return wavs[..., length:] if ways.remove_prompts else wavs
     clips: list[Tensor | None] = [clip.wav for clip in batch]
     return model.generate_with_style(texts, clips, rate, seed=seeds, excerpt_start=starts)
 

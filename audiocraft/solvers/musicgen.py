@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ..data.audio_dataset import AudioDataset
-from ..data.conditions import ConditioningAttributes, without
 from ..data.loaders import get_audio_datasets
 from ..errors import ConfigError
 from ..models import builders, loaders
@@ -40,6 +39,7 @@ from ..modules.conditioners import (
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
 from .caching import write_cache
+from .checks import check_settings
 from .dice import align, throw_dice
 from .distributed import rank, sum_over_processes, world_size
 from .inheritance import check_adapting, tell_differences, tell_fast_embeddings
@@ -64,6 +64,7 @@ class MusicGenSolver(StandardSolver):
 
     def build(self) -> None:
         cfg = self.cfg
+        check_settings(cfg)
         self.compression_model = loaders.load_compression_model(
             cfg.compression_model_checkpoint,
             self.device,
@@ -195,7 +196,9 @@ class MusicGenSolver(StandardSolver):
 
     def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
-        attributes = [self.audible(info.to_condition_attributes()) for info in infos]
+        attributes = [info.to_condition_attributes() for info in infos]
+        if not self.is_training:
+            attributes = [self.model.condition_provider.audible(a) for a in attributes]
         dice = throw_dice(
             attributes,
             ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx),
@@ -205,16 +208,6 @@ class MusicGenSolver(StandardSolver):
         for dropout in self.dropouts:
             attributes = dropout(attributes, dice.batch, training=self.is_training)
         return self.model.condition_provider.prepare(attributes, dice if self.is_training else None)
-
-    def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
-        """Without the clips that are too short for the excerpt of validation."""
-        short = []
-        for name, clip in attributes.wav.items():
-            listener = self.model.condition_provider.conditioners[name]
-            if isinstance(listener, StyleConditioner) and not self.is_training:
-                wanted = int(listener.excerpt_length * clip.sample_rate[0])
-                short += [name] if int(clip.length) < wanted else []
-        return without(attributes, wav=short)
 
     def check_finite(self, loss: Tensor) -> None:
         """Stop before a loss that is no number spoils the weights.
@@ -254,10 +247,9 @@ class MusicGenSolver(StandardSolver):
         self.held_out_counts = TokenCounts(self.model.num_codebooks, self.model.card)
         with self.averaged():
             metrics = stage()
-        return metrics | {
-            "ce_unigram": self.token_counts.cross_entropy(self.held_out_counts),
-            "ce_uniform": self.token_counts.uniform,
-        }
+        if self.token_counts.counts.any():  # none where a run has not trained, but only measures
+            metrics["ce_unigram"] = self.token_counts.cross_entropy(self.held_out_counts)
+        return metrics | {"ce_uniform": self.token_counts.uniform}
 
     # Weights.
 
@@ -328,6 +320,7 @@ class MusicGenSolver(StandardSolver):
                 duration=duration,
                 cfg_coef=cfg.lm.get("cfg_coef", self.cfg.classifier_free_guidance.inference_coef),
                 cfg_coef_beta=cfg.lm.get("cfg_coef_beta"),
+                two_step_cfg=self.cfg.transformer_lm.get("two_step_cfg", False),
             )
             model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
             loader = self.dataloaders["generate"]
@@ -339,6 +332,7 @@ class MusicGenSolver(StandardSolver):
                     unprompted=cfg.lm.unprompted_samples,
                     use_text=not cfg.lm.no_text_conditioning,
                     prompt_duration=cfg.lm.prompt_duration or duration / 4,
+                    remove_prompts=cfg.lm.remove_prompts,
                 ),
                 SampleFolder(
                     self.samples_folder,

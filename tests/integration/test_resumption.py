@@ -114,6 +114,19 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, t
     assert_same_end(rest, undisturbed)
 
 
+def test_worker_processes_go_on_at_the_same_batch(undisturbed, tmp_path):
+    """They begin an epoch early, and once only: what they read then is what is learnt from."""
+    job = [*EVERY_UPDATE, "dataset.num_workers=1"]
+    job.remove("dataset.num_workers=0")
+    killed = command(
+        "-c", DIE.format(where=MOMENTS["in a step of the second epoch"]), *job, outputs=tmp_path
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.output
+    rest = command("-m", "dora", "run", *job, outputs=tmp_path)
+    assert "goes on in epoch 2, after 1 updates" in rest.output
+    assert_same_end(rest, undisturbed)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1], ids=lambda s: s.name)
 def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
     """Without checkpoints within an epoch, the signal alone makes one."""

@@ -4,7 +4,7 @@ import typing as tp
 
 from torch import nn
 
-from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs
+from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs, without
 from .base import BaseConditioner, Condition, Rng, TextConditioner
 
 
@@ -32,6 +32,18 @@ class ConditionProvider(nn.Module):
     def wav_conditions(self) -> list[str]:
         """Names of the attributes that are clips."""
         return [n for n, c in self.conditioners.items() if not isinstance(c, TextConditioner)]
+
+    def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
+        """Without the clips that are shorter than the excerpt that evaluation listens to."""
+        short = []
+        for name in self.wav_conditions:
+            clip, seconds = (
+                attributes.wav.get(name),
+                getattr(self._named(name), "excerpt_length", 0),
+            )
+            if clip is not None and int(clip.length) < int(seconds * clip.sample_rate[0]):
+                short.append(name)
+        return without(attributes, wav=short)
 
     def prepare(
         self, attributes: list[ConditioningAttributes], rng: Rng = None

@@ -1,0 +1,58 @@
+"""Settings that can be composed but not carried out, told before anything is loaded or trained."""
+
+import typing as tp
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..errors import ConfigError
+from ..utils.device import resolve_dtype
+
+NOT_BUILT = (  # keys that may only be off
+    *(f"evaluate.metrics.{name}" for name in ("fad", "kld", "text_consistency", "chroma_cosine")),
+    "generate.lm.gen_gt_samples",
+)
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """See that a run does what its configuration says.
+
+    Args:
+        cfg: Resolved configuration of a language model's run.
+
+    Raises:
+        ConfigError: It could not; the message names the key and what would be right.
+    """
+    for key in NOT_BUILT:
+        if OmegaConf.select(cfg, key):
+            raise ConfigError(
+                f"{key} is not built yet: nothing would be measured. Set {key}=false."
+            )
+    for key, least in (("seed", 0), ("optim.epochs", 1)):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{key} is {value!r}. Give a whole number, {least} or more.")
+    if cfg.dtype != "float32":
+        raise ConfigError(
+            f"dtype is {cfg.dtype!r} but weights that learn are held in float32. Set "
+            "dtype=float32; autocast=true computes in half precision."
+        )
+    resolve_dtype(cfg.autocast_dtype)
+    if not cfg.transformer_lm.get("causal", True):
+        raise ConfigError(
+            "transformer_lm.causal=false sees the future, so that it could not generate. Set "
+            "transformer_lm.causal=true."
+        )
+    _check_excerpts(cfg)
+
+
+def _check_excerpts(cfg: DictConfig) -> None:
+    """See that there is music beside the excerpts that are heard."""
+    segment = cfg.dataset.segment_duration
+    for name, node in (cfg.get("conditioners") or {}).items():
+        style: tp.Any = node.get("style")
+        if style and segment is not None and segment < style.length:
+            raise ConfigError(
+                f"dataset.segment_duration is {segment:g} s but conditioners.{name}.style.length, "
+                f"the excerpt that validation listens to, is {style.length:g} s: no clip would be "
+                "heard. Give longer segments, or a shorter excerpt."
+            )
