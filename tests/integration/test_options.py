@@ -5,8 +5,11 @@ import math
 import shutil
 
 import pytest
+import soundfile
 import torch
+import transformers
 
+from ..tiny_t5 import write_vocabulary
 from .conftest import SMALL, Run, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("options")]
@@ -42,6 +45,61 @@ def run(outputs, *overrides: str) -> Run:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Run:
     return run(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory) -> str:
+    """A folder with a T5 that is as wide as `t5-small`, and nothing else of it."""
+    folder = tmp_path_factory.mktemp("hub") / "t5-small"
+    folder.mkdir()
+    write_vocabulary(folder)
+    sizes = {"vocab_size": 40, "d_model": 512, "d_ff": 8, "d_kv": 4, "num_heads": 2}
+    transformers.T5EncoderModel(
+        transformers.T5Config(**sizes, num_layers=1, decoder_start_token_id=0)
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_model_of_text_alone_trains_and_is_heard(t5, tmp_path):
+    text = ("conditioner=text2music", f"conditioners.description.t5.name={t5}")
+    text += ("generate.lm.prompted_samples=true",)
+    done = run(
+        tmp_path, *text, "generate.lm.remove_prompts=true", "generate.lm.prompt_duration=0.4"
+    )
+    samples = done.folder / "samples" / "1"
+    assert sorted(path.name for path in samples.iterdir()) == ["continuation", "text"]
+    for way, seconds in (("text", 1.0), ("continuation", 0.6)):
+        (wav,) = (samples / way).glob("*.wav")
+        assert soundfile.info(wav).duration == pytest.approx(seconds)
+
+
+def test_a_model_without_conditions_trains(tmp_path):
+    done = run(tmp_path, "conditioner=none")
+    assert (done.folder / "samples" / "1" / "unconditional").is_dir()
+
+
+REFUSED = {
+    "evaluate.metrics.fad=true": "evaluate.metrics.fad is not built yet",
+    "dtype=float16": "held in float32",
+    "seed=abc": "seed is 'abc'. Give a whole number",
+    "optim.epochs=1.5": "optim.epochs is 1.5",
+    "transformer_lm.causal=false": "could not generate",
+    "dataset.segment_duration=1.5": "the excerpt that validation listens to, is 3 s",
+    "logging.level=BOGUS": "Choose DEBUG",
+    "optim.lrr=3": "Could not override 'optim.lrr'.\n",
+    "+optim.lrr=3": "Nothing reads the setting optim.lrr",
+    "transformer_lm.memory_efficient=true": "is retired: there is one attention",
+    "conditioner=clapemb2music": "is retired: CLAP",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_cannot_be_carried_out_is_told_before_it_starts(override, tmp_path):
+    done = command("-m", "dora", "run", *ONE, override, outputs=tmp_path)
+    assert done.returncode == 1
+    assert REFUSED[override] in done.output
+    assert "Traceback" not in done.output
+    assert "append to your config" not in done.output
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -24,6 +24,7 @@ from ...models.whole_files import describe_tokenizer
 from ...optim.builders import get_lr_scheduler, get_optimizer
 from ...utils.device import resolve_dtype
 from ..checkpoint import Checkpoints
+from ..checks import check_settings
 from ..experiment import changes, check_outputs, describe, resolved, settings_of, told
 from ..inheritance import check_adapting
 from ..sharding import check_sharding
@@ -118,6 +119,10 @@ def look_at_experiment(plan: Plan) -> Section:
     changed = changes(began, resolved(plan.cfg), plan.xp.dora) if began is not None else []
     if changed:
         section.lines += told(changed).splitlines()
+    try:
+        check_settings(plan.cfg)
+    except ConfigError as error:
+        section.problems.append(str(error))
     try:
         check_outputs(plan.xp.dora.dir, make=False)
         existing = next(p for p in (plan.xp.dora.dir, *plan.xp.dora.dir.parents) if p.exists())
