@@ -30,6 +30,7 @@ from .splitting import Group, assign_splits, join_groups
 REST = "train"
 SHARES = {"valid": 0.05, "evaluate": 0.05, "generate": 0.05}
 NAMED = 10  # files that are named where something is wrong with many
+SHORT = 2.0  # seconds: too little to learn from
 QUIET = -40.0  # LUFS from where on down the report calls a file quiet
 SILENT = 0.5  # share of its time from where on it calls a file silent
 MEASURED = ("duration", "loudness", "silence", "peak", "clipped", "sample_rate", "channels")
@@ -119,6 +120,7 @@ def prepare(
         _tell("left out", problems)
         if not kept:
             raise ManifestError(f"None of {len(problems)} files of {source} can be used.")
+        _tell_of_little(kept)
         entries = _split(kept, division)
         _write(entries, out)
         if report:
@@ -156,6 +158,17 @@ def _put_all(
             except OSError as error:
                 problems.append(f"{piece.origin}: {error}")
     return placed, problems
+
+
+def _tell_of_little(kept: tp.Sequence[tuple[Placed, Inspection]]) -> None:
+    """Say of which pieces there is little to read, or to hear."""
+    untold = sum(not piece.fields.get("description") for piece, _ in kept)
+    if untold:
+        print(
+            f"{untold} of {len(kept)} have no description: of these the model reads nothing. Put a "
+            "sentence into a .txt beside each."
+        )
+    _tell(f"shorter than {SHORT:g} s", [p.origin for p, f in kept if f.duration < SHORT])
 
 
 def _split(kept: tp.Sequence[tuple[Placed, Inspection]], division: Division) -> list[Entry]:

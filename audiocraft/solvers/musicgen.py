@@ -387,6 +387,7 @@ class MusicGenSolver(StandardSolver):
                     *(f"  {what:12} {path}" for what, path in left.items() if path.exists()),
                     "Try next:",
                     f"  tensorboard --logdir {self.folder}",
+                    f"  python -m audiocraft generate --model //sig/{self.xp.sig} --text '…'",
                     f"  MusicGen.get_pretrained('//sig/{self.xp.sig}')  # in Python",
                     "  the same command with other settings, such as optim.epochs=20",
                 ]

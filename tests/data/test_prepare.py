@@ -241,3 +241,13 @@ def test_a_column_is_given_as_a_field_and_a_name(songs, tmp_path, argument, caps
     with pytest.raises(SystemExit):
         made(songs, tmp_path / "out", "--column", argument)
     assert "FIELD=NAME" in capsys.readouterr().err
+
+
+def test_pieces_without_text_and_short_ones_are_told(tmp_path, capsys):
+    for number, seconds in enumerate((0.5, 3.0, 3.0, 3.0, 3.0)):
+        write_song(tmp_path / "songs" / f"{number}.wav", number, seconds)
+    (tmp_path / "songs" / "1.txt").write_text("a calm tone")
+    made(tmp_path / "songs", tmp_path / "set", "--by", "piece")
+    out = capsys.readouterr().out
+    assert "4 of 5 have no description" in out
+    assert f"1 shorter than 2 s:\n  {tmp_path}/songs/0.wav" in out
