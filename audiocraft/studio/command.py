@@ -97,7 +97,8 @@ def generate(args: argparse.Namespace) -> int:
     maker = load_maker(args.model or default_model(), args.device)
     missing = tasks
     if not args.overwrite:
-        missing = still_to_make(tasks, args.out, maker.model_hash, any_seed)
+        wanted = args.format, args.pictures
+        missing = still_to_make(tasks, args.out, maker.model_hash, any_seed, *wanted)
     if len(missing) < len(tasks):
         print(f"{len(tasks) - len(missing)} of {len(tasks)} are in {args.out} already.")
     checked = [Task(task.name, _checked(maker, task)) for task in missing]

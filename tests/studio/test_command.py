@@ -119,6 +119,26 @@ def test_without_a_seed_what_is_there_will_do(tmp_path, capsys):
     assert "1 of 1 are in folder already" in capsys.readouterr().out
 
 
+def test_another_format_or_a_picture_is_made_of_the_same_music(tmp_path, capsys):
+    folder, command = tmp_path / "folder", ["--text", "waltz", "--count", "2", "--out", "folder"]
+    generate(*command)
+    before, wav = made(folder), (folder / "001_waltz_1.wav").read_bytes()
+    generate(*command, "--format", "flac")
+    assert "already" not in capsys.readouterr().out
+    after = made(folder)
+    for name, recipe in before.items():
+        assert after[name] == recipe | {"audio": f"{name}.flac"}
+        assert (folder / f"{name}.flac").exists()
+    assert (folder / "001_waltz_1.wav").read_bytes() == wav
+    (folder / "001_waltz_1.wav").unlink()
+    generate(*command, "--format", "flac", "--pictures")
+    assert len(list(folder.glob("*.png"))) == 2
+    assert made(folder) == after
+    capsys.readouterr()
+    generate(*command, "--format", "flac", "--pictures")
+    assert "2 of 2 are in folder already" in capsys.readouterr().out
+
+
 def test_a_folder_of_something_else_is_not_mixed_up(tmp_path):
     generate("--text", "waltz", "--seed", "1", "--out", "folder")
     with pytest.raises(SystemExit, match=r"its temperature is 1.0, not 0.5.*--overwrite"):
