@@ -35,6 +35,7 @@ HELP = {  # fields of `Request`
     "extend_stride": "in pieces longer than the model's window: seconds that each window adds",
 }
 NUMBERS = {"style_detail": int, "top_k": int}
+AGAIN = ("style", "model", "device", "out", "format", "pictures")  # go with --from-recipe
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
@@ -128,6 +129,7 @@ def tasks_of(args: argparse.Namespace, seed: int) -> list[Task]:
 
 def again(args: argparse.Namespace) -> int:
     """Make the piece of a recipe again, and say whether it is the same."""
+    _refuse_changes(args)
     recipe = Recipe.load(args.from_recipe)
     if args.style is not None:  # the clip has moved
         recipe = dataclasses.replace(
@@ -169,6 +171,22 @@ def _checked(maker: Maker, task: Task) -> Request:
         return maker.check(task.request)
     except AudiocraftError as error:
         raise type(error)(f"{task.name}: {error}") from error
+
+
+def _refuse_changes(args: argparse.Namespace) -> None:
+    """See that nothing is asked for that a recipe decides."""
+    parser = get_parser()
+    asked = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    refused = [name for name in asked if name not in (*AGAIN, "from_recipe")]
+    if refused:
+        raise ConfigError(
+            f"--from-recipe makes the piece as it was: it takes no {_as_options(refused)}, only "
+            f"{_as_options(AGAIN)}."
+        )
+
+
+def _as_options(names: tp.Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _show(bar: tqdm, done: float) -> None:

@@ -59,6 +59,22 @@ def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
     assert first == second
 
 
+def test_a_recipe_is_not_mixed_with_other_wishes(tmp_path, loaded):
+    generate("--text", "waltz", "--seed", "3", "--out", "a")
+    again = ["generate", "--from-recipe", "a/001_waltz.json", "--out", "b"]
+    loaded.clear()
+    mixed = ["--text", "polka", "--duration", "2", "--seed", "4", "--count", "2", "--top-k", "5"]
+    names = "--text, --duration, --top-k, --count, --seed, only --style, --model, --device"
+    with pytest.raises(SystemExit, match=f"takes no {names}, --out, --format, --pictures"):
+        main([*again, *mixed])
+    for words in (["--prompts", "p.csv"], ["--batch-size", "2"], ["--overwrite"]):
+        with pytest.raises(SystemExit, match=f"takes no {words[0]}, only"):
+            main([*again, *words])
+    assert loaded == []
+    main([*again, "--model", "tiny", "--device", "cpu", "--format", "flac", "--pictures"])
+    assert {path.suffix for path in (tmp_path / "b").iterdir()} == {".flac", ".json", ".png"}
+
+
 def test_a_recipe_whose_clip_has_moved_takes_it_from_the_command_line(tmp_path, clip):
     generate("--style", clip, "--seed", "3", "--out", "a")
     moved = (tmp_path / "clip.wav").rename(tmp_path / "moved.wav")
