@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError
 
 MAX_TEXT = 2000  # characters
+MAX_SEED = 2**62 - 1
 
 # What a request calls it, and what `MusicGen` does.
 FIELDS = {
@@ -53,6 +54,9 @@ class Request:
                 f"The text has {len(self.text):,} characters ({self.text[:40]!r}…). "
                 f"Say it in at most {MAX_TEXT:,}."
             )
+
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"A seed is a number from 0 to {MAX_SEED}, not {self.seed}.")
 
     @property
     def settings(self) -> "Settings":
