@@ -70,12 +70,15 @@ class Request:
         return (*sorted(values.items()), ("style", self.style is not None))
 
     @staticmethod
-    def from_dict(values: tp.Mapping[str, tp.Any], where: str) -> "Request":
+    def from_dict(
+        values: tp.Mapping[str, tp.Any], where: str, beside: tp.Sequence[str] = ()
+    ) -> "Request":
         """A request from plain values, such as a line of a table.
 
         Args:
             values: By the names of the fields.
             where: Named in errors.
+            beside: Names that the caller knows beside them, for the error of an unknown one.
 
         Raises:
             ConfigError: A name is unknown, or a value is wrong.
@@ -83,7 +86,8 @@ class Request:
         known = [field.name for field in dataclasses.fields(Request)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ConfigError(f"{where}: {unknown[0]!r} is unknown. There is: {', '.join(known)}.")
+            names = ", ".join([*known, *beside])
+            raise ConfigError(f"{where}: {unknown[0]!r} is unknown. There is: {names}.")
         try:
             return Request(**values)
         except ConfigError as error:

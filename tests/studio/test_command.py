@@ -215,9 +215,19 @@ def test_mistakes_are_told_in_a_sentence(words, message, clip):
 
 def test_a_line_that_cannot_be_used_is_named_before_anything_is_made(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"text": "a"}\n{"text": "b", "tempo": 3}\n')
-    with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown"):
+    with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown.*count, name\."):
         generate("--prompts", "p.jsonl", "--out", "folder")
     (tmp_path / "p.jsonl").write_text('{"text": "a", "name": "x"}\n{"name": "x", "count": 0}\n')
     with pytest.raises(SystemExit, match=r"prompt 2: count must be"):
         generate("--prompts", "p.jsonl", "--out", "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.csv", ""), ("p.csv", "text,seed\n"), ("p.jsonl", "\n")]
+)
+def test_a_table_without_prompts_is_told(name, content, tmp_path, loaded):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"{name} holds no prompts"):
+        generate("--prompts", name)
+    assert loaded == []
