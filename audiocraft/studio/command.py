@@ -81,6 +81,8 @@ def main(argv: tp.Sequence[str]) -> int:
     args = get_parser().parse_args(argv)
     if args.batch_size < 1 or args.count < 1:
         raise ConfigError("--batch-size and --count must be at least 1.")
+    if args.out.is_file():
+        raise ConfigError(f"--out {args.out} is a file: give a folder.")
     try:
         return again(args) if args.from_recipe else generate(args)
     except OSError as error:

@@ -199,6 +199,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
         (["--prompts", "gone.csv"], r"gone.csv"),
         (["--count", "0"], r"at least 1"),
         (["--batch-size", "0"], r"at least 1"),
+        (["--out", "clip.wav"], r"clip.wav is a file: give a folder"),
         (["--duration", "0"], r"duration must be more than 0"),
         (["--duration", "0.001"], r"001_free: duration is 0.001 s, .*shortest piece: 0.02 s"),
         (["--seed", "99999999999999999999"], r"A seed is a number from 0 to 4611686018427387903"),
