@@ -61,6 +61,9 @@ def main(argv: tp.Sequence[str]) -> None:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("Stopped.")
+        status = 130
     if status:
         sys.exit(status)
 

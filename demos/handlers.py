@@ -18,6 +18,7 @@ from .sentences import Cancelled, sentence_of
 from .sessions import MOST, Sessions, Studio, Take, Wish
 
 PROGRESS = gr.Progress()  # Gradio fills it in, for each call
+SHOWN = 12  # seconds; sentences that stay would pile up over the buttons
 PER_PIECE = 5  # outputs: column, player, picture, two downloads
 
 
@@ -38,7 +39,7 @@ def friendly(handler: tp.Callable) -> tp.Callable:
 
 def sorry(sentence: str) -> gr.Error:
     """A sentence as Gradio shows it."""
-    return gr.Error(sentence, duration=None, print_exception=False)
+    return gr.Error(sentence, duration=SHOWN, print_exception=False)
 
 
 class Handlers:

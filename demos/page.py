@@ -17,6 +17,15 @@ WAITING = 20  # requests in the queue; further ones are sent away
 
 DEFAULT = Request(seed=0)
 
+# What is typed beside a slider counts as far as the slider goes: Gradio refuses what is beyond.
+WITHIN = """(clip, start, length) => {
+    const within = (name, value) => {
+        const box = document.querySelector(`#${name} input[type=number]`);
+        return box ? Math.min(Math.max(value, box.min), box.max) : value;
+    };
+    return [clip, within("start", start), within("excerpt_length", length)];
+}"""
+
 EXPLAINED = {
     "excerpt_length": "How many seconds of the clip are heard: a longer excerpt tells more.",
     "style_detail": "How closely the clip is followed: 1 takes its mood, {most} its sounds, too.",
@@ -199,6 +208,7 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
         handlers.look,
         [clip, start, length],
         [picture, start],
+        js=WITHIN,
         trigger_mode="always_last",
         api_visibility="private",
         show_progress="hidden",

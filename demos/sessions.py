@@ -183,8 +183,6 @@ def requests_of(wish: Wish) -> list[Request]:
         excerpt_length=wish.excerpt_length,
         excerpt_start=wish.start,
     )
-    if not 0 <= first.seed < 2**62:
-        raise ConfigError(f"A seed is a number from 0 to {2**62 - 1}, not {first.seed}.")
     return [dataclasses.replace(first, seed=first.seed + index) for index in range(wish.count)]
 
 

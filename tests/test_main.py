@@ -18,3 +18,14 @@ def test_an_unknown_command_lists_those_that_are_known(capsys):
         main(["fly"])
     assert stop.value.code == 2
     assert "export" in capsys.readouterr().out
+
+
+def test_who_interrupts_a_command_is_told_so_without_a_traceback(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "generate", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["generate"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().out == "Stopped.\n"

@@ -107,6 +107,20 @@ def is_addition(name: str) -> bool:
     return ".lora_" in name
 
 
+def refuse_adapter(state: tp.Mapping[str, Tensor], path: Path) -> None:
+    """See that weights are more than an adapter.
+
+    Raises:
+        CheckpointError: They are additions to a base that is not among them.
+    """
+    has_base = any(".base_layer" in name and not is_addition(name) for name in state)
+    if any(map(is_addition, state)) and not has_base:
+        raise CheckpointError(
+            f"{path} is an adapter, which goes with its base model: load that one and call "
+            "`load_adapter`, or take //sig/SIG of the run that trained it, where it is merged."
+        )
+
+
 def load_base(model: LMModel, state: StateDict) -> None:
     """Give a model with adapters the weights of the one that it adapts."""
     names = {original_name(key): key for key in model.state_dict() if not is_addition(key)}
@@ -202,7 +216,8 @@ def merge_adapter(model: LMModel, path: Path | str) -> None:
     if own != described["base_fingerprint"]:
         raise CheckpointError(
             f"{path} was made for {described['base_name']}, of the fingerprint "
-            f"{described['base_fingerprint']}, but this model has {own}. Load that model first."
+            f"{described['base_fingerprint']}, but this model has {own}: it is another one, or an "
+            "adapter is in it already. Load that model first."
         )
     lora = Lora(**json.loads(described["lora"]))
     adapted = copy.deepcopy(model)

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from ..errors import CheckpointError
 from ..utils.nodes import PassOver
 from ..utils.packages import Package, model_config, read_package
+from .adapters import refuse_adapter
 
 KINDS = {  # by the node that describes one
     "transformer_lm": "a language model",
@@ -32,6 +33,7 @@ def read_described_lm(path: Path) -> tuple[Package, DictConfig]:
     """
     package, config = read_described(path)
     refuse_reference(package, path)
+    refuse_adapter(package.state, path)
     require(config, "transformer_lm", path)
     return package, config
 

@@ -14,6 +14,7 @@ from ..errors import CheckpointError, ConfigError
 from ..utils.nodes import PassOver
 from ..utils.packages import Package, read_package
 from . import builders
+from .adapters import refuse_adapter
 from .described import read_described, read_described_lm, refuse_reference, require
 from .encodec import (
     DAC,
@@ -146,6 +147,7 @@ def load_lm_weights(lm: LMModel, name: str) -> None:
     path = find_file(name, LM_FILES)
     package = read_package(path)
     refuse_reference(package, path)
+    refuse_adapter(package.state, path)
     load_checked(lm, package.state, str(path))
 
 

@@ -35,6 +35,7 @@ HELP = {  # fields of `Request`
     "extend_stride": "in pieces longer than the model's window: seconds that each window adds",
 }
 NUMBERS = {"style_detail": int, "top_k": int}
+AGAIN = ("style", "model", "device", "out", "format", "pictures")  # go with --from-recipe
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
@@ -80,6 +81,8 @@ def main(argv: tp.Sequence[str]) -> int:
     args = get_parser().parse_args(argv)
     if args.batch_size < 1 or args.count < 1:
         raise ConfigError("--batch-size and --count must be at least 1.")
+    if args.out.is_file():
+        raise ConfigError(f"--out {args.out} is a file: give a folder.")
     try:
         return again(args) if args.from_recipe else generate(args)
     except OSError as error:
@@ -97,7 +100,8 @@ def generate(args: argparse.Namespace) -> int:
     maker = load_maker(args.model or default_model(), args.device)
     missing = tasks
     if not args.overwrite:
-        missing = still_to_make(tasks, args.out, maker.model_hash, any_seed)
+        wanted = args.format, args.pictures
+        missing = still_to_make(tasks, args.out, maker.model_hash, any_seed, *wanted)
     if len(missing) < len(tasks):
         print(f"{len(tasks) - len(missing)} of {len(tasks)} are in {args.out} already.")
     checked = [Task(task.name, _checked(maker, task)) for task in missing]
@@ -127,6 +131,7 @@ def tasks_of(args: argparse.Namespace, seed: int) -> list[Task]:
 
 def again(args: argparse.Namespace) -> int:
     """Make the piece of a recipe again, and say whether it is the same."""
+    _refuse_changes(args)
     recipe = Recipe.load(args.from_recipe)
     if args.style is not None:  # the clip has moved
         recipe = dataclasses.replace(
@@ -168,6 +173,22 @@ def _checked(maker: Maker, task: Task) -> Request:
         return maker.check(task.request)
     except AudiocraftError as error:
         raise type(error)(f"{task.name}: {error}") from error
+
+
+def _refuse_changes(args: argparse.Namespace) -> None:
+    """See that nothing is asked for that a recipe decides."""
+    parser = get_parser()
+    asked = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    refused = [name for name in asked if name not in (*AGAIN, "from_recipe")]
+    if refused:
+        raise ConfigError(
+            f"--from-recipe makes the piece as it was: it takes no {_as_options(refused)}, only "
+            f"{_as_options(AGAIN)}."
+        )
+
+
+def _as_options(names: tp.Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _show(bar: tqdm, done: float) -> None:

@@ -5,6 +5,7 @@ import json
 import typing as tp
 from pathlib import Path
 
+from ..data.encoders import FORMATS
 from ..errors import ConfigError
 from .prompts import Task
 from .recipe import Recipe
@@ -12,15 +13,24 @@ from .request import Request
 
 
 def still_to_make(
-    tasks: tp.Sequence[Task], folder: Path, model_hash: str, any_seed: bool
+    tasks: tp.Sequence[Task],
+    folder: Path,
+    model_hash: str,
+    any_seed: bool,
+    format: str = "wav",
+    pictures: bool = False,
 ) -> list[Task]:
-    """The tasks whose pieces are not in the folder yet.
+    """The tasks whose pieces are not in the folder yet, in this format and with these pictures.
+
+    What lacks only one of its files is made again as it was: of the same seed.
 
     Args:
         tasks: All of them.
         folder: Where they are written.
         model_hash: Of the model that makes them.
         any_seed: No seed was asked for: whatever is there will do.
+        format: Of the audio. Files in another one are left alone, but do not count.
+        pictures: Each piece shall have a picture.
 
     Raises:
         ConfigError: Two tasks have the same name, or the folder holds a piece that was made of
@@ -43,8 +53,9 @@ def still_to_make(
                 f"{file} is of another piece: {difference}. Choose another folder with --out, or "
                 "make it anew with --overwrite."
             )
-        if recipe.audio is None or not (folder / recipe.audio).exists():
-            missing.append(task)
+        files = [f"{task.name}{FORMATS[format].suffix}"] + [f"{task.name}.png"] * pictures
+        if recipe.audio != files[0] or not all((folder / name).exists() for name in files):
+            missing.append(Task(task.name, recipe.request))
     return missing
 
 

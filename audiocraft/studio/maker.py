@@ -52,6 +52,11 @@ class Maker:
         """
         try:
             self._apply(request)
+            if int(request.duration * self.model.frame_rate) < 1:
+                raise ConfigError(
+                    f"duration is {request.duration} s, less than the shortest piece: "
+                    f"{1 / self.model.frame_rate:g} s."
+                )
             if request.style is None:
                 return request
             length = request.excerpt_length

@@ -34,7 +34,7 @@ def read_prompts(
         seed: Of the first piece; the others count up from it.
 
     Raises:
-        ConfigError: A line cannot be used; the message names it.
+        ConfigError: A line cannot be used, and the message names it; or there is none.
         ManifestError: The table cannot be read.
     """
     total = 0
@@ -47,9 +47,13 @@ def read_prompts(
         variations = _count(given.pop("count", count), where)
         name = given.pop("name", None)
         first = given.pop("seed", seed + total)
-        request = Request.from_dict({**common, **given, "seed": first}, where)
+        request = Request.from_dict({**common, **given, "seed": first}, where, ("count", "name"))
         yield from variations_of(request, variations, number, name)
         total += variations
+    if total == 0:
+        raise ConfigError(
+            f"{table} holds no prompts: write one per line, below the columns' names."
+        )
 
 
 def variations_of(

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError
 
 MAX_TEXT = 2000  # characters
+MAX_SEED = 2**62 - 1
 
 # What a request calls it, and what `MusicGen` does.
 FIELDS = {
@@ -54,6 +55,9 @@ class Request:
                 f"Say it in at most {MAX_TEXT:,}."
             )
 
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"A seed is a number from 0 to {MAX_SEED}, not {self.seed}.")
+
     @property
     def settings(self) -> "Settings":
         """What requests that are computed together have in common."""
@@ -66,12 +70,15 @@ class Request:
         return (*sorted(values.items()), ("style", self.style is not None))
 
     @staticmethod
-    def from_dict(values: tp.Mapping[str, tp.Any], where: str) -> "Request":
+    def from_dict(
+        values: tp.Mapping[str, tp.Any], where: str, beside: tp.Sequence[str] = ()
+    ) -> "Request":
         """A request from plain values, such as a line of a table.
 
         Args:
             values: By the names of the fields.
             where: Named in errors.
+            beside: Names that the caller knows beside them, for the error of an unknown one.
 
         Raises:
             ConfigError: A name is unknown, or a value is wrong.
@@ -79,7 +86,8 @@ class Request:
         known = [field.name for field in dataclasses.fields(Request)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ConfigError(f"{where}: {unknown[0]!r} is unknown. There is: {', '.join(known)}.")
+            names = ", ".join([*known, *beside])
+            raise ConfigError(f"{where}: {unknown[0]!r} is unknown. There is: {names}.")
         try:
             return Request(**values)
         except ConfigError as error:

@@ -206,6 +206,15 @@ def test_a_visitor_makes_music_and_takes_it_home(visit, tmp_path, pictures):
     assert (tmp_path / "again" / saved["audio"].name).read_bytes() == saved["audio"].read_bytes()
 
 
+def test_numbers_beyond_their_range_are_the_last_that_fit(visit):
+    tab = visit()
+    upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
+    expect(tab.locator("#picture figure")).to_contain_text("heard: 3.0 to 6.0 s")
+    for name, heard in (("start", "6.0 to 9.0"), ("excerpt_length", "4.5 to 9.0")):
+        choose(tab, name, 100_000)
+        expect(tab.locator("#picture figure")).to_contain_text(f"heard: {heard} s")
+
+
 def test_the_session_remembers_earlier_takes_and_the_server_forgets_them(visit, server):
     tab = visit()
     choose(tab, "duration", 1)

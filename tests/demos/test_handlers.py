@@ -3,6 +3,7 @@
 import re
 import types
 
+import gradio as gr
 import pytest
 
 from demos.handlers import Handlers
@@ -67,3 +68,9 @@ def test_only_uploads_are_read(sessions, tmp_path):
     handlers = Handlers(None, sessions, tmp_path / "files")
     picture, _ = handlers.look(str(outside), 0.0, 3.0, VISITOR)
     assert "outside.wav was not uploaded here" in picture
+
+
+def test_a_sentence_about_an_error_goes_away_by_itself(sessions, tmp_path):
+    with pytest.raises(gr.Error, match="There is no bundled clip 'polka'") as told:
+        Handlers(None, sessions, tmp_path).choose_bundled("polka", VISITOR)
+    assert 5 <= told.value.duration <= 20  # time to read it; then the buttons are free

@@ -1,6 +1,7 @@
 """Low-rank adapters: they start as nothing, merge into the weights, and know their base."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from audiocraft.models.adapters import (
     merged_state,
     save_adapter,
 )
+from audiocraft.models.loaders import load_lm_model, load_lm_weights
 
 pytest.importorskip("peft")
 
@@ -79,16 +81,35 @@ def test_a_file_brings_them_to_another_copy_of_the_base(base, style, tmp_path):
     torch.testing.assert_close(logits(other), logits(model), atol=1e-4, rtol=1e-4)
 
 
-def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
-    model, lora = adapted(base)
+def saved(base, tmp_path, **options):
+    model, lora = adapted(base, **options)
     described = {"name": "//sig/base", "fingerprint": fingerprint(base.state_dict())}
     save_adapter(model, lora, described, tmp_path / "adapter.safetensors")
-    other = copy.deepcopy(base)
+    return tmp_path / "adapter.safetensors"
+
+
+def test_the_same_adapter_is_not_merged_twice(base, tmp_path):
+    path, model = saved(base, tmp_path), copy.deepcopy(base)
+    merge_adapter(model, path)
+    with pytest.raises(CheckpointError, match="or an adapter is in it already"):
+        merge_adapter(model, path)
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_an_adapter_is_no_model_and_says_how_it_is_used(base, style, tmp_path):
+    path = str(saved(base, tmp_path, style=style))
+    for load in (load_lm_model, partial(load_lm_weights, copy.deepcopy(base))):
+        with pytest.raises(CheckpointError, match=r"is an adapter.*`load_adapter`.*//sig/SIG"):
+            load(path)
+
+
+def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
+    path, other = saved(base, tmp_path), copy.deepcopy(base)
     with torch.no_grad():
         other.emb[0].weight.add_(0.1)
     before = {key: value.clone() for key, value in other.state_dict().items()}
     with pytest.raises(CheckpointError, match="made for //sig/base"):
-        merge_adapter(other, tmp_path / "adapter.safetensors")
+        merge_adapter(other, path)
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
 
 

@@ -59,6 +59,22 @@ def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
     assert first == second
 
 
+def test_a_recipe_is_not_mixed_with_other_wishes(tmp_path, loaded):
+    generate("--text", "waltz", "--seed", "3", "--out", "a")
+    again = ["generate", "--from-recipe", "a/001_waltz.json", "--out", "b"]
+    loaded.clear()
+    mixed = ["--text", "polka", "--duration", "2", "--seed", "4", "--count", "2", "--top-k", "5"]
+    names = "--text, --duration, --top-k, --count, --seed, only --style, --model, --device"
+    with pytest.raises(SystemExit, match=f"takes no {names}, --out, --format, --pictures"):
+        main([*again, *mixed])
+    for words in (["--prompts", "p.csv"], ["--batch-size", "2"], ["--overwrite"]):
+        with pytest.raises(SystemExit, match=f"takes no {words[0]}, only"):
+            main([*again, *words])
+    assert loaded == []
+    main([*again, "--model", "tiny", "--device", "cpu", "--format", "flac", "--pictures"])
+    assert {path.suffix for path in (tmp_path / "b").iterdir()} == {".flac", ".json", ".png"}
+
+
 def test_a_recipe_whose_clip_has_moved_takes_it_from_the_command_line(tmp_path, clip):
     generate("--style", clip, "--seed", "3", "--out", "a")
     moved = (tmp_path / "clip.wav").rename(tmp_path / "moved.wav")
@@ -119,6 +135,26 @@ def test_without_a_seed_what_is_there_will_do(tmp_path, capsys):
     assert "1 of 1 are in folder already" in capsys.readouterr().out
 
 
+def test_another_format_or_a_picture_is_made_of_the_same_music(tmp_path, capsys):
+    folder, command = tmp_path / "folder", ["--text", "waltz", "--count", "2", "--out", "folder"]
+    generate(*command)
+    before, wav = made(folder), (folder / "001_waltz_1.wav").read_bytes()
+    generate(*command, "--format", "flac")
+    assert "already" not in capsys.readouterr().out
+    after = made(folder)
+    for name, recipe in before.items():
+        assert after[name] == recipe | {"audio": f"{name}.flac"}
+        assert (folder / f"{name}.flac").exists()
+    assert (folder / "001_waltz_1.wav").read_bytes() == wav
+    (folder / "001_waltz_1.wav").unlink()
+    generate(*command, "--format", "flac", "--pictures")
+    assert len(list(folder.glob("*.png"))) == 2
+    assert made(folder) == after
+    capsys.readouterr()
+    generate(*command, "--format", "flac", "--pictures")
+    assert "2 of 2 are in folder already" in capsys.readouterr().out
+
+
 def test_a_folder_of_something_else_is_not_mixed_up(tmp_path):
     generate("--text", "waltz", "--seed", "1", "--out", "folder")
     with pytest.raises(SystemExit, match=r"its temperature is 1.0, not 0.5.*--overwrite"):
@@ -163,7 +199,12 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
         (["--prompts", "gone.csv"], r"gone.csv"),
         (["--count", "0"], r"at least 1"),
         (["--batch-size", "0"], r"at least 1"),
+        (["--out", "clip.wav"], r"clip.wav is a file: give a folder"),
         (["--duration", "0"], r"duration must be more than 0"),
+        (["--duration", "0.001"], r"001_free: duration is 0.001 s, .*shortest piece: 0.02 s"),
+        (["--seed", "99999999999999999999"], r"A seed is a number from 0 to 4611686018427387903"),
+        (["--seed", "-1"], r"A seed is a number from 0"),
+        (["--seed", str(2**62 - 2), "--count", "3"], r"not 4611686018427387904"),
         (["--text", "x" * 10_000], r"10,000 characters"),
         (["--style-detail", "7", "--style", "clip.wav"], r"style_detail is 7"),
     ],
@@ -175,9 +216,19 @@ def test_mistakes_are_told_in_a_sentence(words, message, clip):
 
 def test_a_line_that_cannot_be_used_is_named_before_anything_is_made(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"text": "a"}\n{"text": "b", "tempo": 3}\n')
-    with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown"):
+    with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown.*count, name\."):
         generate("--prompts", "p.jsonl", "--out", "folder")
     (tmp_path / "p.jsonl").write_text('{"text": "a", "name": "x"}\n{"name": "x", "count": 0}\n')
     with pytest.raises(SystemExit, match=r"prompt 2: count must be"):
         generate("--prompts", "p.jsonl", "--out", "folder")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.csv", ""), ("p.csv", "text,seed\n"), ("p.jsonl", "\n")]
+)
+def test_a_table_without_prompts_is_told(name, content, tmp_path, loaded):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"{name} holds no prompts"):
+        generate("--prompts", name)
+    assert loaded == []

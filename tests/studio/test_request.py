@@ -3,7 +3,7 @@
 import pytest
 
 from audiocraft.errors import ConfigError
-from audiocraft.studio.request import MAX_TEXT, Request
+from audiocraft.studio.request import MAX_SEED, MAX_TEXT, Request
 
 
 def test_cells_of_a_table_are_read_as_what_they_stand_for():
@@ -46,6 +46,13 @@ def test_a_text_of_any_script_may_be_as_long_as_a_page():
     assert Request(text="🎷" * MAX_TEXT, seed=0).text == "🎷" * MAX_TEXT
     with pytest.raises(ConfigError, match=r"10,000 characters.*at most 2,000"):
         Request(text="x" * 10_000, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, "99999999999999999999"])
+def test_a_seed_is_a_number_that_every_generator_takes(seed):
+    with pytest.raises(ConfigError, match=f"A seed is a number from 0 to {MAX_SEED}, not {seed}"):
+        Request(seed=seed)
+    assert [Request(seed=seed).seed for seed in (0, MAX_SEED)] == [0, MAX_SEED]
 
 
 def test_pieces_that_differ_in_words_and_seeds_only_are_computed_together():
