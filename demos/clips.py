@@ -45,7 +45,7 @@ def look_at(path: Path) -> Clip:
     """Read a clip.
 
     Args:
-        path: An audio file, or a video with sound.
+        path: An audio file.
 
     Raises:
         AudioError: It is too large, too long, empty, silent or damaged.
