@@ -307,12 +307,13 @@ class StyleConditioner(WavConditioner):
 
 
 def _shortest_and_longest(varying_lengths: tp.Sequence[float]) -> tuple[float, float]:
-    if len(varying_lengths) != 2 or not 0 < varying_lengths[0] <= varying_lengths[1]:
+    given = list(varying_lengths or [])
+    if len(given) != 2 or not 0 < given[0] <= given[1]:
         raise ValueError(
-            f"varying_lengths is {list(varying_lengths)}. Give the shortest and the longest "
+            f"varying_lengths is {given}. Give the shortest and the longest "
             "excerpt in seconds, such as [1.5, 4.5]."
         )
-    return varying_lengths[0], varying_lengths[1]
+    return given[0], given[1]
 
 
 def _draw_seed(rng: torch.Generator) -> int:
