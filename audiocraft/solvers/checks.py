@@ -24,9 +24,7 @@ def check_settings(cfg: DictConfig) -> None:
     """
     for key in NOT_BUILT:
         if OmegaConf.select(cfg, key):
-            raise ConfigError(
-                f"{key} is not built yet: nothing would be measured. Set {key}=false."
-            )
+            raise ConfigError(f"{key} is not built yet and would do nothing. Set {key}=false.")
     for key, least in (("seed", 0), ("optim.epochs", 1)):
         value = OmegaConf.select(cfg, key)
         if not isinstance(value, int) or value < least:
