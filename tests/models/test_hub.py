@@ -6,7 +6,6 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import are_progress_bars_disabled
 
 from audiocraft.errors import CheckpointError
 from audiocraft.models import hub
@@ -130,7 +129,3 @@ def test_a_refusal_of_the_hub_is_told(monkeypatch):
     answering(monkeypatch, {"x.bin": RepositoryNotFoundError("no such model", response=Response())})
     with pytest.raises(CheckpointError, match="hf auth login"):
         hub.fetch("a/b", "x.bin")
-
-
-def test_downloads_show_their_progress():
-    assert not are_progress_bars_disabled()

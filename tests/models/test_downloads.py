@@ -1,0 +1,120 @@
+"""A model that is fetched from a hub: here a small server of this machine that answers like one."""
+
+import fcntl
+import functools
+import http.server
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+import pytest
+
+from audiocraft.models.export_command import export_model
+
+from .conftest import REVISION
+
+MODEL = "someone/tiny-style"
+SCRIPT = f"""
+from audiocraft.models import MusicGen
+model = MusicGen.get_pretrained({MODEL!r}, device="cpu")
+print("ready:", model.lm.num_codebooks)
+"""
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Files of `folder/OWNER/MODEL/`, with the headers that huggingface_hub reads."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[str]
+
+    def __init__(self, *args, folder: Path, asked: list[str]):
+        self.folder, self.asked = folder, asked
+        super().__init__(*args)
+
+    def answer(self, with_content: bool) -> None:
+        repo_id, _, filename = self.path.strip("/").partition("/resolve/main/")
+        file = self.folder / repo_id / filename
+        there = bool(filename) and file.is_file()
+        content = file.read_bytes() if there else b""
+        self.send_response(200 if there else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", REVISION)
+        if there:
+            self.send_header("ETag", f'"{len(content):040x}"')
+            self.send_header("Content-Disposition", f'attachment; filename="{filename}";')
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+        if with_content:
+            self.asked.append(filename)
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.answer(with_content=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_content=True)
+
+    def log_message(self, format, *args) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def served(checkpoint, tmp_path):
+    """The tiny model on a hub: its address, and the names of the files that were downloaded."""
+    export_model(str(checkpoint), tmp_path / "hub" / MODEL, ".bin")
+    asked: list[str] = []
+    handler = functools.partial(Hub, folder=tmp_path / "hub", asked=asked)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def in_a_terminal(environment: dict[str, str]) -> str:
+    """What `SCRIPT` shows in a terminal of 100 columns."""
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    child = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdin=inside, stdout=inside, stderr=inside, env=environment
+    )
+    os.close(inside)
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # on Linux this is how a terminal ends
+            part = b""
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    child.wait()
+    return shown.decode()
+
+
+@pytest.mark.slow
+def test_a_model_is_downloaded_once_and_its_progress_shown(served, tmp_path):
+    address, asked = served
+    cache = tmp_path / "cache"
+    environment = os.environ | {
+        "HF_ENDPOINT": address,
+        "AUDIOCRAFT_CACHE_DIR": str(cache),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    shown = in_a_terminal(environment)
+    assert "ready: 4" in shown
+    for filename in ("state_dict.bin", "compression_state_dict.bin"):
+        assert f"\r{filename}: 100%|" in shown
+        assert asked.count(filename) == 1
+        assert list(cache.glob(f"models--*/snapshots/{REVISION}/{filename}"))
+    asked.clear()
+    shown = in_a_terminal(environment | {"HF_HUB_OFFLINE": "1"})
+    assert "ready: 4" in shown
+    assert "%|" not in shown
+    assert not asked
