@@ -81,11 +81,8 @@ class Sharding:
 def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
     """Spread a language model over all processes, in place; all hold the same weights before."""
     mesh = init_device_mesh(device.type, (world_size(),))
-    offload = OffloadPolicy()
-    if sharding.cpu_offload:
-        if device.type == "cpu":
-            raise ConfigError("fsdp.cpu_offload=true needs a GPU to offload from.")
-        offload = CPUOffloadPolicy()
+    pinned = device.type == "cuda"
+    offload = CPUOffloadPolicy(pin_memory=pinned) if sharding.cpu_offload else OffloadPolicy()
     options: dict[str, tp.Any] = {
         "mesh": mesh,
         "reshard_after_forward": sharding.sharding_strategy == "full_shard",

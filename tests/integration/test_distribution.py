@@ -63,6 +63,12 @@ def test_a_sharded_model_learns_what_a_whole_one_does(sharded, alone):
     assert list(sharded.folder.glob("shards_*"))
 
 
+def test_weights_that_wait_in_the_memory_of_the_cpu_learn_the_same(alone, tmp_path):
+    """Without a GPU nothing is copied to and fro, but the same calls are made and meet."""
+    offloaded = (*TORCHRUN, "train.py", *SHARDED, "fsdp.cpu_offload=true")
+    assert_alike(command(*offloaded, outputs=tmp_path), alone)
+
+
 def test_shards_in_half_precision_learn_in_pieces_with_checkpointing(alone, tmp_path):
     options = ("fsdp.use=true", "fsdp.param_dtype=float16", "fsdp.sharding_strategy=shard_grad_op")
     options += ("optim.accumulate=2", "transformer_lm.checkpointing=torch")

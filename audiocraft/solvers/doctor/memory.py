@@ -46,7 +46,7 @@ class Piece(tp.NamedTuple):
 
 
 def estimate(model: LMModel, cfg: DictConfig, piece: Piece, processes: int = 1) -> list[Item]:
-    """The parts of the memory of one process, without frozen networks.
+    """The parts of the memory of one process on its device, without frozen networks.
 
     Args:
         model: The language model; on the meta device it takes no memory itself.
@@ -69,6 +69,8 @@ def estimate(model: LMModel, cfg: DictConfig, piece: Piece, processes: int = 1) 
     ]
     if cfg.optim.ema.use and cfg.optim.ema.device in ("auto", cfg.device):
         items.append(Item("average", FLOAT32 * state / share, f"4 B * {count(state)}{over}"))
+    if shards and sharding.cpu_offload and cfg.device != "cpu":
+        items = []  # all of it waits in the memory of the CPU
     if shards:
         gathered = total
         if sharding.sharding_strategy == "full_shard" and sharding.per_block:

@@ -120,6 +120,16 @@ def test_shards_divide_what_learns():
     assert "gathered" not in alone
 
 
+def test_what_waits_in_the_memory_of_the_cpu_takes_none_of_the_gpu():
+    sharded = (TINY, "fsdp.use=true", "optim.ema.use=true", "device=cuda")
+    kept = sizes(composed(*sharded), processes=2)
+    offloaded = sizes(composed(*sharded, "fsdp.cpu_offload=true"), processes=2)
+    waiting = {"weights", "gradients", "optimizer", "average"}
+    assert offloaded == {name: size for name, size in kept.items() if name not in waiting}
+    alone = composed(*sharded, "fsdp.cpu_offload=true")  # one process does not shard
+    assert waiting < sizes(alone).keys()
+
+
 def test_recomputed_activations_are_those_of_one_layer():
     layers, tokens, dim = 5, 2 * 120, 192
     per_step = memory.kept_per_step(build(composed(TINY)).transformer.spec, 4, 4)
