@@ -56,7 +56,7 @@ EXTRAS = {
     ],
     "lora": ["peft>=0.17"],
     "tables": ["pyarrow>=14"],  # Parquet tables and Hugging Face data sets
-    "wandb": ["wandb>=0.19"],
+    "wandb": ["wandb>=0.31"],
 }
 
 setup(

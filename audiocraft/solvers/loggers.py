@@ -74,6 +74,7 @@ class WandbLogger(Logger):
         mode: online | offline (files in `folder`, for `wandb sync`) | disabled; `None` is what
             `WANDB_MODE` says, or online.
         project, name, group: As wandb calls them; `None` lets it choose.
+        finish_timeout: Seconds that `close` waits for what was not sent yet; it stays in `folder`.
 
     Raises:
         ConfigError: wandb is not installed, or there is no such mode.
@@ -90,6 +91,7 @@ class WandbLogger(Logger):
         project: str | None = None,
         name: str | None = None,
         group: str | None = None,
+        finish_timeout: float = 60.0,
     ):
         if wandb is None:
             raise ConfigError("logging.log_wandb=true needs wandb: pip install wandb.")
@@ -107,13 +109,14 @@ class WandbLogger(Logger):
             "config": config,
             "mode": mode,
             "resume": "allow",
+            "settings": {"finish_timeout": finish_timeout},
         }
 
     def start(self, step: int, stage: str | None = None) -> None:
         self.run = wandb.init(**self.settings)  # type: ignore
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
-        self.first_step = self.run.step if stage is None else None
+        self.first_step = self.run.starting_step if stage is None else None
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
         named = {f"{stage}/{key}": value for key, value in metrics.items()}

@@ -32,6 +32,7 @@ ADDED_KEYS = {
     "logging.log_csv": "metrics as a table that anything opens",
     "logging.log_jsonl": "metrics as lines that any script reads",
     "wandb.mode": "nodes of a cluster often have no network",
+    "wandb.finish_timeout": "nor does a run wait for a network that is gone",
 }
 
 # (key, recorded value): ours. The reason stands behind.

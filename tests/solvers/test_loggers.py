@@ -156,7 +156,7 @@ class FakeRun:
     """A run that remembers what it is told, and refuses steps of the past as wandb does."""
 
     def __init__(self, step=0):
-        self.step = step
+        self.step = self.starting_step = step
         self.told = []
 
     def define_metric(self, *args, **kwargs): ...
