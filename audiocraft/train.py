@@ -92,6 +92,8 @@ class Experiment(HydraMain):
         Raises:
             ConfigError, HydraException, OmegaConfBaseException: An override is wrong.
         """
+        if not any(arg.startswith("solver=") for arg in argv):
+            raise ConfigError("Say which run is meant: solver=musicgen/musicgen_style_tiny.")
         for arg in argv:
             check_override(arg, lambda: self._get_base_config(list(argv))[0])
         return super().get_xp(argv)

@@ -1,9 +1,15 @@
-"""The door of a training run: what it makes of an error."""
+"""The door of a training run: what it makes of a command line and of an error."""
 
 import pytest
 import torch
 
-from audiocraft.train import is_out_of_memory
+from audiocraft.errors import ConfigError
+from audiocraft.train import is_out_of_memory, main
+
+
+def test_a_run_that_was_not_chosen_is_asked_for():
+    with pytest.raises(ConfigError, match="Say which run is meant: solver="):
+        main.resolve(["optim.epochs=2"])
 
 
 def test_a_real_lack_of_memory_is_seen():

@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import json
 import logging
-import math
 import os
 import typing as tp
 import zlib
@@ -20,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import AudioError, ManifestError
+from ..utils.numbers import is_number
 from .audio import audio_blocks, audio_info
 from .files import EXTENSIONS, exists, list_audio_files, replacing
 from .journal import Journal
@@ -115,7 +115,7 @@ def _parse(line: bytes, file: Path, number: int) -> AudioMeta:
         raise ManifestError(
             f"{file}, line {number}, is not one JSON object about an audio file ({error})."
         ) from None
-    weighty = meta.weight is None or (_is_number(meta.weight) and 0 <= meta.weight < math.inf)
+    weighty = meta.weight is None or (is_number(meta.weight) and meta.weight >= 0)
     paths = isinstance(meta.path, str) and isinstance(meta.info_path, str | None)
     if not (weighty and paths):
         raise ManifestError(
@@ -123,10 +123,6 @@ def _parse(line: bytes, file: Path, number: int) -> AudioMeta:
             f"not {meta.path!r}, {meta.info_path!r} and {meta.weight!r}."
         )
     return meta
-
-
-def _is_number(value: tp.Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) -> None:

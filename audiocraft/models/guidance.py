@@ -9,7 +9,6 @@ https://arxiv.org/abs/2407.12563.
 """
 
 import logging
-import math
 import typing as tp
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..modules.conditioners.base import Condition, null_condition
+from ..utils.numbers import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class Guidance:
     def __post_init__(self):
         for name in ("cfg_coef", "cfg_coef_beta"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} must be a number but is {value}.")
+            if value is not None and not is_number(value):
+                raise ValueError(f"{name} must be a number but is {value!r}.")
 
     def expand(self, conditions: Conditions, style_names: tp.Collection[str] = ()) -> list[Branch]:
         """The questions to ask; those whose answer would not count are left out.

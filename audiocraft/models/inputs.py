@@ -3,7 +3,6 @@
 Every mistake is a `ValueError` that names the value and the remedy.
 """
 
-import math
 import typing as tp
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..data.conditions import ConditioningAttributes
 from ..modules.sampling import Sampling
+from ..utils.numbers import is_number, is_whole
 from .guidance import Guidance
 
 Seed = int | tp.Sequence[int] | None
@@ -31,8 +31,8 @@ class GenerationParams:
     def __post_init__(self):
         for name in ("duration", "extend_stride"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be more than 0 seconds but is {value}.")
+            if not is_number(value) or value <= 0:
+                raise ValueError(f"{name} must be more than 0 seconds but is {value!r}.")
 
 
 def generators_for(
@@ -51,16 +51,16 @@ def generators_for(
         return generators
     if seed is None:
         seeds: tp.Sequence[int] = torch.randint(2**62, (num_samples,)).tolist()
-    elif isinstance(seed, int):
+    elif is_whole(seed):
         seeds = range(seed, seed + num_samples)
     else:
-        seeds = seed
+        seeds = list(seed) if isinstance(seed, tp.Iterable) else [seed] * num_samples
     if len(seeds) != num_samples:
         raise ValueError(f"{len(seeds)} seeds were given for {num_samples} samples.")
     for value in seeds:
-        if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        if not is_whole(value) or not -(2**63) <= value < 2**63:
             raise ValueError(f"A seed must be a whole number of 64 bits but is {value!r}.")
-    return [torch.Generator().manual_seed(value) for value in seeds]
+    return [torch.Generator().manual_seed(int(value)) for value in seeds]
 
 
 def _check_generators(
@@ -131,7 +131,7 @@ def check_clip(clip: Tensor, name: str) -> None:
 
 def check_sample_rate(sample_rate: int, name: str) -> None:
     """See that a sample rate is one."""
-    if not isinstance(sample_rate, int) or sample_rate < 1:
+    if not is_whole(sample_rate) or sample_rate < 1:
         raise ValueError(
             f"{name} must be a whole number of samples per second but is {sample_rate!r}."
         )
@@ -152,17 +152,17 @@ def starts_for(
     excerpt_start: float | tp.Sequence[float | None] | None, num_samples: int
 ) -> list[float | None]:
     """Where the excerpt of each sample starts, in seconds; `None` is to be drawn."""
-    if excerpt_start is None or isinstance(excerpt_start, int | float):
-        starts: list[float | None] = [excerpt_start] * num_samples
-    else:
+    if isinstance(excerpt_start, tp.Iterable) and not isinstance(excerpt_start, str):
         starts = list(excerpt_start)
+    else:
+        starts: list[tp.Any] = [excerpt_start] * num_samples
     if len(starts) != num_samples:
         raise ValueError(
             f"{len(starts)} values of excerpt_start were given for {num_samples} samples."
         )
     for start in starts:
-        if start is not None and not 0 <= start < math.inf:
-            raise ValueError(f"excerpt_start must be a second of the clip but is {start}.")
+        if start is not None and not (is_number(start) and start >= 0):
+            raise ValueError(f"excerpt_start must be a second of the clip but is {start!r}.")
     return starts
 
 

@@ -17,7 +17,7 @@ from ..data.audio_utils import convert_audio
 from ..data.conditions import ConditioningAttributes, wav_condition
 from ..modules.conditioners import StyleConditioner, draw_excerpt
 from ..modules.sampling import Sampling
-from ..utils.device import resolve_device
+from ..utils.device import resolve_device, resolve_dtype
 from .adapters import merge_adapter
 from .encodec import CompressionModel
 from .guidance import Guidance
@@ -71,7 +71,7 @@ class MusicGen:
     def get_pretrained(
         name_or_path: str = "facebook/musicgen-style",
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> "MusicGen":
         """Load a model.
 
@@ -79,15 +79,18 @@ class MusicGen:
             name_or_path: Hub id (`facebook/musicgen-style`, `facebook/musicgen-small`…), folder
                 of an exported model, training checkpoint, `//sig/SIG` or `//bundled/NAME`.
             device: `cuda`, `mps` or `cpu`; `None` takes the best that is there.
-            dtype: Of the language model; `None` is float16 on a GPU and float32 elsewhere.
+            dtype: Of the language model, such as `torch.float16` or `"float16"`; `None` is that
+                on a GPU and float32 elsewhere.
 
         Raises:
             CheckpointError: There is no such model, or its files cannot be used.
+            ConfigError: There is no such device or precision.
         """
         where = resolve_device(device)
         if dtype is None:
             dtype = torch.float16 if where.type == "cuda" else torch.float32
-        compression_model, lm, max_duration = load_musicgen(str(name_or_path), where, dtype)
+        precision = resolve_dtype(dtype)
+        compression_model, lm, max_duration = load_musicgen(str(name_or_path), where, precision)
         return MusicGen(str(name_or_path), compression_model, lm, max_duration)
 
     @property
@@ -141,14 +144,9 @@ class MusicGen:
             ValueError: A value is out of its range; the message names it.
         """
         stride = 0.6 * self.max_duration if extend_stride is None else extend_stride
-        if stride >= self.max_duration:
-            raise ValueError(
-                f"extend_stride is {stride} s but a window lasts {self.max_duration} s: "
-                "give less, so that windows overlap."
-            )
         greedy = Sampling(temperature=0.0, top_k=0)
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        self.generation_params = GenerationParams(
+        chosen = GenerationParams(
             duration=duration,
             extend_stride=stride,
             sampling=sampling if use_sampling else greedy,
@@ -156,6 +154,12 @@ class MusicGen:
                 cfg_coef=cfg_coef, cfg_coef_beta=cfg_coef_beta, two_step=two_step_cfg
             ),
         )
+        if stride >= self.max_duration:
+            raise ValueError(
+                f"extend_stride is {stride} s but a window lasts {self.max_duration} s: "
+                "give less, so that windows overlap."
+            )
+        self.generation_params = chosen
 
     def set_style_conditioner_params(
         self,
@@ -336,7 +340,8 @@ class MusicGen:
             wav = self._convert(clip, style_sample_rate)
             if start is None:
                 length = int(style.excerpt_length * self.sample_rate)
-                start = draw_excerpt(wav.shape[-1], length, rng).start / self.sample_rate
+                excerpt = draw_excerpt(wav.shape[-1], length, self.sample_rate, rng)
+                start = excerpt.start / self.sample_rate
             sample.wav[name] = wav_condition(wav, self.sample_rate, start=start)
         return self._generate(attributes, None, dice, progress, return_tokens)
 

@@ -7,12 +7,13 @@ tokens alone and in any batch.
 Method: nucleus sampling, Holtzman et al., 2019, https://arxiv.org/abs/1904.09751.
 """
 
-import math
 import typing as tp
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ..utils.numbers import is_number, is_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,14 @@ class Sampling:
     top_p: float = 0.0  # 0 is off; otherwise wins over `top_k`
 
     def __post_init__(self):
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be at least 0 but is {self.temperature}.")
-        if not isinstance(self.top_k, int) or self.top_k < 0:
+        if not is_number(self.temperature) or self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0 but is {self.temperature!r}.")
+        if not is_whole(self.top_k) or self.top_k < 0:
             raise ValueError(
-                f"top_k must be at least 0 (0 is off), a whole number, but is {self.top_k}."
+                f"top_k must be at least 0 (0 is off), a whole number, but is {self.top_k!r}."
             )
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(f"top_p must lie between 0 (off) and 1 but is {self.top_p}.")
+        if not is_number(self.top_p) or not 0 <= self.top_p <= 1:
+            raise ValueError(f"top_p must lie between 0 (off) and 1 but is {self.top_p!r}.")
 
     @property
     def greedy(self) -> bool:

@@ -10,6 +10,7 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from ..errors import ConfigError
 from ..utils.device import resolve_device
+from ..utils.numbers import is_number
 from . import schedules
 from .dadam import DAdaptAdam
 from .ema import ModuleDictEMA
@@ -71,7 +72,7 @@ def get_optimizer(groups: Groups, cfg: DictConfig) -> Optimizer:
 
 def _check(key: str, value: tp.Any, above: bool = False, below: float = math.inf) -> None:
     """See that a setting is a number from 0, or above it, and below something."""
-    if isinstance(value, int | float) and 0 <= value < below and not (above and value == 0):
+    if is_number(value) and 0 <= value < below and not (above and value == 0):
         return
     limits = ("above 0" if above else "from 0") + ("" if below == math.inf else f" below {below:g}")
     raise ConfigError(f"{key} is {value!r}, but must be a number {limits}.")

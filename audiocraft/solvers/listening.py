@@ -128,7 +128,8 @@ def make_samples(
 def _excerpt_start(model: MusicGen, clip: Clip) -> float:
     """Second of the clip from which the model listens, drawn from the clip's seed."""
     length = int(model.style_conditioner.excerpt_length * model.sample_rate)
-    excerpt = draw_excerpt(clip.wav.shape[-1], length, derive_generator(clip.seed, "excerpt"))
+    rng = derive_generator(clip.seed, "excerpt")
+    excerpt = draw_excerpt(clip.wav.shape[-1], length, model.sample_rate, rng)
     return excerpt.start / model.sample_rate
 
 

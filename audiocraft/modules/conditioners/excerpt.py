@@ -15,12 +15,15 @@ from torch import Tensor
 from .base import Rng, generator_for
 
 
-def draw_excerpt(num_samples: int, length: int, rng: torch.Generator | None = None) -> slice:
+def draw_excerpt(
+    num_samples: int, length: int, sample_rate: int, rng: torch.Generator | None = None
+) -> slice:
     """Choose the samples that the conditioner hears.
 
     Args:
         num_samples: Length of the waveform, in samples.
         length: Length of the excerpt, in samples.
+        sample_rate: Samples per second, to speak of.
         rng: Draws the start; `None` takes the middle, as evaluation does.
 
     Raises:
@@ -29,30 +32,34 @@ def draw_excerpt(num_samples: int, length: int, rng: torch.Generator | None = No
     spare = num_samples - length
     if spare < 0:
         raise ValueError(
-            f"A style excerpt of {length} samples does not fit in {num_samples}. "
-            "Give longer audio or a shorter `excerpt_length`."
+            f"A style excerpt of {length / sample_rate:g} s does not fit in a clip of "
+            f"{num_samples / sample_rate:g} s. Give longer audio or a shorter `excerpt_length`."
         )
     start = spare // 2 if rng is None else int(torch.randint(spare + 1, (), generator=rng))
     return slice(start, start + length)
 
 
-def place_excerpt(num_samples: int, length: int, start: int) -> slice:
-    """The excerpt that starts at a given sample.
+def place_excerpt(num_samples: int, length: int, sample_rate: int, start: int) -> slice:
+    """The excerpt that starts at a given sample; otherwise as `draw_excerpt`.
 
     Raises:
         ValueError: It does not lie inside the waveform.
     """
     if not 0 <= start <= num_samples - length:
         raise ValueError(
-            f"A style excerpt of {length} samples that starts at sample {start} does not fit in "
-            f"{num_samples}. Give an earlier `excerpt_start`, longer audio, or a shorter "
-            "`excerpt_length`."
+            f"A style excerpt of {length / sample_rate:g} s that starts at "
+            f"{start / sample_rate:g} s does not fit in a clip of {num_samples / sample_rate:g} s. "
+            "Give an earlier `excerpt_start`, longer audio, or a shorter `excerpt_length`."
         )
     return slice(start, start + length)
 
 
 def draw_excerpts(
-    lengths: tp.Sequence[int], starts: tp.Sequence[int | None], length: int, rng: Rng = None
+    lengths: tp.Sequence[int],
+    starts: tp.Sequence[int | None],
+    length: int,
+    sample_rate: int,
+    rng: Rng = None,
 ) -> list[slice | None]:
     """Choose what is heard of each clip of a batch.
 
@@ -60,6 +67,7 @@ def draw_excerpts(
         lengths: Real samples of each clip; of an empty one nothing is heard.
         starts: First sample wanted, or `None` for `draw_excerpt` to choose.
         length: Length of every excerpt, in samples.
+        sample_rate: Samples per second.
         rng: One generator, or one per clip; `None` takes the middle.
 
     Raises:
@@ -70,9 +78,9 @@ def draw_excerpts(
         if num_samples == 0:
             excerpts.append(None)
         elif start is None:
-            excerpts.append(draw_excerpt(num_samples, length, generator_for(rng, i)))
+            excerpts.append(draw_excerpt(num_samples, length, sample_rate, generator_for(rng, i)))
         else:
-            excerpts.append(place_excerpt(num_samples, length, start))
+            excerpts.append(place_excerpt(num_samples, length, sample_rate, start))
     return excerpts
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...data.audio_utils import resample
 from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
+from ...utils.numbers import is_number, is_whole
 from ..batch_norm import SharedBatchNorm1d
 from .base import Condition, Dice, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
@@ -178,6 +179,7 @@ class StyleConditioner(WavConditioner):
             lengths,
             [None if s is None else round(s * self.sample_rate) for s in values.start],
             length,
+            self.sample_rate,
             None if self.use_middle_of_segment else rng,
         )
         heard_length = length * rate // self.sample_rate
@@ -278,14 +280,14 @@ class StyleConditioner(WavConditioner):
 
     def _check_params(self, eval_q, excerpt_length, ds_factor, encodec_n_q) -> None:
         most = self.rvq.total_codebooks if self.rvq is not None else 0
-        if eval_q is not None and not 1 <= eval_q <= most:
+        if eval_q is not None and not (is_whole(eval_q) and 1 <= eval_q <= most):
             raise ValueError(
-                f"eval_q is {eval_q} but the bottleneck has {most} codebooks. Choose 1 to {most}."
+                f"eval_q is {eval_q!r} but the bottleneck has {most} codebooks. Choose 1 to {most}."
             )
         if excerpt_length is not None:
             self._check_excerpt_length(excerpt_length)
-        if ds_factor is not None and ds_factor < 1:
-            raise ValueError(f"ds_factor must be at least 1 but is {ds_factor}.")
+        if ds_factor is not None and not (is_whole(ds_factor) and ds_factor >= 1):
+            raise ValueError(f"ds_factor must be a whole number, at least 1, but is {ds_factor!r}.")
         if encodec_n_q is not None and not isinstance(self.listener, EncodecFeatures):
             raise ValueError(
                 f"encodec_n_q is {encodec_n_q} but {type(self.listener).__name__} listens, not a "
@@ -293,6 +295,8 @@ class StyleConditioner(WavConditioner):
             )
 
     def _check_excerpt_length(self, seconds: float) -> None:
+        if not is_number(seconds):
+            raise ValueError(f"excerpt_length must be a number of seconds but is {seconds!r}.")
         if seconds <= 0 or not self._is_audible(seconds):
             raise ValueError(
                 f"excerpt_length is {seconds} s, in which the listener hears not even one frame. "

@@ -57,8 +57,6 @@ def make_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int = 
     Raises:
         ConfigError: The command line cannot be composed, or names a device that is not there.
     """
-    if not any(override.startswith("solver=") for override in overrides):
-        raise ConfigError("Say which run is meant, such as solver=musicgen/musicgen_style_tiny.")
     try:
         xp = experiment.resolve(overrides)
     except (HydraException, OmegaConfBaseException) as error:

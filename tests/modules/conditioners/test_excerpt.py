@@ -14,19 +14,19 @@ def rng(seed):
 @settings(deadline=None)
 @given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 99))
 def test_an_excerpt_lies_inside_the_audio(length, spare, seed):
-    excerpt = draw_excerpt(length + spare, length, rng(seed))
+    excerpt = draw_excerpt(length + spare, length, 100, rng(seed))
     assert excerpt.start >= 0
     assert excerpt.stop - excerpt.start == length
     assert excerpt.stop <= length + spare
 
 
 def test_without_dice_the_middle_is_taken():
-    assert draw_excerpt(100, 20) == slice(40, 60)
+    assert draw_excerpt(100, 20, 10) == slice(40, 60)
 
 
 def test_an_excerpt_longer_than_the_audio_says_so():
-    with pytest.raises(ValueError, match="does not fit"):
-        draw_excerpt(num_samples=10, length=30)
+    with pytest.raises(ValueError, match=r"of 3 s does not fit in a clip of 1\.5 s"):
+        draw_excerpt(num_samples=15, length=30, sample_rate=10)
 
 
 @settings(deadline=None)

@@ -130,7 +130,7 @@ def test_more_processes_share_the_batch_and_the_shards(doctor):
 
 
 MISTAKES = {
-    "no solver": ([], "Say which run is meant, such as solver="),
+    "no solver": ([], "Say which run is meant: solver="),
     "an unknown solver": (["solver=nothing"], "Could not find 'solver/nothing'"),
     "an unknown key": ([TINY, "optim.speed=1"], "optim.speed"),
     "no override": ([TINY, "epochs"], "'epochs' is not an override"),
