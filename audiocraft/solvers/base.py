@@ -361,9 +361,10 @@ class StandardSolver(flashy.BaseSolver):
     ) -> tp.Iterator:
         """Go through items with a bar of rate and time left, on the first process."""
         is_log = not sys.stderr.isatty()  # of so many lines per epoch
+        last_epoch = self.cfg.optim.epochs
         bar = tqdm(  # not that of `tqdm.auto`, which asks for the items twice
             items,
-            desc=f"{stage} {self.epoch}/{self.cfg.optim.epochs}",
+            desc=stage if self.cfg.execute_only else f"{stage} {self.epoch}/{last_epoch}",
             initial=done,
             total=total,
             disable=not is_rank_zero(),

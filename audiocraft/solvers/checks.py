@@ -2,6 +2,7 @@
 
 import typing as tp
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
@@ -11,6 +12,8 @@ NOT_BUILT = (  # keys that may only be off
     *(f"evaluate.metrics.{name}" for name in ("fad", "kld", "text_consistency", "chroma_cosine")),
     "generate.lm.gen_gt_samples",
 )
+
+MOSTLY = 0.5  # of a segment should be music
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -54,3 +57,22 @@ def _check_excerpts(cfg: DictConfig) -> None:
                 f"the excerpt that validation listens to, is {style.length:g} s: no clip would be "
                 "heard. Give longer segments, or a shorter excerpt."
             )
+
+
+def padding_of(durations: np.ndarray, segment_duration: float | None) -> str | None:
+    """What to do where most of the segments of a data set would be padding; `None` is nothing.
+
+    Args:
+        durations: Of the files, in seconds.
+        segment_duration: Seconds of a segment; `None` is whole files.
+    """
+    if segment_duration is None:
+        return None
+    music = float(np.minimum(durations, segment_duration).mean()) / segment_duration
+    if music >= MOSTLY:
+        return None
+    return (
+        f"Only {music:.0%} of a segment is music: dataset.segment_duration is "
+        f"{segment_duration:g} s but files last {durations.mean():.1f} s on average. The rest is "
+        "computed and not learnt from. Give shorter segments, or longer files."
+    )

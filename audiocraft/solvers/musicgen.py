@@ -39,7 +39,7 @@ from ..modules.conditioners import (
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
 from .caching import write_cache
-from .checks import check_settings
+from .checks import check_settings, padding_of
 from .dice import align, throw_dice
 from .distributed import rank, sum_over_processes, world_size
 from .inheritance import check_adapting, tell_differences, tell_fast_embeddings
@@ -128,6 +128,9 @@ class MusicGenSolver(StandardSolver):
         logger.info(
             "Files: %s", ", ".join(f"{len(d.meta)} {split}" for split, d in datasets.items())
         )
+        padding = padding_of(datasets["train"].meta.durations, self.cfg.dataset.segment_duration)
+        if padding:
+            logger.warning(padding)
 
     def run(self) -> None:
         """Train, or encode the data sets where `cache.write` asks for that."""

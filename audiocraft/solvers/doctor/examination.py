@@ -24,7 +24,7 @@ from ...models.whole_files import describe_tokenizer
 from ...optim.builders import get_lr_scheduler, get_optimizer
 from ...utils.device import resolve_dtype
 from ..checkpoint import Checkpoints
-from ..checks import check_settings
+from ..checks import check_settings, padding_of
 from ..experiment import changes, check_outputs, describe, resolved, settings_of, told
 from ..inheritance import check_adapting
 from ..sharding import check_sharding
@@ -201,6 +201,8 @@ def look_at_data(plan: Plan) -> Section:
         )
         if split != "train":
             section.lines.append(f"  {len(dataset)} clips in {len(loader)} batches")
+        elif padding := padding_of(durations, plan.cfg.dataset.segment_duration):
+            section.problems.append(padding)
     return section
 
 

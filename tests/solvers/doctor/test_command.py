@@ -109,6 +109,7 @@ PROBLEMS = {
     "an unknown optimizer": (["optim.optimizer=sgd"], "optim.optimizer is 'sgd'"),
     "an unknown schedule": (["schedule.lr_scheduler=linear"], "lr_scheduler is 'linear'"),
     "adapters of nothing": (["lora.use=true"], "say which with continue_from"),
+    "segments of padding": (["dataset.segment_duration=40"], "Only 25% of a segment is music"),
     "too much for the memory": (["dataset.batch_size=9000000"], "Raise optim.accumulate"),
 }
 
