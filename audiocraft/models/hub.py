@@ -9,7 +9,7 @@ hand into `CACHE/owner/model/` win, so that a machine without network needs no m
 import typing as tp
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -69,10 +69,29 @@ def placed(repo_id: str) -> Path:
     return AudioCraftEnvironment.get_cache_dir() / repo_id
 
 
+def in_cache(repo_id: str, filenames: tp.Sequence[str]) -> Path | None:
+    """The first of some files of a repository that was brought by hand or downloaded before.
+
+    Raises:
+        CheckpointError: No repository can have that name.
+    """
+    for filename in filenames:
+        if (placed(repo_id) / filename).is_file():
+            return placed(repo_id) / filename
+    cache = AudioCraftEnvironment.get_cache_dir()
+    try:
+        found = [try_to_load_from_cache(repo_id, filename, cache) for filename in filenames]
+    except HFValidationError as error:
+        raise CheckpointError(f"{repo_id} is no name of a model on the hub: {error}") from error
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
 def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
     """Path of the first of `filenames` that was put into the cache or that the hub has.
 
-    A download shows its progress and happens once; `HF_HUB_OFFLINE=1` forbids it.
+    A download shows its progress and happens once; `HF_HUB_OFFLINE=1` forbids it. The hub is not
+    asked about what is in the cache: nobody waits for a network that is not there, and weights do
+    not change by themselves. To take newer ones, remove the repository's folder from the cache.
 
     Args:
         repo_id: `owner/model`.
@@ -81,29 +100,26 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
 
     Raises:
         NotThere: The repository has none of the files.
-        CheckpointError: The hub cannot be reached and the cache has none of them, or it refuses.
+        CheckpointError: The hub cannot be reached and the cache has none of them, or it refuses;
+            or no repository can have that name.
     """
-    for filename in filenames:
-        if (placed(repo_id) / filename).is_file():
-            return placed(repo_id) / filename
-    cache = AudioCraftEnvironment.get_cache_dir()
-    unreachable = None
+    found = in_cache(repo_id, filenames)
+    if found is not None:
+        return found
     for filename in filenames:
         try:
-            options = {"cache_dir": cache, "local_files_only": unreachable is not None}
-            return Path(hf_hub_download(repo_id, filename, **options))
-        except LocalEntryNotFoundError as error:  # another file may be in the cache
-            unreachable = unreachable or error
+            cache = AudioCraftEnvironment.get_cache_dir()
+            return Path(hf_hub_download(repo_id, filename, cache_dir=cache))
+        except LocalEntryNotFoundError as error:
+            raise CheckpointError(how_to_place(repo_id, filenames, beside)) from error
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, HFValidationError) as error:
+        except HfHubHTTPError as error:
             raise CheckpointError(
                 f"The hub refused {repo_id}/{filename}: {error}. Check the name; a private or "
                 "gated model needs `hf auth login` first."
             ) from error
-    if unreachable is None:
-        raise NotThere(f"{repo_id} on the hub has none of: {', '.join(filenames)}.")
-    raise CheckpointError(how_to_place(repo_id, filenames, beside)) from unreachable
+    raise NotThere(f"{repo_id} on the hub has none of: {', '.join(filenames)}.")
 
 
 def how_to_place(repo_id: str, *alternatives: tp.Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from transformers import (
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
 from ..modules.conditioners import Musicnn, PretrainedText, build_hubert, load_hubert_state
-from .hub import fetch, how_to_place, placed
+from .hub import fetch, how_to_place, in_cache, placed
 
 logger = logging.getLogger(__name__)
 
@@ -115,17 +115,21 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
         CheckpointError: The model is neither on disk nor to be had, or its folder is not whole.
     """
     source = placed(name) if placed(name).is_dir() else Path(name)
-    if source.is_dir():
+    is_folder = source.is_dir()
+    if is_folder:
         for names in files:
             if not any((source / filename).is_file() for filename in names):
                 raise CheckpointError(f"{source} lacks {' or '.join(reversed(names))}.")
+    is_here = is_folder or all(in_cache(name, names) for names in files)  # then nobody is asked
     try:
-        found = str(source) if source.is_dir() else name
+        found = str(source) if is_folder else name
         with torch.device("cpu"):  # real weights, even while a model is described on `meta`
-            return load(found, cache_dir=AudioCraftEnvironment.get_cache_dir())
+            return load(
+                found, cache_dir=AudioCraftEnvironment.get_cache_dir(), local_files_only=is_here
+            )
     except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
-        if source.is_dir():
+        if is_folder:
             raise CheckpointError(f"{source} cannot be read: {reason}") from error
         raise CheckpointError(f"{how_to_place(name, *files)} ({reason})") from error
 

@@ -77,9 +77,9 @@ def answering(monkeypatch, answers):
     """Stand where the download does: give a path for each file, or raise; returns the calls."""
     asked = []
 
-    def download(repo_id, filename, cache_dir, local_files_only):
+    def download(repo_id, filename, cache_dir):
         assert cache_dir == hub.AudioCraftEnvironment.get_cache_dir()
-        asked.append((filename, local_files_only))
+        asked.append(filename)
         answer = answers[filename]
         if isinstance(answer, Exception):
             raise answer
@@ -122,7 +122,7 @@ def test_a_hub_out_of_reach_is_asked_once(monkeypatch):
     asked = answering(monkeypatch, dict.fromkeys(BOTH, LocalEntryNotFoundError("no network")))
     with pytest.raises(CheckpointError, match="cannot be reached"):
         hub.fetch("a/b", *BOTH)
-    assert asked == [(BOTH[0], False), (BOTH[1], True)]  # then only the cache
+    assert asked == [BOTH[0]]
 
 
 def test_a_refusal_of_the_hub_is_told(monkeypatch):

@@ -120,6 +120,16 @@ def test_t5_is_read_from_files_brought_by_hand(with_t5, t5_folder):
     assert 2 not in tokens["input_ids"]  # no unknown words
 
 
+def test_the_hub_is_asked_only_for_what_is_not_in_the_cache(offline, t5_folder):
+    def asks(name, cache_dir, local_files_only):
+        return not local_files_only
+
+    for file in t5_folder.iterdir():
+        assert pretrained.from_hub(asks, "t5-base", pretrained.T5_FILES)
+        offline.add("t5-base", file.name, file)
+    assert not pretrained.from_hub(asks, "t5-base", pretrained.T5_FILES)
+
+
 def test_a_t5_that_is_trained_along_has_weights_of_its_own(with_t5):
     config = composed(
         "solver=musicgen/musicgen_base_32khz",

@@ -3,12 +3,12 @@
 import typing as tp
 from pathlib import Path
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 from omegaconf import DictConfig
 
 from ...environment import AudioCraftEnvironment, bundled_dir
 from ...errors import CheckpointError
-from ...models.hub import PRETRAINED, hub_id, placed
+from ...models.hub import PRETRAINED, hub_id, in_cache
 from ...models.loaders import (
     COMPRESSION_FILES,
     LM_FILES,
@@ -129,15 +129,3 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
     where = f"not here: fetched from the hub into {AudioCraftEnvironment.get_cache_dir()}"
     problem = f"{repo_id} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. Unset it."
     return Source(part, where, why, False, problem if constants.HF_HUB_OFFLINE else None)
-
-
-def in_cache(repo_id: str, filenames: tp.Sequence[str]) -> Path | None:
-    """The first of some files of a repository that was fetched before, or brought by hand."""
-    cache = AudioCraftEnvironment.get_cache_dir()
-    for filename in filenames:
-        if (placed(repo_id) / filename).is_file():
-            return placed(repo_id) / filename
-        found = try_to_load_from_cache(repo_id, filename, cache_dir=cache)
-        if isinstance(found, str):
-            return Path(found)
-    return None
