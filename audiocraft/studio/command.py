@@ -35,6 +35,7 @@ HELP = {  # fields of `Request`
     "extend_stride": "in pieces longer than the model's window: seconds that each window adds",
 }
 NUMBERS = {"style_detail": int, "top_k": int}
+OF_STYLE = ("text_weight", "style_detail", "excerpt_length", "excerpt_start")
 AGAIN = ("style", "model", "device", "out", "format", "pictures")  # go with --from-recipe
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Request)}
 
@@ -97,6 +98,9 @@ def generate(args: argparse.Namespace) -> int:
     any_seed = args.seed is None
     seed = torch.seed() % 2**31 if any_seed else args.seed
     tasks = tasks_of(args, seed)
+    idle = [f"--{name.replace('_', '-')}" for name in OF_STYLE if getattr(args, name) is not None]
+    if idle and not any(task.request.style for task in tasks):
+        print(f"Without a style clip this changes nothing: {', '.join(idle)}.")
     maker = load_maker(args.model or default_model(), args.device)
     missing = tasks
     if not args.overwrite:

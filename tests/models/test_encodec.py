@@ -1,14 +1,7 @@
-import types
-
-import encodec as encodec_package
 import pytest
 import torch
-import transformers
-from torch import nn
 
-from audiocraft.models import codec_wrappers
 from audiocraft.models.encodec import (
-    DAC,
     EncodecModel,
     EncodecPackageCompressionModel,
     HFDacCompressionModel,
@@ -16,83 +9,12 @@ from audiocraft.models.encodec import (
     InterleaveStereoCompressionModel,
 )
 from audiocraft.models.encodec_import import native_encodec
-from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
-from audiocraft.quantization import ResidualVectorQuantizer
+
+from .tiny_codecs import dac_network, hf_network, package_network, tiny_codec
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def tiny_codec(channels=1, renormalize=False, **rvq):
-    """8 kHz, 8 samples per frame, 4 codebooks of 16 entries."""
-    torch.manual_seed(0)
-    seanet = {
-        "channels": channels,
-        "dimension": 8,
-        "n_filters": 4,
-        "n_residual_layers": 1,
-        "ratios": [4, 2],
-        "norm": "weight_norm",
-        "lstm": 1,
-    }
-    rvq = {"n_q": 4, "bins": 16, "kmeans_init": False} | rvq
-    return EncodecModel(
-        SEANetEncoder(**seanet),
-        SEANetDecoder(**seanet),
-        ResidualVectorQuantizer(8, **rvq),
-        frame_rate=1000,
-        sample_rate=8000,
-        channels=channels,
-        renormalize=renormalize,
-    ).eval()
-
-
-def hf_network(**config):
-    """A tiny EnCodec of transformers with random weights and codebooks."""
-    torch.manual_seed(0)
-    sizes = {
-        "sampling_rate": 8000,
-        "upsampling_ratios": [10, 8],
-        "num_filters": 4,
-        "hidden_size": 8,
-        "codebook_size": 1024,
-        "num_lstm_layers": 1,
-        "target_bandwidths": [2.0, 4.0],
-    }
-    model = transformers.EncodecModel(transformers.EncodecConfig(**(sizes | config))).eval()
-    for layer in model.quantizer.layers:
-        layer.codebook.embed.normal_(std=0.3)
-    return model
-
-
-def package_network():
-    """A tiny EnCodec of the `encodec` package."""
-    torch.manual_seed(0)
-    sizes = {"dimension": 8, "n_filters": 4, "ratios": [10, 8], "norm": "none", "lstm": 1}
-    model = encodec_package.EncodecModel(
-        encodec_package.modules.SEANetEncoder(**sizes),
-        encodec_package.modules.SEANetDecoder(**sizes),
-        encodec_package.quantization.ResidualVectorQuantizer(8, n_q=4, kmeans_init=False),
-        target_bandwidths=[1.0, 2.0, 4.0],
-        sample_rate=8000,
-        channels=1,
-    )
-    return model.eval()
-
-
-def dac_network():
-    """A tiny DAC of transformers; one of its strides is odd."""
-    torch.manual_seed(0)
-    sizes = {
-        "sampling_rate": 8000,
-        "encoder_hidden_size": 4,
-        "decoder_hidden_size": 16,
-        "downsampling_ratios": [2, 5, 4],
-        "n_codebooks": 4,
-        "codebook_size": 16,
-    }
-    return transformers.DacModel(transformers.DacConfig(**sizes)).eval()
 
 
 CODECS = {
@@ -296,81 +218,6 @@ def test_a_codec_with_windows_is_refused():
         HFEncodecCompressionModel(hf_network(chunk_length_s=1.0, overlap=0.01))
     with pytest.raises(ValueError, match="chunk"):
         native_encodec(hf_network(chunk_length_s=1.0, overlap=0.01))
-
-
-def test_without_its_package_dac_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(codec_wrappers, "dac", None)
-
-    with pytest.raises(ImportError, match="pip install descript-audio-codec"):
-        DAC()
-
-
-class FakeDAC(nn.Module):
-    """The interface of `dac.DAC`: the sign of a frame's mean, 3 times; decodes a sample too few."""
-
-    sample_rate, hop_length, codebook_size, n_codebooks = 800, 8, 2, 3
-
-    def __init__(self):
-        super().__init__()
-        self.quantizer = types.SimpleNamespace(from_codes=lambda codes: (codes.float(), None, None))
-
-    def encode(self, audio, n_quantizers=None):
-        signs = (audio.unflatten(2, (-1, 8)).mean(dim=3) > 0).long()
-        codes = signs.repeat(1, n_quantizers or 3, 1)
-        return codes.float(), codes, None, None, None
-
-    def decoder(self, latent):
-        return latent.mean(dim=1, keepdim=True).repeat_interleave(8, dim=2)[..., :-1]
-
-
-def test_dac_encodes_any_length_with_the_codebooks_in_use(monkeypatch):
-    monkeypatch.setattr(codec_wrappers, "dac", types.ModuleType("dac"))
-    codec = DAC(model=FakeDAC())
-    codec.set_num_codebooks(2)
-
-    codes, scale = codec.encode(torch.ones(1, 1, 21))
-
-    assert (codec.frame_rate, codec.cardinality, codec.total_codebooks) == (100, 2, 3)
-    assert scale is None
-    assert codes.shape == (1, 2, 3)
-    assert codec.decode(codes).shape == (1, 1, 24)
-
-
-def leaves(network):
-    """Layers with weights, in the order of the signal."""
-    kinds = ("Conv1d", "ConvTranspose1d", "Embedding", "Snake1d")
-    parts = (network.encoder, network.quantizer, network.decoder)
-    return [layer for p in parts for layer in p.modules() if type(layer).__name__ in kinds]
-
-
-@torch.no_grad()
-def test_dac_of_its_package_and_of_transformers_are_the_same():
-    dac = pytest.importorskip("dac", reason="needs descript-audio-codec", exc_type=ImportError)
-    theirs = dac_network()
-    config = theirs.config
-    model = dac.DAC(
-        encoder_dim=config.encoder_hidden_size,
-        encoder_rates=list(config.downsampling_ratios),
-        decoder_dim=config.decoder_hidden_size,
-        decoder_rates=list(config.upsampling_ratios),
-        n_codebooks=config.n_codebooks,
-        codebook_size=config.codebook_size,
-        sample_rate=config.sampling_rate,
-    ).eval()
-    for ours, other in zip(leaves(model), leaves(theirs), strict=True):
-        if hasattr(ours, "weight_g"):
-            nn.utils.remove_weight_norm(ours)
-        other.load_state_dict(ours.state_dict())
-    package, of_transformers = DAC(model=model), HFDacCompressionModel(theirs)
-    x = 0.1 * torch.randn(2, 1, 1999)
-
-    codes, _ = package.encode(x)
-
-    assert torch.equal(codes, model.encode(model.preprocess(x, 8000))[1])
-    assert torch.equal(codes, of_transformers.encode(x)[0])
-    torch.testing.assert_close(package.decode(codes), of_transformers.decode(codes))
-    package.set_num_codebooks(3)
-    assert torch.equal(package.encode(x)[0], codes[:, :3])
 
 
 # Stereo.

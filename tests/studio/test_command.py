@@ -51,6 +51,13 @@ def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip
     assert "folder/001_disco-beat_1.wav  (seed 7)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("style", [True, False])
+def test_wishes_about_a_clip_that_is_not_there_are_told(style, clip, capsys):
+    generate("--text", "waltz", "--text-weight", "3", *(["--style", clip] if style else []))
+    told = "this changes nothing: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
+    assert told is not style
+
+
 def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
     generate("--text", "waltz", "--style", clip, "--count", "2", "--seed", "3", "--out", "a")
     main(["generate", "--from-recipe", "a/001_waltz_2.json", "--out", "b"])
