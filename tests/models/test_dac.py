@@ -57,6 +57,7 @@ def leaves(network):
     return [layer for p in parts for layer in p.modules() if type(layer).__name__ in kinds]
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @torch.no_grad()
 def test_dac_of_its_package_and_of_transformers_are_the_same():
     dac = pytest.importorskip("dac", reason="needs descript-audio-codec", exc_type=ImportError)
