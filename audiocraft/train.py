@@ -70,6 +70,11 @@ def check_override(arg: str, find_config: tp.Callable[[], DictConfig]) -> None:
     reason = why_retired(key) or why_retired(f"{key}={value}")
     if reason:
         raise ConfigError(f"{arg} is retired: {reason}. Leave it out.")
+    if key.startswith("dora."):
+        raise ConfigError(
+            f"{arg} comes too late: Dora reads its settings before the command line. Set them in "
+            "config/config.yaml; AUDIOCRAFT_DORA_DIR moves the folder of experiments."
+        )
     is_new = arg.startswith("+") and not any(fnmatchcase(key, pattern) for pattern in ADDABLE)
     if is_new and OmegaConf.select(find_config(), key, default=ABSENT) is ABSENT:
         raise ConfigError(f"Nothing reads the setting {key}. Correct its name, or leave it out.")

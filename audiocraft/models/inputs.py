@@ -34,6 +34,35 @@ class GenerationParams:
             if not is_number(value) or value <= 0:
                 raise ValueError(f"{name} must be more than 0 seconds but is {value!r}.")
 
+    @staticmethod
+    def within(
+        max_duration: float,
+        *,
+        duration: float,
+        use_sampling: bool = True,
+        extend_stride: float | None = None,
+        sampling: Sampling,
+        guidance: Guidance,
+    ) -> "GenerationParams":
+        """Those of a model whose windows last `max_duration` seconds.
+
+        Raises:
+            ValueError: A value is out of its range; the message names it.
+        """
+        stride = 0.6 * max_duration if extend_stride is None else extend_stride
+        chosen = GenerationParams(
+            duration=duration,
+            extend_stride=stride,
+            sampling=sampling if use_sampling else Sampling(temperature=0.0, top_k=0),
+            guidance=guidance,
+        )
+        if stride >= max_duration:
+            raise ValueError(
+                f"extend_stride is {stride} s but a window lasts {max_duration} s: "
+                "give less, so that windows overlap."
+            )
+        return chosen
+
 
 def generators_for(
     seed: Seed, generators: Generators, num_samples: int

@@ -143,23 +143,16 @@ class MusicGen:
         Raises:
             ValueError: A value is out of its range; the message names it.
         """
-        stride = 0.6 * self.max_duration if extend_stride is None else extend_stride
-        greedy = Sampling(temperature=0.0, top_k=0)
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-        chosen = GenerationParams(
+        self.generation_params = GenerationParams.within(
+            self.max_duration,
             duration=duration,
-            extend_stride=stride,
-            sampling=sampling if use_sampling else greedy,
+            use_sampling=use_sampling,
+            extend_stride=extend_stride,
+            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
             guidance=Guidance(
                 cfg_coef=cfg_coef, cfg_coef_beta=cfg_coef_beta, two_step=two_step_cfg
             ),
         )
-        if stride >= self.max_duration:
-            raise ValueError(
-                f"extend_stride is {stride} s but a window lasts {self.max_duration} s: "
-                "give less, so that windows overlap."
-            )
-        self.generation_params = chosen
 
     def set_style_conditioner_params(
         self,

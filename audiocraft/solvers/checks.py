@@ -1,18 +1,33 @@
 """Settings that can be composed but not carried out, told before anything is loaded or trained."""
 
+import tempfile
 import typing as tp
+from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ..data.audio import audio_write
 from ..errors import ConfigError
 from ..utils.device import resolve_dtype
+from ..utils.numbers import is_number, is_whole
+from .listening import params_of, ways_of
 
 NOT_BUILT = (  # keys that may only be off
     *(f"evaluate.metrics.{name}" for name in ("fad", "kld", "text_consistency", "chroma_cosine")),
     "generate.lm.gen_gt_samples",
 )
 
+WHOLE_NUMBERS = {  # and the least of each
+    "seed": 0,
+    "optim.epochs": 1,
+    **{f"{node}.num_workers": 0 for node in ("dataset", "generate", "evaluate")},
+}
+COUNTS = (  # 0 or null is never, or all
+    *("generate.every", "evaluate.every", "checkpoint.save_every", "checkpoint.keep_last"),
+    *("checkpoint.every_updates", "checkpoint.every_minutes", "logging.log_updates"),
+)
 MOSTLY = 0.5  # of a segment should be music
 
 
@@ -28,10 +43,14 @@ def check_settings(cfg: DictConfig) -> None:
     for key in NOT_BUILT:
         if OmegaConf.select(cfg, key):
             raise ConfigError(f"{key} is not built yet and would do nothing. Set {key}=false.")
-    for key, least in (("seed", 0), ("optim.epochs", 1)):
+    for key, least in WHOLE_NUMBERS.items():
         value = OmegaConf.select(cfg, key)
-        if not isinstance(value, int) or value < least:
+        if not is_whole(value) or value < least:
             raise ConfigError(f"{key} is {value!r}. Give a whole number, {least} or more.")
+    for key in COUNTS:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and (not is_number(value) or value < 0):
+            raise ConfigError(f"{key} is {value!r}. Give a number from 0, or null.")
     if cfg.dtype != "float32":
         raise ConfigError(
             f"dtype is {cfg.dtype!r} but weights that learn are held in float32. Set "
@@ -44,6 +63,28 @@ def check_settings(cfg: DictConfig) -> None:
             "transformer_lm.causal=true."
         )
     _check_excerpts(cfg)
+    if cfg.generate.every or cfg.execute_only == "generate":
+        _check_listening(cfg)
+
+
+def _check_listening(cfg: DictConfig) -> None:
+    """See that samples can be made, and written, when it is time: that can be days from now."""
+    try:
+        params, ways = params_of(cfg), ways_of(cfg)
+        if ways.prompted and ways.prompt_duration >= params.duration:
+            raise ValueError(
+                f"prompt_duration is {ways.prompt_duration:g} s, which leaves nothing of "
+                f"{params.duration:g} s to generate."
+            )
+    except ValueError as error:
+        raise ConfigError(f"generate.lm: {error}") from error
+    audio: tp.Any = OmegaConf.to_container(cfg.generate.audio, resolve=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            silence = torch.zeros(cfg.channels, 4800)
+            audio_write(Path(folder) / "silence", silence, **{"sample_rate": 48000} | audio)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"generate.audio: {error}") from error
 
 
 def _check_excerpts(cfg: DictConfig) -> None:

@@ -6,19 +6,27 @@ ways can be compared.
 """
 
 import dataclasses
+import logging
 import time
 import typing as tp
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.sampler import ShardedSampler
-from ..models.musicgen import MusicGen
+from ..models.guidance import Guidance
+from ..models.inputs import GenerationParams
+from ..models.musicgen import DEFAULT_MAX_DURATION, MusicGen
 from ..modules.conditioners import draw_excerpt
+from ..modules.sampling import Sampling
+from ..utils.numbers import is_number
 from ..utils.randomness import derive_generator, derive_seed
 from .samples import Recipe, SampleFolder
+
+logger = logging.getLogger(__name__)
 
 Progress = tp.Callable[[tp.Sequence[tp.Any]], tp.Iterable[tp.Any]]
 
@@ -53,6 +61,13 @@ class Ways:
     prompt_duration: float
     remove_prompts: bool = False
 
+    def __post_init__(self):
+        for name in ("prompted", "unprompted", "use_text", "remove_prompts"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false but is {getattr(self, name)!r}.")
+        if not is_number(self.prompt_duration) or self.prompt_duration <= 0:
+            raise ValueError(f"prompt_duration must be above 0 s but is {self.prompt_duration!r}.")
+
     def of(self, model: MusicGen) -> list[str]:
         """Names of the ways that fit `model`."""
         provider = model.lm.condition_provider
@@ -63,6 +78,42 @@ class Ways:
             ways += ["text"] * text + ["style"] * style + ["text_and_style"] * (text and style)
             ways = ways or ["unconditional"]
         return ways + ["continuation"] * self.prompted
+
+
+def ways_of(cfg: DictConfig) -> Ways:
+    """The ways that `generate.lm` of a resolved configuration asks for."""
+    lm = cfg.generate.lm
+    return Ways(
+        prompted=lm.prompted_samples,
+        unprompted=lm.unprompted_samples,
+        use_text=not lm.no_text_conditioning,
+        prompt_duration=(lm.prompt_duration or duration_of(cfg) / 4),
+        remove_prompts=lm.remove_prompts,
+    )
+
+
+def duration_of(cfg: DictConfig) -> float:
+    """Seconds of each sample."""
+    given, segment = cfg.generate.lm.gen_duration, cfg.dataset.segment_duration
+    if given is None and segment is None:
+        raise ValueError("gen_duration is needed where dataset.segment_duration is null.")
+    return segment if given is None else given
+
+
+def params_of(cfg: DictConfig) -> GenerationParams:
+    """How `generate.lm` of a resolved configuration has a model generate."""
+    lm = cfg.generate.lm
+    return GenerationParams.within(
+        cfg.dataset.segment_duration or DEFAULT_MAX_DURATION,
+        duration=duration_of(cfg),
+        use_sampling=lm.use_sampling,
+        sampling=Sampling(temperature=lm.temp, top_k=lm.top_k, top_p=lm.top_p),
+        guidance=Guidance(
+            cfg_coef=lm.get("cfg_coef", cfg.classifier_free_guidance.inference_coef),
+            cfg_coef_beta=lm.get("cfg_coef_beta"),
+            two_step=cfg.transformer_lm.get("two_step_cfg", False),
+        ),
+    )
 
 
 def clips_of(loader: DataLoader, seed: int, rank: int = 0) -> list[Clip]:
@@ -104,13 +155,18 @@ def make_samples(
 ) -> dict[str, float]:
     """Generate from every clip in every way and write the results.
 
+    A clip that is shorter than the excerpt that a style is heard from is left out there, and told.
+
     Returns:
         `real_time_factor`: Seconds of audio per second of computing, and `samples`.
     """
+    of_way = {
+        way: _long_enough(model, clips) if "style" in way else clips for way in ways.of(model)
+    }
     batches = [
-        (way, clips[i : i + batch_size])
-        for way in ways.of(model)
-        for i in range(0, len(clips), batch_size)
+        (way, chosen[i : i + batch_size])
+        for way, chosen in of_way.items()
+        for i in range(0, len(chosen), batch_size)
     ]
     seconds, audio_seconds, count = 0.0, 0.0, 0
     for way, batch in progress(batches):
@@ -123,6 +179,19 @@ def make_samples(
             count += 1
             _write(folder, model, way, clip, wav, start, epoch)
     return {"samples": count, "real_time_factor": audio_seconds / max(seconds, 1e-9)}
+
+
+def _long_enough(model: MusicGen, clips: list[Clip]) -> list[Clip]:
+    """Clips of which a whole excerpt can be heard."""
+    least = int(model.style_conditioner.excerpt_length * model.sample_rate)
+    short = [clip.name for clip in clips if clip.wav.shape[-1] < least]
+    if short:
+        logger.warning(
+            "No samples in the style of %s: shorter than an excerpt of %g s.",
+            ", ".join(short),
+            model.style_conditioner.excerpt_length,
+        )
+    return [clip for clip in clips if clip.wav.shape[-1] >= least]
 
 
 def _excerpt_start(model: MusicGen, clip: Clip) -> float:

@@ -43,7 +43,7 @@ from .checks import check_settings, padding_of
 from .dice import align, throw_dice
 from .distributed import rank, sum_over_processes, world_size
 from .inheritance import check_adapting, tell_differences, tell_fast_embeddings
-from .listening import Ways, clips_of, make_samples
+from .listening import clips_of, make_samples, params_of, ways_of
 from .losses import codebook_cross_entropy, describe_loss
 from .progress import RunningMean
 from .samples import SampleFolder
@@ -307,7 +307,6 @@ class MusicGenSolver(StandardSolver):
     def generate(self) -> dict:
         """Make samples in every way that the model was trained for, each process its share."""
         cfg = self.cfg.generate
-        duration = cfg.lm.gen_duration or self.cfg.dataset.segment_duration
         with self.averaged():
             model = MusicGen(
                 self.xp.sig,
@@ -315,28 +314,13 @@ class MusicGenSolver(StandardSolver):
                 self.whole_model(),
                 self.cfg.dataset.segment_duration,
             )
-            model.set_generation_params(
-                use_sampling=cfg.lm.use_sampling,
-                top_k=cfg.lm.top_k,
-                top_p=cfg.lm.top_p,
-                temperature=cfg.lm.temp,
-                duration=duration,
-                cfg_coef=cfg.lm.get("cfg_coef", self.cfg.classifier_free_guidance.inference_coef),
-                cfg_coef_beta=cfg.lm.get("cfg_coef_beta"),
-                two_step_cfg=self.cfg.transformer_lm.get("two_step_cfg", False),
-            )
+            model.generation_params = params_of(self.cfg)
             model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
             loader = self.dataloaders["generate"]
             metrics = make_samples(
                 model,
                 clips_of(loader, self.cfg.seed, rank()),
-                Ways(
-                    prompted=cfg.lm.prompted_samples,
-                    unprompted=cfg.lm.unprompted_samples,
-                    use_text=not cfg.lm.no_text_conditioning,
-                    prompt_duration=cfg.lm.prompt_duration or duration / 4,
-                    remove_prompts=cfg.lm.remove_prompts,
-                ),
+                ways_of(self.cfg),
                 SampleFolder(
                     self.samples_folder,
                     model.sample_rate,

@@ -90,6 +90,8 @@ REFUSED = {
     "+optim.lrr=3": "Nothing reads the setting optim.lrr",
     "transformer_lm.memory_efficient=true": "is retired: there is one attention",
     "conditioner=clapemb2music": "is retired: CLAP",
+    "fuser.prepend=[self_wav]": "Nothing says how to fuse the condition 'description'",
+    "dora.dir=/somewhere": "AUDIOCRAFT_DORA_DIR moves the folder",
 }
 
 

@@ -3,7 +3,53 @@
 import numpy as np
 import pytest
 
-from audiocraft.solvers.checks import padding_of
+from audiocraft.errors import ConfigError
+from audiocraft.solvers.checks import check_settings, padding_of
+
+from ..conftest import composed
+
+TINY = "solver=musicgen/musicgen_style_tiny"
+
+# What would stop a run after hours, when it is time to listen, to read or to save.
+LATE = {
+    "generate.lm.temp=hot": "generate.lm: temperature must be at least 0 but is 'hot'",
+    "generate.lm.top_k=-3": "generate.lm: top_k must be at least 0",
+    "generate.lm.gen_duration=0": "generate.lm: duration must be more than 0 seconds but is 0",
+    "generate.lm.prompted_samples=1": "generate.lm: prompted must be true or false but is 1",
+    "generate.lm.prompt_duration=-1": "generate.lm: prompt_duration must be above 0 s but is -1",
+    "generate.audio.format=wma": "generate.audio: format is 'wma'",
+    "generate.audio.strategy=loud": "generate.audio: strategy is 'loud'",
+    "generate.num_workers=-2": "generate.num_workers is -2. Give a whole number, 0 or more",
+    "checkpoint.save_every=x": "checkpoint.save_every is 'x'. Give a number from 0, or null",
+    "checkpoint.keep_last=-1": "checkpoint.keep_last is -1",
+    "evaluate.every=x": "evaluate.every is 'x'",
+}
+
+
+@pytest.mark.parametrize("override", LATE)
+def test_what_would_fail_late_is_told_at_once(override):
+    with pytest.raises(ConfigError) as caught:
+        check_settings(composed(TINY, override))
+    assert str(caught.value).startswith(LATE[override])
+
+
+def test_a_prompt_leaves_something_to_generate():
+    prompt = ("generate.lm.prompted_samples=true", "generate.lm.prompt_duration=6")
+    with pytest.raises(ConfigError, match="prompt_duration is 6 s, which leaves nothing of 6 s"):
+        check_settings(composed(TINY, *prompt, "generate.lm.gen_duration=6"))
+    check_settings(composed(TINY, *prompt, "generate.lm.gen_duration=7"))
+
+
+def test_a_run_that_never_listens_may_say_what_it_likes():
+    check_settings(composed(TINY, "generate.every=null", "generate.lm.temp=hot"))
+
+
+@pytest.mark.parametrize("strategy", ["peak", "clip", "rms", "loudness"])
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3", "ogg"])
+def test_every_way_to_write_samples_passes(format, strategy):
+    check_settings(
+        composed(TINY, f"generate.audio.format={format}", f"generate.audio.strategy={strategy}")
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Samples of a run: every way of conditioning, and recipes that make a sample again."""
 
+import dataclasses
 import json
 
 import pytest
@@ -41,6 +42,17 @@ def test_every_way_that_the_model_knows_is_heard(tiny_musicgen, clips, tmp_path)
     assert metrics["samples"] == 8
     assert len(list(tmp_path.glob("*/*.json"))) == 8
     assert {p.parent.name for p in tmp_path.glob("*/*.style.wav")} == {"style", "text_and_style"}
+
+
+def test_a_clip_shorter_than_an_excerpt_is_heard_where_it_can_be(
+    tiny_musicgen, clips, tmp_path, caplog
+):
+    short = dataclasses.replace(clips[1], wav=clips[1].wav[:, :16000])
+    metrics = listen(tiny_musicgen, [clips[0], short], tmp_path)
+    assert metrics["samples"] == 6
+    assert {p.parent.name for p in tmp_path.glob("*/01.wav")} == {"text", "continuation"}
+    assert {p.parent.name for p in tmp_path.glob("*/00.wav")} >= {"style", "text_and_style"}
+    assert "No samples in the style of 01: shorter than an excerpt of 1.5 s." in caplog.text
 
 
 def test_without_text_only_the_style_is_left(tiny_musicgen, clips, tmp_path):

@@ -50,12 +50,27 @@ class ConditionFuser(nn.Module):
         for way, names in fuse2cond.items():
             if way not in WAYS:
                 raise ConfigError(f"fuser.{way} is no way to fuse. Use one of: {', '.join(WAYS)}.")
+            if isinstance(names, str):
+                raise ConfigError(f"fuser.{way} is {names!r}. Give a list: [{names}].")
             for name in names:
                 if self.way_of.setdefault(name, way) != way:
                     raise ConfigError(
                         f"The condition {name!r} is fused both by {self.way_of[name]!r} and by "
                         f"{way!r}. Keep it in one list of the fuser."
                     )
+
+    def way(self, name: str) -> str:
+        """How a condition is fused.
+
+        Raises:
+            ConfigError: Nothing says it.
+        """
+        if name not in self.way_of:
+            raise ConfigError(
+                f"Nothing says how to fuse the condition {name!r}. Put it into one of the fuser's "
+                f"lists: {', '.join(WAYS)}."
+            )
+        return self.way_of[name]
 
     def names(self, way: str) -> list[str]:
         """Conditions that are fused in one way."""
@@ -70,14 +85,20 @@ class ConditionFuser(nn.Module):
             offset: Steps decoded before `x`; prefixes are only put in front of the first.
 
         Raises:
-            ConfigError: A condition that the fuser does not know.
+            ConfigError: A condition that the fuser does not know, or that cannot be summed.
         """
         cross: list[Tensor] = []
         num_prefix = 0
         for name, condition in conditions.items():
             embed = condition.embed.to(x.dtype)
-            match self.way_of.get(name):
+            match self.way(name):
                 case "sum":
+                    if embed.shape[1] not in (1, x.shape[1]):
+                        raise ConfigError(
+                            f"The condition {name!r} has {embed.shape[1]} steps and cannot be "
+                            f"summed with {x.shape[1]}. Take it out of fuser.sum: prepend, cross "
+                            "and input_interpolate fuse any number."
+                        )
                     x = x + embed
                 case "input_interpolate":
                     stretched = F.interpolate(embed.transpose(1, 2), size=x.shape[1])
@@ -87,11 +108,6 @@ class ConditionFuser(nn.Module):
                     num_prefix += embed.shape[1]
                 case "cross":
                     cross.append(embed)
-                case None:
-                    raise ConfigError(
-                        f"Nothing says how to fuse the condition {name!r}. Put it into one of "
-                        f"the fuser's lists: {', '.join(WAYS)}."
-                    )
         return Fused(x, self._join(cross), num_prefix)
 
     def _join(self, cross: list[Tensor]) -> Tensor | None:

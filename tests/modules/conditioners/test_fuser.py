@@ -57,3 +57,16 @@ def test_an_unknown_way_to_fuse_is_named():
 def test_two_ways_for_one_condition_are_refused():
     with pytest.raises(ConfigError, match="both"):
         ConditionFuser({"cross": ["a"], "prepend": ["a"]})
+
+
+def test_a_name_in_place_of_a_list_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"fuser.prepend is 'self_wav'. Give a list: \[self_wav\]"
+    ):
+        ConditionFuser({"prepend": "self_wav"})
+
+
+def test_steps_that_do_not_match_cannot_be_summed():
+    fuser = ConditionFuser({"sum": ["a"]})
+    with pytest.raises(ConfigError, match="'a' has 3 steps and cannot be summed with 6"):
+        fuser(torch.zeros(2, 6, 4), {"a": condition(3, 1.0)})
