@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data.audio_dataset import AudioDataset
 from ..data.loaders import get_audio_datasets
-from ..errors import ConfigError
+from ..errors import AudioError, ConfigError
 from ..models import builders, loaders
 from ..models.adapters import (
     Lora,
@@ -305,7 +305,22 @@ class MusicGenSolver(StandardSolver):
         return flashy.Formatter({"lr": ".2E", "ppl*": ".1f"})
 
     def generate(self) -> dict:
-        """Make samples in every way that the model was trained for, each process its share."""
+        """Make samples in every way that the model was trained for, each process its share.
+
+        Training does not depend on them: what cannot be written is told, and it goes on.
+        """
+        try:
+            metrics = self.listen()
+        except (OSError, AudioError) as error:
+            if self.cfg.execute_only:
+                raise AudioError(f"The samples cannot be written: {error}") from error
+            logger.warning("The samples of epoch %d cannot be written: %s", self.epoch, error)
+            metrics = {"samples": 0.0, "real_time_factor": 0.0}
+        totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
+        return dict(zip(metrics, sum_over_processes(totals).tolist()))
+
+    def listen(self) -> dict[str, float]:
+        """This process's share of the samples; what `make_samples` measures of it."""
         cfg = self.cfg.generate
         with self.averaged():
             model = MusicGen(
@@ -317,7 +332,7 @@ class MusicGenSolver(StandardSolver):
             model.generation_params = params_of(self.cfg)
             model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
             loader = self.dataloaders["generate"]
-            metrics = make_samples(
+            return make_samples(
                 model,
                 clips_of(loader, self.cfg.seed, rank()),
                 ways_of(self.cfg),
@@ -331,8 +346,6 @@ class MusicGenSolver(StandardSolver):
                 batch_size=loader.batch_size or 1,
                 progress=lambda batches: self.bar("generate", batches, 0, len(batches)),
             )
-        totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
-        return dict(zip(metrics, sum_over_processes(totals).tolist()))
 
     def whole_model(self) -> LMModel:
         """A model that can generate by itself, and fast: not in shards, and without adapters."""

@@ -78,6 +78,18 @@ def test_a_mishap_is_told_and_the_run_can_go_on(mishap, tmp_path):
     assert "goes on in epoch 1" in rest.output
 
 
+def test_samples_that_cannot_be_written_do_not_stop_a_run(tmp_path):
+    job = (*SMALL, "generate.path=solver.log.0/samples")  # in a file
+    run = command("-m", "dora", "run", *job, outputs=tmp_path)
+    assert run.returncode == 0, run.output
+    assert "The samples of epoch 2 cannot be written: " in run.output
+    assert len(run.history) == 2
+    assert run.history[1]["generate"]["samples"] == 0
+    again = command("-m", "dora", "run", *job, "execute_only=generate", outputs=tmp_path)
+    assert again.returncode == 1
+    assert "error: The samples cannot be written: " in again.output
+
+
 def test_too_little_memory_says_what_to_lower(tmp_path):
     run = command("-c", PREPARED.format(what=NO_MEMORY), *JOB, outputs=tmp_path)
     assert run.returncode == 1
