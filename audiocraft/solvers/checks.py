@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..data.audio import audio_write
 from ..errors import ConfigError
+from ..models.musicgen import DEFAULT_MAX_DURATION
 from ..utils.device import resolve_dtype
 from ..utils.numbers import is_number, is_whole
 from .listening import params_of, ways_of
@@ -71,10 +72,11 @@ def _check_listening(cfg: DictConfig) -> None:
     """See that samples can be made, and written, when it is time: that can be days from now."""
     try:
         params, ways = params_of(cfg), ways_of(cfg)
-        if ways.prompted and ways.prompt_duration >= params.duration:
+        window = min(params.duration, cfg.dataset.segment_duration or DEFAULT_MAX_DURATION)
+        if ways.prompted and ways.prompt_duration >= window:
             raise ValueError(
                 f"prompt_duration is {ways.prompt_duration:g} s, which leaves nothing of "
-                f"{params.duration:g} s to generate."
+                f"{window:g} s to generate."
             )
     except ValueError as error:
         raise ConfigError(f"generate.lm: {error}") from error

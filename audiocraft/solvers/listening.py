@@ -160,14 +160,12 @@ def make_samples(
     Returns:
         `real_time_factor`: Seconds of audio per second of computing, and `samples`.
     """
-    of_way = {
-        way: _long_enough(model, clips) if "style" in way else clips for way in ways.of(model)
-    }
-    batches = [
-        (way, chosen[i : i + batch_size])
-        for way, chosen in of_way.items()
-        for i in range(0, len(chosen), batch_size)
-    ]
+    chosen = ways.of(model)
+    heard = _long_enough(model, clips) if any("style" in way for way in chosen) else []
+    batches = []
+    for way in chosen:
+        of_way = heard if "style" in way else clips
+        batches += [(way, of_way[i : i + batch_size]) for i in range(0, len(of_way), batch_size)]
     seconds, audio_seconds, count = 0.0, 0.0, 0
     for way, batch in progress(batches):
         starts = [_excerpt_start(model, clip) if "style" in way else None for clip in batch]

@@ -33,11 +33,13 @@ def test_what_would_fail_late_is_told_at_once(override):
     assert str(caught.value).startswith(LATE[override])
 
 
-def test_a_prompt_leaves_something_to_generate():
-    prompt = ("generate.lm.prompted_samples=true", "generate.lm.prompt_duration=6")
-    with pytest.raises(ConfigError, match="prompt_duration is 6 s, which leaves nothing of 6 s"):
-        check_settings(composed(TINY, *prompt, "generate.lm.gen_duration=6"))
-    check_settings(composed(TINY, *prompt, "generate.lm.gen_duration=7"))
+@pytest.mark.parametrize(("seconds", "window"), [(4, 4), (7, 6)])  # of 6 s at most
+def test_a_prompt_leaves_something_to_generate(seconds, window):
+    told = f"prompt_duration is {window} s, which leaves nothing of {window} s"
+    job = (TINY, "generate.lm.prompted_samples=true", f"generate.lm.gen_duration={seconds}")
+    with pytest.raises(ConfigError, match=told):
+        check_settings(composed(*job, f"generate.lm.prompt_duration={window}"))
+    check_settings(composed(*job, f"generate.lm.prompt_duration={window - 1}"))
 
 
 def test_a_run_that_never_listens_may_say_what_it_likes():
