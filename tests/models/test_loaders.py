@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from audiocraft.errors import CheckpointError
+from audiocraft.errors import CheckpointError, ConfigError
 from audiocraft.models import MusicGen, builders, hub, loaders
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.utils import export
@@ -202,6 +202,17 @@ def test_half_precision_keeps_the_bottleneck_exact(tiny_musicgen, exported):
     torch.testing.assert_close(
         dict(provider.state_dict()), dict(tiny_musicgen.lm.condition_provider.state_dict())
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16"])
+def test_a_precision_is_given_by_itself_or_by_its_name(dtype, exported):
+    model = MusicGen.get_pretrained(str(exported), device="cpu", dtype=dtype)
+    assert model.lm.emb[0].weight.dtype == torch.bfloat16
+
+
+def test_an_unknown_precision_is_told(exported):
+    with pytest.raises(ConfigError, match=r"dtype is 'half'. Choose one of: float32, float16"):
+        MusicGen.get_pretrained(str(exported), device="cpu", dtype="half")
 
 
 # Tokenizers.
