@@ -123,13 +123,9 @@ def _tell(error: Exception) -> tp.NoReturn:
     """End with the sentence of an error, or with its traceback where that is wanted."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    lines = str(error).splitlines()
-    # Hydra's advice to append a key that nobody would read.
-    print(
-        "error:",
-        "\n".join(x for x in lines if "To append to your config" not in x),
-        file=sys.stderr,
-    )
+    # Without Hydra's advice to append a key that nobody would read.
+    lines = [x for x in str(error).splitlines() if "To append to your config" not in x]
+    print("error:", "\n".join(lines), file=sys.stderr)
     sys.exit(1)
 
 

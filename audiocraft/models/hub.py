@@ -106,9 +106,9 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
     found = in_cache(repo_id, filenames)
     if found is not None:
         return found
+    cache = AudioCraftEnvironment.get_cache_dir()
     for filename in filenames:
         try:
-            cache = AudioCraftEnvironment.get_cache_dir()
             return Path(hf_hub_download(repo_id, filename, cache_dir=cache))
         except LocalEntryNotFoundError as error:
             raise CheckpointError(how_to_place(repo_id, filenames, beside)) from error

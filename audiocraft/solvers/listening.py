@@ -87,7 +87,7 @@ def ways_of(cfg: DictConfig) -> Ways:
         prompted=lm.prompted_samples,
         unprompted=lm.unprompted_samples,
         use_text=not lm.no_text_conditioning,
-        prompt_duration=(lm.prompt_duration or duration_of(cfg) / 4),
+        prompt_duration=lm.prompt_duration or duration_of(cfg) / 4,
         remove_prompts=lm.remove_prompts,
     )
 
@@ -181,15 +181,18 @@ def make_samples(
 
 def _long_enough(model: MusicGen, clips: list[Clip]) -> list[Clip]:
     """Clips of which a whole excerpt can be heard."""
-    least = int(model.style_conditioner.excerpt_length * model.sample_rate)
-    short = [clip.name for clip in clips if clip.wav.shape[-1] < least]
+    style = model.style_conditioner
+    heard, short = [], []
+    for clip in clips:
+        fits = style.is_heard(clip.wav.shape[-1], model.sample_rate)
+        (heard if fits else short).append(clip)
     if short:
         logger.warning(
             "No samples in the style of %s: shorter than an excerpt of %g s.",
-            ", ".join(short),
-            model.style_conditioner.excerpt_length,
+            ", ".join(clip.name for clip in short),
+            style.excerpt_length,
         )
-    return [clip for clip in clips if clip.wav.shape[-1] >= least]
+    return heard
 
 
 def _excerpt_start(model: MusicGen, clip: Clip) -> float:

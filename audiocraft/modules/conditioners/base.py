@@ -90,6 +90,10 @@ class TextConditioner(BaseConditioner):
 class WavConditioner(BaseConditioner):
     """Listens: `prepare` takes the clips of all samples, collated into one `WavCondition`."""
 
+    def is_heard(self, num_samples: int, sample_rate: int) -> bool:
+        """Whether a clip of so many samples is as long as what evaluation listens to."""
+        return True
+
 
 def null_condition(like: Condition, num_steps: int | None = None) -> Condition:
     """The absence of a condition: zero vectors, `num_steps` long or as long as `like`."""

@@ -5,7 +5,7 @@ import typing as tp
 from torch import nn
 
 from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs, without
-from .base import BaseConditioner, Condition, Rng, TextConditioner
+from .base import BaseConditioner, Condition, Rng, TextConditioner, WavConditioner
 
 
 class ConditionProvider(nn.Module):
@@ -37,11 +37,8 @@ class ConditionProvider(nn.Module):
         """Without the clips that are shorter than the excerpt that evaluation listens to."""
         short = []
         for name in self.wav_conditions:
-            clip, seconds = (
-                attributes.wav.get(name),
-                getattr(self._named(name), "excerpt_length", 0),
-            )
-            if clip is not None and int(clip.length) < int(seconds * clip.sample_rate[0]):
+            clip, listener = attributes.wav.get(name), tp.cast(WavConditioner, self._named(name))
+            if clip is not None and not listener.is_heard(int(clip.length), clip.sample_rate[0]):
                 short.append(name)
         return without(attributes, wav=short)
 

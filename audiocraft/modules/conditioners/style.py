@@ -257,6 +257,10 @@ class StyleConditioner(WavConditioner):
             )
         return int(seconds * self.sample_rate)
 
+    def is_heard(self, num_samples: int, sample_rate: int) -> bool:
+        """Whether a whole excerpt fits into a clip of so many samples."""
+        return num_samples >= int(self.excerpt_length * sample_rate)
+
     def _is_audible(self, seconds: float) -> bool:
         return self.listener.num_frames(int(seconds * self.listener.sample_rate)) > 0
 
