@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .environment import AudioCraftEnvironment, config_dir
 from .errors import AudiocraftError, ConfigError
 from .solvers.builders import get_solver
+from .solvers.distributed import join_step
 from .solvers.experiment import check_outputs, unwritable
 from .solvers.grids.cluster import check_slurm, is_scheduling
 from .solvers.grids.dora_command import check_command, is_dora
@@ -82,6 +83,10 @@ def check_override(arg: str, find_config: tp.Callable[[], DictConfig]) -> None:
 
 class Experiment(HydraMain):
     """Dora's entry point, with mistakes on the command line told in one sentence."""
+
+    def __call__(self) -> None:
+        join_step()
+        return super().__call__()
 
     def get_xp(self, argv: tp.Sequence[str]) -> XP:
         try:

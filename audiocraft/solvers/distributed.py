@@ -5,6 +5,7 @@
 
 import faulthandler
 import logging
+import os
 import typing as tp
 from pathlib import Path
 
@@ -16,6 +17,18 @@ from ..errors import AudiocraftError
 
 logger = logging.getLogger(__name__)
 T = tp.TypeVar("T")
+
+
+def join_step() -> None:
+    """Let the tasks that `srun` started know each other, as those of `dora grid` do.
+
+    Dora asks submitit, which otherwise knows only jobs of its own: each task would take itself for
+    the whole run. A batch script is one process, whatever its `--ntasks`, so only a step counts;
+    torchrun, where it is used, has its own say.
+    """
+    is_many = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+    if is_many and "WORLD_SIZE" not in os.environ:
+        os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")
 
 
 def init_processes(device: torch.device) -> None:

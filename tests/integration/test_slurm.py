@@ -5,17 +5,19 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
 
 from . import slurm as slurm_module
-from .conftest import command
+from .conftest import ROOT, command
 from .slurm import Slurm, wait_until, why_not
-from .trial_grids import write_grids
+from .trial_grids import ONE_EPOCH, write_grids
 
 SHORT = {"optim.lr": 1e-3}
 LONG = {"optim.epochs": 100_000, "evaluate.every": 0, "generate.every": 0}
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 TIMEOUT = 240  # seconds for a job that takes twenty on an idle machine
 
 
@@ -88,6 +90,30 @@ def test_a_grid_on_slurm(slurm, tmp_path):
         log = (folder / "submitit" / f"{job}_0_log.out").read_text()
         assert f"Experiment {folder.name} in {folder}" in log
     assert list((folders["1"] / "samples" / "1" / "style").glob("*.wav"))
+
+
+JOB = """#!/bin/bash
+#SBATCH --ntasks=2 --output={folder}/job.log --chdir={root}
+export AUDIOCRAFT_DORA_DIR={folder}/outputs OMP_NUM_THREADS=1
+srun {python} train.py {overrides}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("slurm")
+def test_the_tasks_of_a_job_script_are_one_run(slurm, tmp_path):
+    shared = ("fsdp.use=true", "fsdp.param_dtype=float32", "fsdp.cpu_offload=true")
+    overrides = " ".join((*ONE_EPOCH, *shared, "dataset.batch_size=4"))
+    script = JOB.format(folder=tmp_path, root=ROOT, python=sys.executable, overrides=overrides)
+    (tmp_path / "job.sh").write_text(script)
+    job = slurm.call("sbatch", "--parsable", str(tmp_path / "job.sh"))
+    wait_until(lambda: slurm.states().get(job) in ENDED, "the job ends", TIMEOUT)
+    log = (tmp_path / "job.log").read_text()
+    assert slurm.states()[job] == "COMPLETED", log
+    (folder,) = (tmp_path / "outputs" / "xps").iterdir()
+    assert "Process 1 of 2 is ready." in (folder / "solver.log.1").read_text()
+    assert list(folder.glob("shards_*"))
+    assert len(history(folder)) == 1
 
 
 def history(folder):
