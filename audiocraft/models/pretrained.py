@@ -7,6 +7,7 @@ import json
 import logging
 import typing as tp
 import warnings
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedModel,
     T5EncoderModel,
 )
+from transformers.utils import logging as transformers_logging
 
 from ..environment import AudioCraftEnvironment, bundled_dir
 from ..errors import CheckpointError
@@ -143,7 +145,8 @@ def weights_from_hub(
         CheckpointError: As `from_hub`, or the file lacks weights.
     """
     load = partial(kind.from_pretrained, output_loading_info=True)
-    network, report = from_hub(load, name, files)
+    with _bar_hidden():
+        network, report = from_hub(load, name, files)
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -151,3 +154,15 @@ def weights_from_hub(
             f"{missing[0]}. Download it again."
         )
     return network
+
+
+@contextmanager
+def _bar_hidden() -> tp.Iterator[None]:
+    """Without the bar of transformers for reading a file, which tears a longer one of ours."""
+    # Bars of downloads are not its own and stay. Before version 5 it has neither hook nor bar.
+    set_hook = getattr(transformers_logging, "set_tqdm_hook", lambda hook: None)
+    before = set_hook(lambda make, args, kwargs: make(*args, **kwargs | {"disable": True}))
+    try:
+        yield
+    finally:
+        set_hook(before)

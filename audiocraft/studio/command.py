@@ -3,10 +3,12 @@
 import argparse
 import dataclasses
 import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..data.encoders import FORMATS
 from ..errors import AudiocraftError, AudioError, ConfigError
@@ -166,10 +168,16 @@ def load_maker(name: str, device: str | None) -> Maker:
     return Maker(MusicGen.get_pretrained(name, device=device))
 
 
-def progress_bar(seconds: float) -> tqdm:
-    """How much of so many seconds of music is there, and how long the rest takes."""
+@contextmanager
+def progress_bar(seconds: float) -> tp.Iterator[tqdm]:
+    """How much of so many seconds of music is there, and how long the rest takes.
+
+    What is logged meanwhile stands above the bar.
+    """
     form = "{percentage:3.0f}% of {total} s of music |{bar:30}| {elapsed}, {remaining} left"
-    return tqdm(total=round(seconds, 2), bar_format=form, disable=seconds == 0)
+    total = round(seconds, 2)
+    with tqdm(total=total, bar_format=form, disable=not total) as bar, logging_redirect_tqdm():
+        yield bar
 
 
 def _checked(maker: Maker, task: Task) -> Request:

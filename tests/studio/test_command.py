@@ -1,12 +1,14 @@
 """`python -m audiocraft generate`: files with recipes, batches, going on, friendly errors."""
 
 import json
+import logging
 
 import pytest
 import soundfile
 
 from audiocraft.__main__ import main
 from audiocraft.models import MusicGen
+from audiocraft.studio.command import progress_bar
 
 SHORT = ["--duration", "0.4", "--excerpt-length", "1.5", "--model", "tiny"]
 
@@ -168,6 +170,13 @@ def test_a_folder_of_something_else_is_not_mixed_up(tmp_path):
         generate("--text", "waltz", "--seed", "1", "--temperature", "0.5", "--out", "folder")
     generate("--text", "waltz", "--seed", "2", "--out", "folder", "--overwrite")
     assert made(tmp_path / "folder")["001_waltz"]["request"]["seed"] == 2
+
+
+def test_what_is_logged_meanwhile_does_not_tear_the_bar(capsys):
+    with progress_bar(2.0) as bar:
+        bar.update(1)
+        logging.getLogger("audiocraft").warning("The licence is another.")
+    assert "\rThe licence is another.\n" in capsys.readouterr().err
 
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path, tiny_musicgen, monkeypatch, capsys):

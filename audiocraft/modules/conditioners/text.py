@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ...errors import CheckpointError
 from ..frozen import Frozen
 from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask
 
@@ -200,12 +201,16 @@ def _dim_of(name: str) -> int:
 
 
 def _load_checked(load: tp.Callable[[str], PretrainedText], name: str) -> PretrainedText:
-    """Load, and refuse a tokenizer without its words: offline, the library gives one silently."""
+    """Load, and refuse a tokenizer without its words: offline, the library gives one silently.
+
+    Raises:
+        CheckpointError: Its vocabulary is missing.
+    """
     pretrained = load(name)
     known = len(pretrained.tokenizer)
     wanted = tp.cast(tp.Any, pretrained.encoder).config.vocab_size
     if known < wanted // 2:
-        raise ValueError(
+        raise CheckpointError(
             f"The tokenizer of {name!r} knows {known} tokens but its encoder reads {wanted}: its "
             "vocabulary file is missing. Put spiece.model or tokenizer.json beside the weights, "
             "or download the model again."

@@ -185,7 +185,8 @@ def compare(
     try:
         found = find()
     except Exception as error:
-        return Verdict(part, False, f"{type(error).__name__}: {error}")
+        reason = str(error).strip().partition("\n")[0]
+        return Verdict(part, False, f"{type(error).__name__}: {reason}")
     differences = {name: difference(found[name], value) for name, value in expected.items()}
     name, worst = max(differences.items(), key=lambda item: item[1])
     return Verdict(part, worst <= tolerance, f"differs by {worst:.2g} of its size ({name})")

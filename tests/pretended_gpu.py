@@ -1,0 +1,144 @@
+"""`python -m tests.pretended_gpu MODULE ARGS…` runs a module where there is a device called `gpu`.
+
+Its tensors are computed by the CPU. As on a real GPU, an operation that meets tensors of both
+devices raises, so that what was made or left on the wrong one is found without a GPU. Kernels,
+precision under autocast, memory, streams and speed are not pretended.
+
+Method: PyTorch's hooks for a device type written in Python, and a tensor that wraps another.
+"""
+
+import runpy
+import sys
+import types
+import typing as tp
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+NAME = "gpu"
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+COPIES = {aten.copy_.default, aten._to_copy.default}  # from one device to the other
+# A real GPU, too, takes positions that are on the CPU.
+INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+
+
+def lstm_cell(input_gates, hidden_gates, cell, input_bias=None, hidden_bias=None):
+    """What a GPU computes in one kernel; without gradients."""
+    gates = input_gates + hidden_gates
+    for bias in (input_bias, hidden_bias):
+        gates = gates if bias is None else gates + bias
+    enter, forget, new, leave = gates.chunk(4, dim=-1)
+    cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+    return leave.sigmoid() * cell.tanh(), cell, gates
+
+
+KERNELS = {aten._thnn_fused_lstm_cell.default: lstm_cell}  # which the CPU does not have
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says that it is on the device, and holds one of the CPU."""
+
+    held: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor):
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=torch.device(NAME, 0),
+        )
+
+    def __init__(self, held: torch.Tensor):
+        self.held = held
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+    def __repr__(self):
+        return f"OnDevice({self.held})"
+
+    def __deepcopy__(self, memo):
+        copied = OnDevice(self.held.detach().clone())
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied)
+        return memo.setdefault(id(self), copied.requires_grad_(self.requires_grad))
+
+    def __reduce_ex__(self, protocol):
+        return self.held.__reduce_ex__(protocol)
+
+    def tolist(self):
+        return self.held.tolist()
+
+
+class Pretended(TorchDispatchMode):
+    """Where tensors can be made on the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+
+def check_devices(func, args, tensors: list[torch.Tensor]) -> None:
+    """Refuse tensors of both devices; single numbers of the CPU go with any."""
+    is_position = func in INDEXING and isinstance(args[0], OnDevice)
+    loose = [tuple(x.shape) for x in tensors if not isinstance(x, OnDevice) and x.dim()]
+    if loose and len(loose) < len(tensors) and func not in COPIES and not is_position:
+        raise RuntimeError(f"{func} meets tensors on {NAME} and, of shape {loose}, on the CPU.")
+
+
+def compute(func, args, kwargs):
+    """Run an operation of PyTorch on the CPU; wrap what would be on the device."""
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    inside = any(isinstance(x, OnDevice) for x in tensors)
+    if inside:
+        check_devices(func, args, tensors)
+    asked = kwargs.get("device")
+    if asked is not None:
+        inside = torch.device(asked).type == NAME
+        kwargs = kwargs | {"device": CPU}
+
+    def bare(x: tp.Any) -> tp.Any:
+        return x.held if isinstance(x, OnDevice) else x
+
+    out = KERNELS.get(func, func)(*tree_map(bare, args), **tree_map(bare, kwargs))
+    if func is aten.copy_.default:
+        return args[0]
+    if not inside or not any(isinstance(x, torch.Tensor) for x in tree_leaves(out)):
+        return out
+    out = tree_map(lambda x: OnDevice(x) if isinstance(x, torch.Tensor) else x, out)
+    if func in COPIES or func in KERNELS or not tensors:
+        return out
+    return return_and_correct_aliasing(func, args, kwargs, out)
+
+
+def install() -> Pretended:
+    """Make the device known to PyTorch; return the mode in which it works."""
+    backend: tp.Any = types.ModuleType("torch.gpu")
+    backend.is_available = lambda: True
+    backend.is_initialized = lambda: True
+    backend._is_in_bad_fork = lambda: False
+    backend.device_count = lambda: 1
+    backend.current_device = lambda: 0
+    backend.manual_seed_all = lambda seed: None
+    backend.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
+    _setup_privateuseone_for_python_backend(NAME, backend)
+    torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(…, device=…)` is a copy, too
+    torch.inference_mode = lambda mode=True: torch.no_grad()  # has no room for tensors that wrap
+    fallback = torch.library.Library("_", "IMPL")
+    fallback.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    pretended = Pretended()
+    pretended.fallback = fallback  # which lasts as long as it is held
+    return pretended
+
+
+if __name__ == "__main__":
+    del sys.argv[0]
+    with install():
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
