@@ -1,6 +1,6 @@
 """On another device nothing is left behind on the CPU, and everything comes out the same.
 
-The device is pretended, see `tests/pretended_gpu.py`. The last tests use a real one where there is one.
+The device is pretended, see `tests/pretended_gpu.py`. The last tests use a real one, where it is.
 """
 
 import numpy as np
