@@ -3,9 +3,12 @@
 `dora run -d`, SLURM and torchrun start the processes and set the environment; here they meet.
 """
 
+import atexit
 import faulthandler
 import logging
 import os
+import re
+import time
 import typing as tp
 from pathlib import Path
 
@@ -36,6 +39,7 @@ def init_processes(device: torch.device) -> None:
     spec = get_distrib_spec()
     if spec.world_size > 1:
         dora_init(backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        atexit.register(await_gloo)
         logger.info("Process %d of %d is ready.", spec.rank, spec.world_size)
 
 
@@ -96,6 +100,37 @@ def leave_processes() -> None:
     if torch.distributed.is_initialized():
         barrier()
         torch.distributed.destroy_process_group()
+
+
+def await_gloo(timeout: float = 30.0) -> None:
+    """Wait until no thread of gloo is at work; called when the interpreter ends. Linux only.
+
+    When a sum is done, such a thread still lets go of the tensors, for which it needs the lock of
+    the interpreter. One that asks for it too late is ended in the middle, and C++ aborts the
+    process for that (SIGABRT), after all went well. Threads that wait for other processes sleep.
+
+    Args:
+        timeout: Seconds after which the process ends all the same.
+    """
+    until, before = time.monotonic() + timeout, None
+    while time.monotonic() < until:
+        threads = [_state_of(path) for path in Path("/proc/self/task").glob("*/status")]
+        threads = [thread for thread in threads if thread]
+        # Who sleeps and has not been awake, while this thread left the lock to others, is idle.
+        if threads == before and all(state == "S" for state, *_ in threads):
+            return
+        before = threads
+        time.sleep(0.02)
+
+
+def _state_of(path: Path) -> list[str]:
+    """State of a thread of gloo, and how often it has been awake; nothing of other threads."""
+    try:
+        status = path.read_text()
+    except OSError:  # the thread has ended
+        return []
+    is_gloo = "Name:\tpt_gloo_runloop" in status  # as PyTorch names it
+    return re.findall(r"(?:State|ctxt_switches):\t(\w+)", status) if is_gloo else []
 
 
 class Watchdog:

@@ -6,11 +6,7 @@
 import json
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,131 +16,45 @@ from PIL import Image
 
 from audiocraft.studio import command
 
+from .browser import (
+    NEEDED,
+    ROOT,
+    USER,
+    Server,
+    choose,
+    expect,
+    generate,
+    started_chromium,
+    upload,
+    visitors,
+)
 from .conftest import tone, write
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `dev`)")
-expect = playwright.expect
-
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
-    "--use-fake-ui-for-media-stream",
-]
-USER = {"username": "ada", "password": "lovelace"}
-PATIENCE = 60_000  # milliseconds
-expect.set_options(timeout=PATIENCE)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-]
-
-
-class Server:
-    """The page, started as users start it, behind a password."""
-
-    def __init__(self, folder: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
-        self.log = folder / "log.txt"
-        words = ["--model", "//bundled/musicgen_style_tiny", "--server_port", str(self.port)]
-        words += [word for name, value in USER.items() for word in (f"--{name}", value)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "demos.musicgen_style_app", *words],
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def wait(self) -> None:
-        """Until it answers."""
-        end = time.monotonic() + 60
-        while "Running on local URL" not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.2)
-
-    @property
-    def files(self) -> list[Path]:
-        return list(self.folder.glob("audiocraft_page_*"))
-
-    @property
-    def sessions(self) -> list[Path]:
-        return list(self.folder.glob("audiocraft_page_*/sessions/*"))
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), NEEDED]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    started = Server(tmp_path_factory.mktemp("server"))
-    try:
-        started.wait()
+    with Server(tmp_path_factory.mktemp("server")) as started:
         yield started
-    finally:
-        started.process.terminate()
-        started.process.wait(30)
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with started_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def visit(chromium, server):
-    """Opens a tab of somebody who has logged in; nothing may leave this machine."""
-    contexts, left = [], []
-
-    def arrive(width: int = 1280):
-        context = chromium.new_context(viewport={"width": width, "height": 900})
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE)
-        context.on("request", lambda request: left.append(request.url))
-        assert context.request.post(f"{server.url}/login", form=USER).ok
-        tab = context.new_page()
-        tab.goto(server.url)
-        tab.wait_for_selector("#go")
-        return tab
-
-    yield arrive
-    for context in contexts:
-        context.close()
-    assert left
-    assert [url for url in left if not url.startswith((server.url, "data:", "blob:"))] == []
+    with visitors(chromium, server) as arrive:
+        yield arrive
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     chosen = os.environ.get("AUDIOCRAFT_SCREENSHOTS")
     return ROOT / chosen if chosen else tmp_path_factory.mktemp("pictures")
-
-
-def upload(tab, clip: Path) -> None:
-    tab.locator("#clip input[type=file]").set_input_files(clip)
-
-
-def choose(tab, name: str, value: float) -> None:
-    """Type a number beside a slider."""
-    tab.locator(f"#{name} input[type=number]").fill(str(value))
-    tab.locator(f"#{name} input[type=number]").blur()
-
-
-def generate(tab, text: str) -> None:
-    tab.locator("#text textarea").fill(text)
-    tab.click("#go")
-    expect(tab.locator("#status")).to_contain_text(text)
 
 
 def photograph(tab, path: Path, **options) -> None:

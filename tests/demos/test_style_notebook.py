@@ -1,37 +1,10 @@
 """The notebook runs from top to bottom, and what it shows can be heard and seen."""
 
-import base64
-import io
 import itertools
-import re
-from pathlib import Path
 
-import nbformat
-import numpy as np
 import pytest
-import soundfile
-from matplotlib.image import imread
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
-FILE = ROOT / "demos" / "musicgen_style_demo.ipynb"
-# Players and pictures of each cell that shows any.
-EXPECTED = {
-    "text-only": (2, 1),
-    "clip": (2, 1),
-    "style-only": (2, 1),
-    "text-and-style": (2, 1),
-    "style-detail": (6, 1),
-    "text-weight": (4, 1),
-}
-
-
-def load():
-    return nbformat.read(FILE, as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+from .notebook import EXPECTED, FILE, code_cells, execute, load, pictures_of, players_of, shown
 
 
 def test_the_file_holds_no_outputs():
@@ -49,40 +22,13 @@ def test_all_that_is_heard_is_introduced():
 
 @pytest.fixture(scope="module")
 def executed():
-    notebook = load()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPLBACKEND", "agg")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        client = NotebookClient(
-            notebook,
-            timeout=300,
-            kernel_name="python3",  # of this interpreter
-            resources={"metadata": {"path": str(ROOT)}},
-        )
-        client.execute()  # raises where a cell fails
-    return {cell.id: cell.outputs for cell in code_cells(notebook)}
-
-
-def players_of(outputs) -> list[tuple[np.ndarray, int]]:
-    pages = [output.data.get("text/html", "") for output in outputs if "data" in output]
-    sounds = [re.findall(r'src="data:audio/wav;base64,([^"]+)"', page) for page in pages]
-    return [soundfile.read(io.BytesIO(base64.b64decode(code))) for (code,) in filter(None, sounds)]
-
-
-def pictures_of(outputs) -> list[np.ndarray]:
-    codes = [output.data.get("image/png") for output in outputs if "data" in output]
-    return [imread(io.BytesIO(base64.b64decode(code))) for code in codes if code]
+    return execute(load())
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("notebook")
 def test_every_cell_shows_its_players_and_pictures(executed):
-    found = {
-        name: (len(players_of(outputs)), len(pictures_of(outputs)))
-        for name, outputs in executed.items()
-    }
-    assert {name: counts for name, counts in found.items() if any(counts)} == EXPECTED
+    assert shown(executed) == EXPECTED
 
 
 @pytest.mark.slow

@@ -1,4 +1,9 @@
-"""Who is taken for a process of the same run."""
+"""Who is taken for a process of the same run, and how the processes of one end."""
+
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +53,43 @@ def test_torchrun_has_its_own_say(environment):
 
 def test_without_slurm_there_is_one_process(environment):
     assert environment() == (0, 1)
+
+
+# Pairs of processes that end while threads of gloo still let go of many tensors.
+ENDING = """
+import os, sys
+import torch
+from audiocraft.solvers import distributed
+
+distributed.dora_init = torch.distributed.init_process_group  # without an experiment
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+for port in sys.argv[1:]:
+    children = []
+    for rank in "01":
+        children.append(os.fork())
+        if not children[-1]:
+            os.environ |= {"MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
+            distributed.init_processes(torch.device("cpu"))
+            group = torch.distributed.group.WORLD  # kept, as a sharded model keeps it
+            torch.distributed.all_reduce_coalesced([torch.zeros(1) for _ in range(50_000)])
+            torch.distributed.destroy_process_group()
+            sys.exit()
+    print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("distribution")
+def test_processes_end_only_when_gloo_has_let_go():
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
+    ports = [str(free.getsockname()[1]) for free in sockets]
+    for free in sockets:
+        free.close()
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ENDING, *ports],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."},
+    )
+    assert run.stdout.split() == ["0"] * 10, run.stderr
