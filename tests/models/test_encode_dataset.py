@@ -1,6 +1,7 @@
 """From a manifest to a folder of tokens, whoever is killed on the way."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from audiocraft.data.manifest import find_audio_files, save_manifest
 from audiocraft.data.token_cache import TokenFolder, read_header
 from audiocraft.errors import AudiocraftError, ConfigError, ManifestError
 from audiocraft.models import encode_command
+from audiocraft.models import encode_dataset as encoding_of_files
 from audiocraft.models.encode_dataset import Encoding, encode_dataset
 from audiocraft.models.fit_spectral import fit_tokenizer, save_tokenizer
 from audiocraft.models.loaders import load_compression_model
@@ -113,6 +115,18 @@ def test_several_processes_write_what_one_would(place, finished, tmp_path):
 def command(place, folder, *more):
     argv = [str(place / "data.jsonl"), str(folder), "--tokenizer", str(place / "tokenizer")]
     return [*argv, "--shard_minutes", "0.01", "--workers", "2", *more]
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, []), (1, [0] * 5), (2, [0, 1, 0, 1, 0])])
+def test_processes_take_turns_on_the_gpus(gpus, expected, monkeypatch):
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    counter = multiprocessing.Value("i", 0)
+    for _ in range(5):
+        encoding_of_files._start_worker(counter, gpus)
+    assert taken == expected
 
 
 @pytest.mark.slow

@@ -5,10 +5,14 @@ from audiocraft.errors import ConfigError
 from audiocraft.utils.device import resolve_device, resolve_dtype
 
 
-def test_auto_takes_what_is_there():
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert resolve_device("auto").type in (expected, "mps")
-    assert resolve_device(None) == resolve_device("auto")
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [({"cuda", "mps"}, "cuda"), ({"cuda"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu")],
+)
+def test_auto_takes_the_best_that_is_there(there, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
+    assert resolve_device("auto") == resolve_device(None) == torch.device(expected)
 
 
 def test_a_device_that_nobody_knows_is_named():

@@ -169,3 +169,10 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
 )
 def test_numbers_of_parameters_are_readable(number, text):
     assert memory.count(number) == text
+
+
+def test_what_is_there_on_a_gpu_is_its_own_memory(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (3e9, 8e9))
+    assert available(torch.device("cuda:1")) == (3e9, 8e9)
+    assert asked == [torch.device("cuda:1")]
