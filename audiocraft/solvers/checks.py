@@ -63,6 +63,7 @@ def check_settings(cfg: DictConfig) -> None:
             "transformer_lm.causal=false sees the future, so that it could not generate. Set "
             "transformer_lm.causal=true."
         )
+    _check_conditions(cfg)
     _check_excerpts(cfg)
     if cfg.generate.every or cfg.execute_only == "generate":
         _check_listening(cfg)
@@ -89,15 +90,33 @@ def _check_listening(cfg: DictConfig) -> None:
         raise ConfigError(f"generate.audio: {error}") from error
 
 
+def _check_conditions(cfg: DictConfig) -> None:
+    """See that every condition says what it is, and that those withheld now and then are there."""
+    conditions = cfg.get("conditioners") or {}
+    for name, node in conditions.items():
+        if "model" not in node:
+            raise ConfigError(
+                f"conditioners.{name} has settings but no model: the chosen conditioner has no "
+                "such condition. Choose one that has it, such as conditioner=style2music_tiny."
+            )
+    for kind in ("text", "wav"):
+        for name in OmegaConf.select(cfg, f"attribute_dropout.{kind}") or {}:
+            if name not in conditions:
+                raise ConfigError(
+                    f"attribute_dropout.{kind}.{name} withholds a condition that the model does "
+                    f"not have. It has: {', '.join(conditions) or 'none'}."
+                )
+
+
 def _check_excerpts(cfg: DictConfig) -> None:
     """See that there is music beside the excerpts that are heard."""
     segment = cfg.dataset.segment_duration
     for name, node in (cfg.get("conditioners") or {}).items():
-        style: tp.Any = node.get("style")
-        if style and segment is not None and segment < style.length:
+        length = OmegaConf.select(node, "style.length")
+        if None not in (length, segment) and segment < length:
             raise ConfigError(
                 f"dataset.segment_duration is {segment:g} s but conditioners.{name}.style.length, "
-                f"the excerpt that validation listens to, is {style.length:g} s: no clip would be "
+                f"the excerpt that validation listens to, is {length:g} s: no clip would be "
                 "heard. Give longer segments, or a shorter excerpt."
             )
 
