@@ -23,8 +23,8 @@ LATE = {
     "checkpoint.save_every=x": "checkpoint.save_every is 'x'. Give a number from 0, or null",
     "checkpoint.keep_last=-1": "checkpoint.keep_last is -1",
     "evaluate.every=x": "evaluate.every is 'x'",
-    "+attribute_dropout.text.genre=1": "attribute_dropout.text.genre withholds a condition that the "
-    "model does not have. It has: self_wav, description.",
+    "+attribute_dropout.text.genre=1": "attribute_dropout.text.genre withholds a condition that "
+    "the model does not have. It has: self_wav, description.",
     "+conditioners.genre.lut.dim=8": "conditioners.genre has settings but no model",
 }
 
