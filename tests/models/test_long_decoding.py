@@ -87,11 +87,14 @@ def test_in_windows_it_sounds_as_at_once(kind, seconds):
 @pytest.mark.parametrize("seconds", [36.2, 65.0, 66.2, 100.0])
 @torch.inference_mode()
 def test_phases_are_found_alike_in_every_window(seconds):
-    """Up to rounding, which the search for them amplifies where there is hardly any sound."""
+    """Up to rounding, which the search for them amplifies where there is hardly any sound.
+
+    By how much is a matter of the processor: 0.1 % has been seen. Other phases would be 100 %.
+    """
     codec = spectral()
     codes = codes_for(codec, seconds)
     at_once = codec.decode(codes)
-    assert (decode_long(codec, codes) - at_once).std() < 1e-3 * at_once.std()
+    assert (decode_long(codec, codes) - at_once).std() < 1e-2 * at_once.std()
 
 
 @torch.inference_mode()
