@@ -146,11 +146,8 @@ class StandardSolver(flashy.BaseSolver):
             return
         if self.epoch > self.cfg.optim.epochs:
             logger.info("All %d epochs are done already.", self.cfg.optim.epochs)
-        try:
-            with self.signals:
-                self.run_epochs()
-        finally:
-            self.watchdog.stop()
+        with self.signals, self.watchdog:
+            self.run_epochs()
         self.conclude()
         self.loggers.close()
         leave_processes()

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import time
+import traceback
 import typing as tp
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dora.distrib import get_distrib_spec
 from dora.distrib import init as dora_init
 
 from ..errors import AudiocraftError
+from .signals import Stopped
 
 logger = logging.getLogger(__name__)
 T = tp.TypeVar("T")
@@ -137,6 +139,8 @@ class Watchdog:
     """Ends a process that makes no progress, and writes where every thread was.
 
     Collectives wait long for a process that died or hangs; with the watchdog the others notice.
+    `with` starts nothing; it ends the watch, and writes where an exception came from: a launcher
+    that has lost a process ends the others at once, maybe before they can tell it anywhere else.
 
     Args:
         timeout: Seconds without a call of `feed` until the process is ended; `None` is never.
@@ -153,10 +157,14 @@ class Watchdog:
             options: dict[str, tp.Any] = {"file": self.file} if self.file else {}
             faulthandler.dump_traceback_later(self.timeout, exit=True, **options)
 
-    def stop(self) -> None:
-        """Nothing more is expected."""
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(self, kind: tp.Any, error: BaseException | None, trace: tp.Any) -> None:
         if self.timeout:
             faulthandler.cancel_dump_traceback_later()
         if self.file:
+            if isinstance(error, Exception) and not isinstance(error, AudiocraftError | Stopped):
+                traceback.print_exception(error, file=self.file)
             self.file.close()
             self.file = None

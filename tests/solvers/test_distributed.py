@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from audiocraft.errors import ConfigError
 from audiocraft.solvers import distributed
+from audiocraft.solvers.signals import Stopped
 
 OF_A_STEP = {
     "SLURM_JOB_ID": "7",
@@ -59,7 +61,9 @@ def test_without_slurm_there_is_one_process(environment):
 ENDING = """
 import os, sys
 import torch
+from audiocraft.errors import ConfigError
 from audiocraft.solvers import distributed
+from audiocraft.solvers.signals import Stopped
 
 distributed.dora_init = torch.distributed.init_process_group  # without an experiment
 os.environ |= {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
@@ -93,3 +97,51 @@ def test_processes_end_only_when_gloo_has_let_go():
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."},
     )
     assert run.stdout.split() == ["0"] * 10, run.stderr
+
+
+def all_reduce_of_a_lost_process(error: Exception):
+    raise error
+
+
+def test_a_failure_is_written_before_anybody_can_end_the_process(tmp_path):
+    log = tmp_path / "solver.log.0"
+    lost = RuntimeError("Connection closed by peer")
+    with pytest.raises(RuntimeError), distributed.Watchdog(60, log):
+        all_reduce_of_a_lost_process(lost)
+    assert "in all_reduce_of_a_lost_process" in log.read_text()
+    assert "RuntimeError: Connection closed by peer" in log.read_text()
+
+
+@pytest.mark.parametrize("told", [ConfigError("a batch of nan"), Stopped(15)])
+def test_what_is_told_in_a_sentence_leaves_no_stack(told, tmp_path):
+    log = tmp_path / "solver.log.0"
+    with pytest.raises(type(told)), distributed.Watchdog(60, log):
+        all_reduce_of_a_lost_process(told)
+    assert log.read_text() == ""
+
+
+HANG = """
+import sys, time
+from pathlib import Path
+from audiocraft.solvers.distributed import Watchdog
+
+def collective_that_never_ends():
+    time.sleep(1000)
+
+with Watchdog(float(sys.argv[1]), Path(sys.argv[2])) as watchdog:
+    watchdog.feed()
+    collective_that_never_ends()
+"""
+
+
+def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
+    log = tmp_path / "solver.log.0"
+    ended = subprocess.run([sys.executable, "-c", HANG, "1", str(log)], check=False, timeout=300)
+    assert ended.returncode == 1
+    assert "in collective_that_never_ends" in log.read_text()
+
+
+def test_a_watch_that_is_over_ends_nobody(tmp_path):
+    script = HANG.replace("    collective_that_never_ends()", "time.sleep(2)")
+    done = [sys.executable, "-c", script, "1", str(tmp_path / "solver.log.0")]
+    assert subprocess.run(done, check=False, timeout=300).returncode == 0
