@@ -24,7 +24,11 @@ from .studio import command as studio_command
 
 
 def experiment() -> DecoratedMain:
-    """The entry point of experiments; an installed package without `config/` has none."""
+    """The entry point of experiments; an installed package without `config/` has none.
+
+    Raises:
+        ConfigError: There is no configuration.
+    """
     if not (config_dir() / "config.yaml").is_file():
         raise ConfigError(
             f"There is no configuration in {config_dir()}. Start from a checkout of the "

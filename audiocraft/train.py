@@ -149,7 +149,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def set_up(cfg: DictConfig) -> None:
-    """Prepare the process: threads, start method of workers, log files."""
+    """Prepare the process: threads, start method of workers, log files.
+
+    Raises:
+        ConfigError: There is no such level of logging.
+    """
     levels = logging.getLevelNamesMapping()
     if str(cfg.logging.level).upper() not in levels:
         raise ConfigError(

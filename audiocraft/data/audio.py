@@ -54,6 +54,7 @@ def audio_read(
 
     Raises:
         AudioError: The file is missing, damaged, holds no audio, or ends before `seek_time`.
+        ValueError: `seek_time` is negative.
     """
     if not seek_time >= 0:
         raise ValueError(f"seek_time must be at least 0 seconds but is {seek_time}.")

@@ -108,6 +108,9 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
     Returns:
         Waveform, `[..., floor(T * to_rate / from_rate)]`.
+
+    Raises:
+        ValueError: A rate is not positive.
     """
     if from_rate <= 0 or to_rate <= 0:
         raise ValueError(f"Sample rates must be positive but are {from_rate} and {to_rate}.")
@@ -220,6 +223,9 @@ def normalize_audio(
         log_clipping: Warn when samples are cut off.
         sample_rate: Samples per second; only `loudness` needs it.
         stem_name: What to call the clip in a warning.
+
+    Raises:
+        ValueError: There is no such strategy, or `loudness` has no sample rate.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy is {strategy!r}. Choose one of: {', '.join(STRATEGIES)}.")
@@ -260,6 +266,9 @@ def i16_pcm(wav: Tensor) -> Tensor:
     """Floats in [-1, 1] as 16 bit PCM; 16 bit integers come back as they are.
 
     A clip that reaches +1, which 16 bit PCM cannot hold, is scaled by 2**15 - 1 as a whole.
+
+    Raises:
+        AudioError: Samples are integers of another width.
     """
     if not wav.is_floating_point():
         if wav.dtype == torch.int16:

@@ -158,7 +158,11 @@ def num_cpus() -> int:
 
 
 def source_of(cfg: DictConfig, split: str) -> Path:
-    """Where the data of a split are: a manifest, the folder of one, or a folder of tokens."""
+    """Where the data of a split are: a manifest, the folder of one, or a folder of tokens.
+
+    Raises:
+        ManifestError: The cache holds no tokens of the split.
+    """
     cache = OmegaConf.select(cfg, "cache.path")
     if cache is None or split == "generate" or cfg.cache.write:
         return AudioCraftEnvironment.resolve_reference_path(cfg.datasource[split])

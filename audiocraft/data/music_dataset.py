@@ -40,6 +40,7 @@ class MusicDataset(AudioDataset):
 
     Raises:
         ManifestError: No file can be used.
+        ConfigError: `return_info` is false.
     """
 
     def __init__(

@@ -23,7 +23,11 @@ class DamagedInfo(ManifestError):
 
 
 def read_string(value: tp.Any) -> str | None:
-    """Text without the space around it; `None` where it says nothing."""
+    """Text without the space around it; `None` where it says nothing.
+
+    Raises:
+        TypeError: It is a list or a table.
+    """
     if _is_missing(value):
         return None
     if not isinstance(value, str | int | float):

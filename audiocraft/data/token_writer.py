@@ -175,7 +175,11 @@ def finish_folder(folder: Path, header: CacheHeader, metas: tp.Iterable[AudioMet
 
 
 def read_shards(folder: Path, header: CacheHeader) -> tuple[list[Line], dict[str, np.ndarray]]:
-    """What the shards say: the checksums of each, and the columns of the index."""
+    """What the shards say: the checksums of each, and the columns of the index.
+
+    Raises:
+        ManifestError: A shard tells of another number of files than it holds.
+    """
     summaries: list[Line] = []
     lines: list[Line] = []
     for shard in range(header.num_shards):

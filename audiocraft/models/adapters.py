@@ -122,7 +122,11 @@ def refuse_adapter(state: tp.Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_base(model: LMModel, state: StateDict) -> None:
-    """Give a model with adapters the weights of the one that it adapts."""
+    """Give a model with adapters the weights of the one that it adapts.
+
+    Raises:
+        CheckpointError: The weights are of another model.
+    """
     names = {original_name(key): key for key in model.state_dict() if not is_addition(key)}
     missing, extra = names.keys() - state.keys(), state.keys() - names.keys()
     if missing or extra:

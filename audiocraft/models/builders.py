@@ -37,7 +37,11 @@ PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
 
 @contextlib.contextmanager
 def values_of(where: str) -> tp.Iterator[None]:
-    """Tell what a class says against its arguments as an error of the node they come from."""
+    """Tell what a class says against its arguments as an error of the node they come from.
+
+    Raises:
+        ConfigError: The class raised a `ValueError`.
+    """
     try:
         yield
     except AudiocraftError:

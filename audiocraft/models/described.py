@@ -39,7 +39,11 @@ def read_described_lm(path: Path) -> tuple[Package, DictConfig]:
 
 
 def refuse_reference(package: Package, path: Path) -> None:
-    """See that a file holds weights, not the name of a tokenizer that others publish."""
+    """See that a file holds weights, not the name of a tokenizer that others publish.
+
+    Raises:
+        CheckpointError: It is only a name.
+    """
     if package.pretrained is not None:
         raise CheckpointError(
             f"{path} holds no weights: it only refers to the tokenizer {package.pretrained}."

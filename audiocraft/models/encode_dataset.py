@@ -122,6 +122,7 @@ def encode_dataset(
     Raises:
         ManifestError: The folder holds something else, or cannot be written.
         CheckpointError: There is no such tokenizer.
+        ConfigError: There is no such part.
     """
     if not 0 <= part < parts:
         raise ConfigError(f"part is {part} of {parts}. Choose 0 to {parts - 1}.")

@@ -42,6 +42,9 @@ class EncodecModel(DescribedCodec):
         channels: Audio channels C.
         causal: Whether encoder and decoder are causal.
         renormalize: Bring each clip to a loudness of 1 first, and hand out its scale.
+
+    Raises:
+        ValueError: `causal` and `renormalize` are both true.
     """
 
     def __init__(
@@ -136,6 +139,9 @@ class InterleaveStereoCompressionModel(CompressionModel):
     Args:
         model: The mono codec.
         per_timestep: Interleave frames instead of codebooks.
+
+    Raises:
+        ValueError: The codec is not mono.
     """
 
     def __init__(self, model: CompressionModel, per_timestep: bool = False):

@@ -159,7 +159,11 @@ def lay_out(lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | Non
 def count_items(
     num_samples: int | None, conditions: tp.Mapping[str, Condition], prompt: Tensor | None
 ) -> int:
-    """The number of items that all the arguments agree on."""
+    """The number of items that all the arguments agree on.
+
+    Raises:
+        ValueError: They disagree, or none was given.
+    """
     counts = {name: len(condition.embed) for name, condition in conditions.items()}
     if num_samples is not None:
         counts["num_samples"] = num_samples
@@ -174,7 +178,11 @@ def count_items(
 
 
 def check_prompt(lm: LMModel, prompt: Tensor, max_gen_len: int) -> None:
-    """Refuse a prompt that does not fit."""
+    """Refuse a prompt that does not fit.
+
+    Raises:
+        ValueError: Its shape, its length or a code is not one of the model.
+    """
     if prompt.dim() != 3 or prompt.shape[1] != lm.num_codebooks:
         raise ValueError(
             f"The prompt is {list(prompt.shape)} but must be [items, {lm.num_codebooks}, frames]."
@@ -192,7 +200,11 @@ def check_prompt(lm: LMModel, prompt: Tensor, max_gen_len: int) -> None:
 
 
 def first_unknown_step(pattern: Pattern, num_known: int) -> int:
-    """The first step that holds a code of the first frame after the known ones."""
+    """The first step that holds a code of the first frame after the known ones.
+
+    Raises:
+        ValueError: The pattern has no step before the first code.
+    """
     first = pattern.get_first_step_with_timesteps(num_known)
     if not first:
         raise ValueError(

@@ -74,6 +74,9 @@ def generators_for(
             other music each time.
         generators: The dice themselves, one per sample, instead of seeds.
         num_samples: How many are needed.
+
+    Raises:
+        ValueError: There are more or fewer than samples, or a seed is no whole number of 64 bits.
     """
     if generators is not None:
         _check_generators(seed, generators, num_samples)
@@ -107,7 +110,11 @@ def _check_generators(
 
 
 def as_texts(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
-    """Texts, checked; `None` is no description."""
+    """Texts, checked; `None` is no description.
+
+    Raises:
+        ValueError: It is no list of texts, or an empty one.
+    """
     if descriptions is None or isinstance(descriptions, str):
         raise ValueError(
             f"descriptions must be a list but is {descriptions!r}: put the sentence, or None, in "
@@ -122,7 +129,11 @@ def as_texts(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
 
 
 def as_clips(wavs: Clips, name: str) -> list[Tensor | None]:
-    """Clips `[C, T]` of any lengths, checked; `None` is no clip."""
+    """Clips `[C, T]` of any lengths, checked; `None` is no clip.
+
+    Raises:
+        ValueError: A clip is no audio, or there is none.
+    """
     if isinstance(wavs, Tensor):
         if wavs.dim() not in (2, 3):
             raise ValueError(f"{name} must be [B, C, T] or [C, T] but is {list(wavs.shape)}.")
@@ -136,7 +147,11 @@ def as_clips(wavs: Clips, name: str) -> list[Tensor | None]:
 
 
 def check_clip(clip: Tensor, name: str) -> None:
-    """See that a clip is audio: `[C, T]`, mono or stereo, finite floats."""
+    """See that a clip is audio: `[C, T]`, mono or stereo, finite floats.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not isinstance(clip, Tensor):
         raise ValueError(
             f"A clip in {name} is a {type(clip).__name__}. Give a tensor [C, T], such as the "
@@ -159,7 +174,11 @@ def check_clip(clip: Tensor, name: str) -> None:
 
 
 def check_sample_rate(sample_rate: int, name: str) -> None:
-    """See that a sample rate is one."""
+    """See that a sample rate is one.
+
+    Raises:
+        ValueError: It is no positive whole number.
+    """
     if not is_whole(sample_rate) or sample_rate < 1:
         raise ValueError(
             f"{name} must be a whole number of samples per second but is {sample_rate!r}."
@@ -167,7 +186,11 @@ def check_sample_rate(sample_rate: int, name: str) -> None:
 
 
 def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
-    """One text goes with all clips, one clip with all texts."""
+    """One text goes with all clips, one clip with all texts.
+
+    Raises:
+        ValueError: The numbers differ, and neither is one.
+    """
     if len(texts) != len(clips) and 1 not in (len(texts), len(clips)):
         raise ValueError(
             f"{len(texts)} descriptions do not go with {len(clips)} clips: "
@@ -180,7 +203,11 @@ def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
 def starts_for(
     excerpt_start: float | tp.Sequence[float | None] | None, num_samples: int
 ) -> list[float | None]:
-    """Where the excerpt of each sample starts, in seconds; `None` is to be drawn."""
+    """Where the excerpt of each sample starts, in seconds; `None` is to be drawn.
+
+    Raises:
+        ValueError: There are more or fewer than samples, or a start is no second of a clip.
+    """
     if isinstance(excerpt_start, tp.Iterable) and not isinstance(excerpt_start, str):
         starts = list(excerpt_start)
     else:

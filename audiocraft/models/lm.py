@@ -50,6 +50,9 @@ class LMModel(nn.Module):
             weights; `None`: all alike.
         zero_bias_init: Start biases at zero.
         transformer: Further arguments of `StreamingTransformer`.
+
+    Raises:
+        ValueError: The pattern is of another number of codebooks.
     """
 
     def __init__(
@@ -145,7 +148,11 @@ class LMModel(nn.Module):
     def hidden(
         self, sequence: Tensor, conditions: Conditions | None = None, cache: KVCache | None = None
     ) -> Tensor:
-        """What the transformer makes of a sequence, `[B, K, S]`; `[B, S, D]` without prefix."""
+        """What the transformer makes of a sequence, `[B, K, S]`; `[B, S, D]` without prefix.
+
+        Raises:
+            ValueError: The sequence is of another number of codebooks.
+        """
         if sequence.shape[1] != self.num_codebooks:
             raise ValueError(
                 f"The model reads {self.num_codebooks} codebooks but the sequence, "

@@ -252,7 +252,11 @@ class MusicGen:
         seed: Seed = None,
         generators: Generators = None,
     ) -> tp.Any:
-        """Music from nothing; see `generate` for arguments and result."""
+        """Music from nothing; see `generate` for arguments and result.
+
+        Raises:
+            ValueError: `num_samples` is no positive number, or does not go with the seeds.
+        """
         if not isinstance(num_samples, int) or num_samples < 1:
             raise ValueError(f"num_samples must be a number of at least 1 but is {num_samples!r}.")
         dice = generators_for(seed, generators, num_samples)

@@ -55,7 +55,11 @@ def load_t5(name: str) -> PretrainedText:
 
 
 def load_codec(name: str) -> EncodecModel | DacModel:
-    """A codec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder."""
+    """A codec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder.
+
+    Raises:
+        CheckpointError: It cannot be fetched, or is another kind of model.
+    """
     kind = from_hub(AutoConfig.from_pretrained, name, CODEC_FILES).model_type
     if kind not in CODECS:
         raise CheckpointError(
@@ -65,7 +69,11 @@ def load_codec(name: str) -> EncodecModel | DacModel:
 
 
 def load_package_encodec() -> encodec.EncodecModel:
-    """The 24 kHz model of the `encodec` package, which downloads it, with all its codebooks."""
+    """The 24 kHz model of the `encodec` package, which downloads it, with all its codebooks.
+
+    Raises:
+        CheckpointError: It cannot be downloaded.
+    """
     folder = placed("encodec")
     try:
         with warnings.catch_warnings():

@@ -52,6 +52,9 @@ class SpectralTokenizer(DescribedCodec):
         phase_iterations: Rounds that look for the phase; more are slower and clearer.
         change_cost: Squared distance that a change of code has to save, see
             `quantization/steady.py`; 0 takes the nearest entries.
+
+    Raises:
+        ValueError: `dimension` is not 1 to `n_mels`.
     """
 
     mean: Tensor  # [n_mels]

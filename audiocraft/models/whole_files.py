@@ -102,6 +102,7 @@ def encode_whole(
 
     Raises:
         ConfigError: The tokenizer rescales what it reads, or gives another number of frames.
+        ValueError: A window has no room for its context.
     """
     hop = facts.hop_length
     total = -(-wav.shape[-1] // hop)  # in places where tokens may be cut, as all that follows

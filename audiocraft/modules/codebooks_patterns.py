@@ -21,6 +21,9 @@ class CodebooksPatternProvider(ABC):
 
     Args:
         n_q: Codebooks, K.
+
+    Raises:
+        ValueError: There is no codebook.
     """
 
     def __init__(self, n_q: int):
@@ -30,7 +33,11 @@ class CodebooksPatternProvider(ABC):
         self._known: dict[int, Pattern] = {}
 
     def get_pattern(self, timesteps: int) -> Pattern:
-        """The pattern of that many frames."""
+        """The pattern of that many frames.
+
+        Raises:
+            ValueError: There is no frame.
+        """
         if timesteps < 1:
             raise ValueError(f"A pattern needs at least one frame but was asked for {timesteps}.")
         if timesteps not in self._known:
@@ -103,6 +110,9 @@ class UnrolledPatternProvider(CodebooksPatternProvider):
         n_q: Codebooks, K.
         flattening: Group of each codebook; 0, 1, 2, … by default.
         delays: Frames by which each codebook is late, equal within a group; 0 by default.
+
+    Raises:
+        ValueError: Codebooks of one group are late by different numbers of frames.
     """
 
     def __init__(
@@ -161,6 +171,9 @@ class MusicLMPattern(CodebooksPatternProvider):
     Args:
         n_q: Codebooks, K.
         group_by: Codebooks per group.
+
+    Raises:
+        ValueError: A group has no codebook.
     """
 
     def __init__(self, n_q: int, group_by: int = 2):

@@ -201,6 +201,9 @@ class StreamableConvTranspose1d(nn.Module):
         trim_right_ratio: Share of the excess that is cut at the end when causal, 0 … 1.
         norm_kwargs: Arguments of the norm, if it is a layer.
         conv_kwargs: Further arguments of `nn.ConvTranspose1d` (`groups`, `bias`).
+
+    Raises:
+        ValueError: `trim_right_ratio` is no share, or not 1 without `causal`.
     """
 
     def __init__(

@@ -38,6 +38,9 @@ class RotaryEmbedding(nn.Module):
         max_period: Steps per turn of the slowest pair, divided by 2π.
         xpos: Let attention decay with the distance.
         scale: Strength, from 0 (no positions) to 1.
+
+    Raises:
+        ValueError: `head_dim` is odd.
     """
 
     frequencies: Tensor  # [D / 2], radians per step

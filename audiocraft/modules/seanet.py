@@ -83,7 +83,11 @@ class SEANetOptions:
 
 
 def activation(name: str, params: tp.Mapping[str, tp.Any] | None = None) -> nn.Module:
-    """Activation of `torch.nn` by the name of its class."""
+    """Activation of `torch.nn` by the name of its class.
+
+    Raises:
+        ValueError: There is no such class.
+    """
     kind = getattr(nn, name, None)
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         raise ValueError(f"activation is {name!r}, but must be a class in torch.nn, such as 'ELU'.")

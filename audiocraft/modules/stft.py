@@ -22,6 +22,9 @@ class STFT(nn.Module):
     Args:
         n_fft: Samples of the window.
         hop_length: Samples between two frames, at most half a window.
+
+    Raises:
+        ValueError: `hop_length` is more than half of `n_fft`.
     """
 
     window: Tensor  # [n_fft]

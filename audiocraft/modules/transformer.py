@@ -31,6 +31,9 @@ def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> T
 
     Returns:
         Float32, `[..., D]`.
+
+    Raises:
+        ValueError: `dim` is odd.
     """
     if dim % 2:
         raise ValueError(f"Sinusoidal positions need an even width but it is {dim}.")

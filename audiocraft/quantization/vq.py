@@ -47,6 +47,9 @@ class ResidualVectorQuantizer(nn.Module):
         orthogonal_reg_active_codes_only: Look only at the entries that the batch has chosen.
         orthogonal_reg_max_codes: Look at no more than so many entries, drawn at random.
         shrinking_start: See `EuclideanCodebook`; a model trained anew is better off without.
+
+    Raises:
+        ValueError: `n_q` or `kmeans_iters` is less than 1.
     """
 
     def __init__(

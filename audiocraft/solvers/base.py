@@ -182,7 +182,12 @@ class StandardSolver(flashy.BaseSolver):
         self.commit()
 
     def execute(self, stage: str, has_weights: bool) -> None:
-        """Run one stage on the weights as they are, and keep nothing but its output."""
+        """Run one stage on the weights as they are, and keep nothing but its output.
+
+        Raises:
+            ConfigError: There is no such stage.
+            CheckpointError: There are no weights.
+        """
         if stage not in STAGES:
             raise ConfigError(f"execute_only is {stage!r}. Choose one of: {', '.join(STAGES)}.")
         if not has_weights:
@@ -242,7 +247,11 @@ class StandardSolver(flashy.BaseSolver):
             self.save()
 
     def restore(self) -> bool:
-        """Go on from this experiment's own checkpoint; tell whether there was one."""
+        """Go on from this experiment's own checkpoint; tell whether there was one.
+
+        Raises:
+            CheckpointError: It is of another model.
+        """
         path = from_first_process(lambda: self.checkpoints.newest(verify_with_parts))
         if path is None:
             return False

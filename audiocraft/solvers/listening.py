@@ -93,7 +93,11 @@ def ways_of(cfg: DictConfig) -> Ways:
 
 
 def duration_of(cfg: DictConfig) -> float:
-    """Seconds of each sample."""
+    """Seconds of each sample.
+
+    Raises:
+        ValueError: Nothing says how long they are.
+    """
     given, segment = cfg.generate.lm.gen_duration, cfg.dataset.segment_duration
     if given is None and segment is None:
         raise ValueError("gen_duration is needed where dataset.segment_duration is null.")

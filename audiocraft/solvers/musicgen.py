@@ -21,21 +21,11 @@ from ..data.audio_dataset import AudioDataset
 from ..data.loaders import get_audio_datasets
 from ..errors import AudioError, ConfigError
 from ..models import builders, loaders
-from ..models.adapters import (
-    Lora,
-    add_adapters,
-    fingerprint,
-    load_base,
-    merged_state,
-    save_adapter,
-)
+from ..models.adapters import Lora, add_adapters, fingerprint, load_base, merged_state, save_adapter
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
 from ..models.whole_files import describe_tokenizer
-from ..modules.conditioners import (
-    StyleConditioner,
-    shown_frames,
-)
+from ..modules.conditioners import StyleConditioner, shown_frames
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
 from .caching import write_cache
@@ -183,6 +173,9 @@ class MusicGenSolver(StandardSolver):
         """Turn a batch of audio into tokens, and tell which of them come from real audio.
 
         A pre-encoded batch holds its tokens already, `[B, K, F]` long.
+
+        Raises:
+            ConfigError: The tokenizer rescales what it reads.
         """
         codes, infos = batch[0].to(self.device), batch[1]
         if codes.is_floating_point():
@@ -222,7 +215,11 @@ class MusicGenSolver(StandardSolver):
             raise self.diverged(f"loss became {loss.item()}")
 
     def update(self) -> dict:
-        """Move the weights once; return the learning rate and the norm of the gradient."""
+        """Move the weights once; return the learning rate and the norm of the gradient.
+
+        Raises:
+            ConfigError: The gradient is no number; the weights are untouched.
+        """
         try:
             return self.updates.step()
         except FloatingPointError as error:
@@ -308,6 +305,9 @@ class MusicGenSolver(StandardSolver):
         """Make samples in every way that the model was trained for, each process its share.
 
         Training does not depend on them: what cannot be written is told, and it goes on.
+
+        Raises:
+            AudioError: They cannot be written, and were all that was asked for.
         """
         try:
             metrics = self.listen()

@@ -136,7 +136,11 @@ def tasks_of(args: argparse.Namespace, seed: int) -> list[Task]:
 
 
 def again(args: argparse.Namespace) -> int:
-    """Make the piece of a recipe again, and say whether it is the same."""
+    """Make the piece of a recipe again, and say whether it is the same.
+
+    Raises:
+        AudioError: The clip is not where the recipe says.
+    """
     _refuse_changes(args)
     recipe = Recipe.load(args.from_recipe)
     if args.style is not None:  # the clip has moved

@@ -31,7 +31,11 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
 
 
 def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
-    """Turn `float32`, `float16` or `bfloat16` into a torch dtype."""
+    """Turn `float32`, `float16` or `bfloat16` into a torch dtype.
+
+    Raises:
+        ConfigError: It is another name.
+    """
     if isinstance(name, torch.dtype):
         return name
     names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -20,7 +20,11 @@ OnUnknown = tp.Callable[[str, tp.Collection[str]], None]
 
 
 def refuse(key: str, known: tp.Collection[str]) -> None:
-    """Say that `key` is a mistake, and what would be right."""
+    """Say that `key` is a mistake, and what would be right.
+
+    Raises:
+        ConfigError: Always.
+    """
     where = key.rpartition(".")[0]
     raise ConfigError(f"{key} is not known. {where} takes: {', '.join(sorted(known))}.")
 

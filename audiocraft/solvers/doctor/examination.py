@@ -82,7 +82,11 @@ class Plan:
 
     @cached_property
     def model(self) -> LMModel:
-        """Without numbers."""
+        """Without numbers.
+
+        Raises:
+            ConfigError: A file that it is built from is not there.
+        """
         missing = [name for name in needed_to_build(self.cfg) if self.lacks(name)]
         if missing:
             raise ConfigError(f"The model cannot be built without: {', '.join(missing)}.")

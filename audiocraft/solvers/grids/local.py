@@ -69,6 +69,9 @@ class LocalGrid:
         main: The entry point of experiments.
         sheeps: The experiments, with the SLURM jobs that they may have.
         parallel: How many run at the same time. They share the GPUs evenly, and the processors.
+
+    Raises:
+        ConfigError: `parallel` is less than 1.
     """
 
     def __init__(self, main: DecoratedMain, sheeps: list[Sheep], parallel: int = 1):
