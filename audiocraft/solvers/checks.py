@@ -113,7 +113,7 @@ def _check_excerpts(cfg: DictConfig) -> None:
     segment = cfg.dataset.segment_duration
     for name, node in (cfg.get("conditioners") or {}).items():
         length = OmegaConf.select(node, "style.length")
-        if None not in (length, segment) and segment < length:
+        if length is not None and segment is not None and segment < length:
             raise ConfigError(
                 f"dataset.segment_duration is {segment:g} s but conditioners.{name}.style.length, "
                 f"the excerpt that validation listens to, is {length:g} s: no clip would be "
