@@ -9,18 +9,13 @@ import os
 import sys
 import typing as tp
 from functools import partial
+from importlib import import_module
 
 from dora._utils import get_main
 from dora.main import DecoratedMain
 
-from .data import audio_dataset, prepare, validate
 from .environment import config_dir
 from .errors import AudiocraftError, ConfigError
-from .metrics import steering_command
-from .models import encode_command, export_command, fit_spectral
-from .solvers import doctor
-from .solvers.grids import command as grid_command
-from .studio import command as studio_command
 
 
 def experiment() -> DecoratedMain:
@@ -37,18 +32,26 @@ def experiment() -> DecoratedMain:
     return get_main("train", "audiocraft")
 
 
-COMMANDS: dict[str, tp.Callable[[tp.Sequence[str]], tp.Any]] = {
-    "doctor": partial(doctor.main, experiment),
-    "encode-dataset": encode_command.main,
-    "export": export_command.main,
-    "fit-tokenizer": fit_spectral.main,
-    "generate": studio_command.main,
-    "grid": partial(grid_command.main, experiment),
-    "manifest": audio_dataset.main,
-    "prepare": prepare.main,
-    "steering": steering_command.main,
-    "validate": validate.main,
+# The modules of the commands, imported when they are called: each needs but a part of the package.
+COMMANDS = {
+    "doctor": "solvers.doctor",
+    "encode-dataset": "models.encode_command",
+    "export": "models.export_command",
+    "fit-tokenizer": "models.fit_spectral",
+    "generate": "studio.command",
+    "grid": "solvers.grids.command",
+    "manifest": "data.audio_dataset",
+    "prepare": "data.prepare",
+    "steering": "metrics.steering_command",
+    "validate": "data.validate",
 }
+ABOUT_EXPERIMENTS = {"doctor", "grid"}
+
+
+def command_of(name: str) -> tp.Callable[[tp.Sequence[str]], tp.Any]:
+    """What runs a command; takes its arguments, and may return an exit status."""
+    run = import_module(f".{COMMANDS[name]}", __package__).main
+    return partial(run, experiment) if name in ABOUT_EXPERIMENTS else run
 
 
 def main(argv: tp.Sequence[str]) -> None:
@@ -60,7 +63,7 @@ def main(argv: tp.Sequence[str]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold anything
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = COMMANDS[argv[0]](argv[1:])
+        status = command_of(argv[0])(argv[1:])
     except AudiocraftError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -47,6 +47,7 @@ FEWER_WORKERS = (
     "the last checkpoint."
 )
 
+QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"}  # to Hydra
 
 # Where `+` adds what a run reads: nodes whose readers refuse what means nothing, and lone keys.
 ADDABLE = (
@@ -87,6 +88,9 @@ class Experiment(HydraMain):
     def __call__(self) -> None:
         join_step()
         return super().__call__()
+
+    def _is_active(self, argv: list[str]) -> bool:
+        return super()._is_active(argv) and not QUESTIONS & set(argv)
 
     def get_xp(self, argv: tp.Sequence[str]) -> XP:
         try:

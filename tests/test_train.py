@@ -1,5 +1,10 @@
 """The door of a training run: what it makes of a command line and of an error."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +15,28 @@ from audiocraft.train import is_out_of_memory, main
 def test_a_run_that_was_not_chosen_is_asked_for():
     with pytest.raises(ConfigError, match="Say which run is meant: solver="):
         main.resolve(["optim.epochs=2"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (["--help"], "solver/musicgen: debug, default, musicgen_base_32khz"),
+        (["solver=musicgen/musicgen_style_tiny", "optim.lr=1", "--cfg", "job"], "  lr: 1\n"),
+    ],
+)
+def test_questions_to_hydra_are_answered_and_begin_no_experiment(question, answer, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "train.py", *question],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"AUDIOCRAFT_DORA_DIR": str(tmp_path / "outputs")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer in run.stdout
+    assert run.stderr == ""
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_real_lack_of_memory_is_seen():

@@ -27,7 +27,7 @@ from .encodec import (
 from .hub import PRETRAINED, NotThere, fetch, hub_id, local_path
 from .lm import LMModel
 from .mismatch import load_checked
-from .pretrained import DacModel, load_codec, load_package_encodec
+from .pretrained import load_codec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
@@ -222,8 +222,8 @@ def _compression_model(name: str) -> CompressionModel:
 
 
 def _codec_of_transformers(name: str) -> CompressionModel:
-    codec = load_codec(name)
-    is_dac = isinstance(codec, DacModel)
+    codec: tp.Any = load_codec(name)
+    is_dac = codec.config.model_type == "dac"
     return HFDacCompressionModel(codec) if is_dac else HFEncodecCompressionModel(codec)
 
 

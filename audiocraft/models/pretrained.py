@@ -14,16 +14,8 @@ from pickle import UnpicklingError
 
 import encodec
 import torch
+import transformers  # a lazy package: a network is imported when it is first loaded
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    DacModel,
-    EncodecModel,
-    HubertModel,
-    PreTrainedModel,
-    T5EncoderModel,
-)
 from transformers.utils import logging as transformers_logging
 
 from ..environment import AudioCraftEnvironment, bundled_dir
@@ -43,29 +35,29 @@ T5_FILES = (
 )
 ENCODEC_24KHZ = "encodec_24khz-d7cc33bc.th"  # as the `encodec` package names its weights
 CODEC_FILES = (["config.json"], ["pytorch_model.bin", "model.safetensors"])
-CODECS = {"encodec": EncodecModel, "dac": DacModel}  # by `model_type` in a config.json
+CODECS = {"encodec": "EncodecModel", "dac": "DacModel"}  # classes by `model_type` in a config.json
 
 
 def load_t5(name: str) -> PretrainedText:
     """A T5 encoder with its tokenizer, from the hub or a folder."""
     return PretrainedText(
-        from_hub(AutoTokenizer.from_pretrained, name, T5_FILES),
-        weights_from_hub(T5EncoderModel, name, T5_FILES),
+        from_hub(transformers.AutoTokenizer.from_pretrained, name, T5_FILES),
+        weights_from_hub(transformers.T5EncoderModel, name, T5_FILES),
     )
 
 
-def load_codec(name: str) -> EncodecModel | DacModel:
+def load_codec(name: str) -> "transformers.EncodecModel | transformers.DacModel":
     """A codec of transformers, such as `facebook/encodec_32khz`, from the hub or a folder.
 
     Raises:
         CheckpointError: It cannot be fetched, or is another kind of model.
     """
-    kind = from_hub(AutoConfig.from_pretrained, name, CODEC_FILES).model_type
+    kind = from_hub(transformers.AutoConfig.from_pretrained, name, CODEC_FILES).model_type
     if kind not in CODECS:
         raise CheckpointError(
             f"{name} is a {kind} of transformers, not one of its codecs: {', '.join(CODECS)}."
         )
-    return weights_from_hub(CODECS[kind], name, CODEC_FILES)
+    return weights_from_hub(getattr(transformers, CODECS[kind]), name, CODEC_FILES)
 
 
 def load_package_encodec() -> encodec.EncodecModel:
@@ -90,7 +82,7 @@ def load_package_encodec() -> encodec.EncodecModel:
     return model
 
 
-def load_mert(name: str = MERT) -> HubertModel:
+def load_mert(name: str = MERT) -> "transformers.HubertModel":
     """MERT as the HuBERT that it is, from the hub or a folder."""
     tell_licence()
     network = build_hubert()
@@ -145,7 +137,7 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
 
 
 def weights_from_hub(
-    kind: type[PreTrainedModel], name: str, files: tp.Sequence[tp.Sequence[str]]
+    kind: "type[transformers.PreTrainedModel]", name: str, files: tp.Sequence[tp.Sequence[str]]
 ) -> tp.Any:
     """A network of transformers, which would make up weights that its file lacks.
 

@@ -1,6 +1,7 @@
 """A file imports from its own floor or one below; nothing is fetched from above."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +107,14 @@ def test_every_directory_of_the_package_stands_on_a_floor():
 
 def test_optional_packages_are_not_part_of_python():
     assert not OPTIONAL & set(sys.stdlib_module_names)
+
+
+LATE = {"transformers.modeling_utils", "torch._dynamo", "scipy", "gradio", "peft"}
+BEFORE = f"import sys, audiocraft.train, audiocraft.studio; print({LATE!r} & set(sys.modules))"
+
+
+def test_a_command_starts_before_the_networks_of_others_are_imported():
+    """They take seconds, and many runs need none of them."""
+    options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
+    run = subprocess.run([sys.executable, "-c", BEFORE], **options)
+    assert run.stdout == "set()\n"

@@ -126,6 +126,7 @@ COMMANDS = {
     ),
     "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
     "python -m benchmarks.manifest --lines 1000000": Try(benchmark=True),
+    "python -m benchmarks.startup --rounds 5": Try(help_only=True),  # tests/benchmarks
     "python -m benchmarks.long_pieces --minutes 5": Try(help_only=True),  # tests/benchmarks
     # Submitted by test_slurm.py, run by test_experiments.py: here they are only listed.
     "dora grid musicgen.musicgen_style_tiny": Try(append=("--dry_run", "--no_monitoring")),
