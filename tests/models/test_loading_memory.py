@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 MEASURE = """
 import re, sys
 import torch
+import torch._dynamo  # as PyTorch does itself when it describes an embedding
 from audiocraft.models import loaders
 
 def status(name):
