@@ -113,6 +113,7 @@ LATE = {"transformers.modeling_utils", "torch._dynamo", "scipy", "gradio", "peft
 BEFORE = f"import sys, audiocraft.train, audiocraft.studio; print({LATE!r} & set(sys.modules))"
 
 
+@pytest.mark.slow
 def test_a_command_starts_before_the_networks_of_others_are_imported():
     """They take seconds, and many runs need none of them."""
     options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}

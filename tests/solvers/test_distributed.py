@@ -134,6 +134,7 @@ with Watchdog(float(sys.argv[1]), Path(sys.argv[2])) as watchdog:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
     log = tmp_path / "solver.log.0"
     ended = subprocess.run([sys.executable, "-c", HANG, "1", str(log)], check=False, timeout=300)
@@ -141,6 +142,7 @@ def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
     assert "in collective_that_never_ends" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_watch_that_is_over_ends_nobody(tmp_path):
     script = HANG.replace("    collective_that_never_ends()", "time.sleep(2)")
     done = [sys.executable, "-c", script, "1", str(tmp_path / "solver.log.0")]
