@@ -34,16 +34,16 @@ def experiment() -> DecoratedMain:
 
 # The modules of the commands, imported when they are called: each needs but a part of the package.
 COMMANDS = {
-    "doctor": "solvers.doctor",
-    "encode-dataset": "models.encode_command",
-    "export": "models.export_command",
-    "fit-tokenizer": "models.fit_spectral",
-    "generate": "studio.command",
-    "grid": "solvers.grids.command",
+    "doctor": "cli.doctor",
+    "encode-dataset": "cli.encode_dataset",
+    "export": "cli.export",
+    "fit-tokenizer": "solvers.fit_spectral",
+    "generate": "cli.generate",
+    "grid": "cli.grid",
     "manifest": "data.audio_dataset",
-    "prepare": "data.prepare",
-    "steering": "metrics.steering_command",
-    "validate": "data.validate",
+    "prepare": "data.prepare.pipeline",
+    "steering": "cli.condition_sensitivity",
+    "validate": "data.prepare.validate",
 }
 ABOUT_EXPERIMENTS = {"doctor", "grid"}
 

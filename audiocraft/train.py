@@ -23,13 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .environment import AudioCraftEnvironment, config_dir
 from .errors import AudiocraftError, ConfigError
+from .launch.cluster import check_slurm, is_scheduling
+from .launch.dora_command import check_command, is_dora
 from .solvers.builders import get_solver
 from .solvers.distributed import join_step
 from .solvers.experiment import check_outputs, unwritable
-from .solvers.grids.cluster import check_slurm, is_scheduling
-from .solvers.grids.dora_command import check_command, is_dora
 from .solvers.signals import Stopped, exit_status
-from .utils.retired_keys import why_retired
+from .utils.deprecated_keys import why_retired
 
 logger = logging.getLogger(__name__)
 

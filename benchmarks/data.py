@@ -31,8 +31,8 @@ from audiocraft.data.loaders import num_cpus
 from audiocraft.data.manifest import AudioMeta, find_audio_files, load_manifest
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.data.sampler import ShardedSampler
-from audiocraft.data.token_dataset import TokenDataset
-from audiocraft.models.encode_dataset import Encoding, encode_dataset
+from audiocraft.data.tokens.dataset import TokenDataset
+from audiocraft.inference.encode_dataset import Encoding, encode_dataset
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("wav", "flac", "mp3", "ogg")

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiocraft.metrics.seams import Seams, measure_seams
+from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_seams
+from audiocraft.models.generation.windows import window_seams
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.models.long_decoding import decode_long, decoding_seams
 from audiocraft.models.musicgen import MusicGen
-from audiocraft.models.windows import window_seams
+from audiocraft.signal.chunk_boundaries import Seams, measure_seams
 
 MODEL = "//bundled/musicgen_style_tiny"
 

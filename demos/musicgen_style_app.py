@@ -9,8 +9,8 @@ import tempfile
 import typing as tp
 from pathlib import Path
 
+from audiocraft.cli.generate import BUNDLED, RELEASED, default_model, load_maker
 from audiocraft.errors import AudiocraftError, ConfigError
-from audiocraft.studio.command import BUNDLED, RELEASED, default_model, load_maker
 
 from .clips import MAX_BYTES
 from .handlers import Handlers

@@ -4,8 +4,8 @@ import html
 
 import gradio as gr
 
+from audiocraft.inference.request import MAX_TEXT, Request
 from audiocraft.models.musicgen import MusicGen
-from audiocraft.studio.request import MAX_TEXT, Request
 
 from .clips import MAX_BYTES, MAX_SECONDS, bundled_clips
 from .handlers import Handlers

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from audiocraft.errors import ConfigError
-from audiocraft.studio.maker import Maker, Piece, write_piece
-from audiocraft.studio.prompts import as_name
-from audiocraft.studio.request import Request
+from audiocraft.inference.generator import Maker, Piece, write_piece
+from audiocraft.inference.prompts import as_name
+from audiocraft.inference.request import Request
 from audiocraft.utils.pictures import draw_sound, save_picture
 
 from .clips import Clip, latest_start, look_at

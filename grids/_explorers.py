@@ -4,7 +4,7 @@ import typing as tp
 
 import treetable as tt
 
-from audiocraft.solvers.grids.explorer import CarefulExplorer
+from audiocraft.launch.explorer import CarefulExplorer
 
 Table = dict[str, tp.Any]
 Metrics = dict[str, tp.Any]

@@ -6,7 +6,8 @@ import torch
 import transformers
 from omegaconf import OmegaConf
 
-from audiocraft.models import builders, pretrained
+from audiocraft.models import builders
+from audiocraft.models.weights import pretrained
 from audiocraft.modules.conditioners import build_hubert
 from audiocraft.utils.weight_files import write_safetensors_file
 

@@ -3,7 +3,7 @@
 import pytest
 
 from audiocraft.__main__ import COMMANDS, main
-from audiocraft.studio import command
+from audiocraft.cli import generate as command
 
 
 @pytest.mark.parametrize("name", COMMANDS)

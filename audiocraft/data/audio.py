@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from ..errors import AudioError
 from .audio_utils import f32_pcm, normalize_audio
-from .decoders import AudioFileInfo as AudioFileInfo
-from .decoders import Source, opened
-from .encoders import FORMATS, encode
+from .io.decoders import AudioFileInfo as AudioFileInfo
+from .io.decoders import Source, opened
+from .io.encoders import FORMATS, encode
 
 
 def audio_info(path: Source) -> AudioFileInfo:

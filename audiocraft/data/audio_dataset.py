@@ -20,7 +20,6 @@ from torch.utils.data import Dataset, default_collate
 from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
-from .journal import Journal
 from .manifest import (
     NAMES,
     AudioMeta,
@@ -30,6 +29,7 @@ from .manifest import (
     save_manifest,
 )
 from .meta_table import MetaTable
+from .resume_log import Journal
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from .manifest import AudioMeta, load_manifest
 from .music_dataset import MusicDataset
 from .music_info import READERS
 from .sampler import ShardedSampler
-from .token_cache import TokenizerFacts, check_tokenizer, is_token_folder, read_header
-from .token_dataset import TokenAudioDataset, TokenDataset
+from .tokens.dataset import TokenAudioDataset, TokenDataset
+from .tokens.format import TokenizerFacts, check_tokenizer, is_token_folder, read_header
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from ..errors import AudioError, ManifestError
 from ..utils.numbers import is_number
 from .audio import audio_blocks, audio_info
-from .files import EXTENSIONS, exists, list_audio_files, replacing
-from .journal import Journal
+from .io.files import EXTENSIONS, exists, list_audio_files, replacing
+from .resume_log import Journal
 
 logger = logging.getLogger(__name__)
 

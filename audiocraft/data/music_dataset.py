@@ -13,11 +13,13 @@ from ..utils.randomness import derive_generator
 from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
 from .conditions import WavCondition, wav_condition
 from .manifest import AudioMeta
-from .music_info import DamagedInfo, MusicInfo, load_music_info
-from .text_augment import (
+from .music_info import (
+    DamagedInfo,
+    MusicInfo,
     augment_description,
     draw_text_augmentation,
     draw_wording,
+    load_music_info,
     load_paraphrases,
     paraphrase,
 )

@@ -4,17 +4,20 @@ Texts in the wild are spelled in many ways; each field has a reader that brings 
 or into `None`. The text conditioners only ever see these forms.
 """
 
+import gzip
 import json
 import math
 import re
 import typing as tp
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from ..errors import ManifestError
 from .audio_dataset import SegmentInfo
 from .conditions import ConditioningAttributes, WavCondition
-from .files import open_binary
+from .io.files import open_binary
 from .manifest import AudioMeta
 
 
@@ -215,3 +218,82 @@ def load_music_info(
             has a type that cannot be read.
     """
     return parse_music_info(read_raw_info(meta), info_path_of(meta), required, segment, **more)
+
+
+APPENDABLE = ("key", "bpm", "genre", "moods", "keywords", "instrument")
+
+
+class TextAugmentation(tp.NamedTuple):
+    """What happens to one description."""
+
+    merge: bool = False  # append other fields; nothing else happens without it
+    drop_description: bool = False
+    appended: tuple[str, ...] = ()  # fields, in this order
+
+
+def draw_text_augmentation(
+    merge_p: float, drop_description_p: float, keep_other_p: float, rng: torch.Generator
+) -> TextAugmentation:
+    """Decide what happens to one description.
+
+    Args:
+        merge_p: Probability that other fields are appended.
+        drop_description_p: Then: probability that the description itself is left out.
+        keep_other_p: And that a field is among the appended. Configurations call it
+            `drop_other_p`, for released models were trained so.
+        rng: The dice.
+    """
+    merge, drop, *kept = torch.rand(2 + len(APPENDABLE), generator=rng).tolist()
+    order = torch.randperm(len(APPENDABLE), generator=rng).tolist()
+    appended = tuple(APPENDABLE[i] for i in order if kept[i] < keep_other_p)
+    return TextAugmentation(merge < merge_p, drop < drop_description_p, appended)
+
+
+def augment_description(info: MusicInfo, augmentation: TextAugmentation) -> str | None:
+    """The description after its augmentation; `None` where nothing is left."""
+    if not augmentation.merge:
+        return info.description
+    described = [f"{name}: {text}" for name in augmentation.appended if (text := _text(info, name))]
+    if info.description is not None and not augmentation.drop_description:
+        described = [info.description, *described]
+        if len(described) > 1:
+            described[0] = info.description.rstrip(".")
+    return ". ".join(described) or None
+
+
+def _text(info: MusicInfo, name: str) -> str | None:
+    value = getattr(info, name)
+    return ", ".join(value) if isinstance(value, list) else value and str(value)
+
+
+def load_paraphrases(path: str | Path) -> dict[str, list[str]]:
+    """Read other wordings: a JSON object (`.json[.gz]`) from audio paths to lists of texts.
+
+    Raises:
+        ManifestError: The file is missing or is something else.
+    """
+    try:
+        content = Path(path).read_bytes()
+        content = gzip.decompress(content) if str(path).endswith(".gz") else content
+        wordings = json.loads(content)
+    except (OSError, EOFError, ValueError) as error:
+        raise ManifestError(f"paraphrase_source is {path}, which cannot be read: {error}") from None
+    if not isinstance(wordings, dict) or not all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        for texts in wordings.values()
+    ):
+        raise ManifestError(f"{path} must map the paths of audio files to lists of texts.")
+    return wordings
+
+
+def draw_wording(paraphrase_p: float, rng: torch.Generator) -> float | None:
+    """Decide whether another wording is taken: its place among them from 0 to 1, or `None`."""
+    chance, place = torch.rand(2, generator=rng).tolist()
+    return place if chance < paraphrase_p else None
+
+
+def paraphrase(info: MusicInfo, wordings: tp.Sequence[str], place: float | None) -> MusicInfo:
+    """`info` with the wording at `place` as its description, if there is one."""
+    if place is None or not wordings:
+        return info
+    return replace(info, description=wordings[int(place * len(wordings))])

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import ManifestError
-from .files import replacing
+from .io.files import replacing
 
 ALIGNMENT = 64  # bytes
 

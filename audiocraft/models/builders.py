@@ -18,11 +18,11 @@ from ..modules import conditioners as cond
 from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
 from ..modules.transformer import TransformerSpec
 from ..quantization import ResidualVectorQuantizer
-from ..utils.nodes import Kwargs, OnUnknown, arguments, choice, refuse
+from ..utils.config_arguments import Kwargs, OnUnknown, arguments, choice, refuse
+from .codecs.spectral import SpectralTokenizer
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
-from .pretrained import load_mert, load_musicnn, load_t5
-from .spectral import SpectralTokenizer
+from .weights.pretrained import load_mert, load_musicnn, load_t5
 
 LoadCodec = tp.Callable[[str], CompressionModel]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
-from .codec_base import CompressionModel, DescribedCodec, check_audio
-from .codec_wrappers import (
+from .codecs.base import CompressionModel, DescribedCodec, check_audio
+from .codecs.wrappers import (
     DAC,
     EncodecPackageCompressionModel,
     HFDacCompressionModel,

@@ -19,8 +19,7 @@ from ..modules.conditioners.base import Condition
 from ..modules.conditioners.fuser import ConditionFuser
 from ..modules.conditioners.provider import ConditionProvider
 from ..modules.kv_cache import KVCache
-from ..modules.transformer import StreamingTransformer
-from ..modules.transformer_spec import check_choice
+from ..modules.transformer import StreamingTransformer, check_choice
 
 Conditions = tp.Mapping[str, Condition]
 

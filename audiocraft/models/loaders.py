@@ -11,11 +11,9 @@ import torch
 from omegaconf import DictConfig
 
 from ..errors import CheckpointError, ConfigError
-from ..utils.nodes import PassOver
-from ..utils.packages import Package, read_package
+from ..utils.checkpoint_files import Package, read_package
+from ..utils.config_arguments import PassOver
 from . import builders
-from .adapters import refuse_adapter
-from .described import read_described, read_described_lm, refuse_reference, require
 from .encodec import (
     DAC,
     CompressionModel,
@@ -24,10 +22,12 @@ from .encodec import (
     HFEncodecCompressionModel,
     InterleaveStereoCompressionModel,
 )
-from .hub import PRETRAINED, NotThere, fetch, hub_id, local_path
 from .lm import LMModel
-from .mismatch import load_checked
-from .pretrained import load_codec, load_package_encodec
+from .lora import refuse_adapter
+from .weights.checkpoint_config import read_described, read_described_lm, refuse_reference, require
+from .weights.hub import PRETRAINED, NotThere, fetch, hub_id, local_path
+from .weights.mismatch import load_checked
+from .weights.pretrained import load_codec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")

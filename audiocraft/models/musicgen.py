@@ -18,10 +18,10 @@ from ..data.conditions import ConditioningAttributes, wav_condition
 from ..modules.conditioners import StyleConditioner, draw_excerpt
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device, resolve_dtype
-from .adapters import merge_adapter
+from .codecs.chunked_decoding import decode_long
 from .encodec import CompressionModel
-from .guidance import Guidance
-from .inputs import (
+from .generation.guidance import Guidance
+from .generation.inputs import (
     Clips,
     GenerationParams,
     Generators,
@@ -34,10 +34,10 @@ from .inputs import (
     generators_for,
     starts_for,
 )
+from .generation.windows import Progress, frames_bar, generate_samples
 from .lm import LMModel
 from .loaders import load_musicgen
-from .long_decoding import decode_long
-from .windows import Progress, frames_bar, generate_samples
+from .lora import merge_adapter
 
 DEFAULT_MAX_DURATION = 30.0  # seconds; what the released models were trained on
 

@@ -24,18 +24,23 @@ from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
 from .batches import repeat_first, summary_of, tell_changed_data
-from .best_state import BestState
-from .checkpoint import Checkpoints, read_state
+from .checkpoint import (
+    BestState,
+    Checkpoints,
+    ShardedCheckpoints,
+    folder_of,
+    read_parts,
+    read_state,
+    verify_with_parts,
+)
 from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
 from .experiment import introduce
-from .inheritance import inherit
-from .loggers import get_loggers
-from .profiling import Profiler
+from .loggers import Profiler, get_loggers
+from .optim_step import diverged
 from .progress import EpochProgress, RunningMean, SaveClock
-from .sharded_checkpoint import ShardedCheckpoints, folder_of, read_parts, verify_with_parts
 from .sharding import Parts, Sharding
 from .signals import Stopped, StopSignals
-from .updates import diverged
+from .warm_start import inherit
 
 logger = logging.getLogger(__name__)
 

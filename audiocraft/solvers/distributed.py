@@ -17,7 +17,10 @@ import torch
 from dora.distrib import get_distrib_spec
 from dora.distrib import init as dora_init
 
+from ..data.conditions import ConditioningAttributes
 from ..errors import AudiocraftError
+from ..modules.conditioners import Condition, Dice, pad_condition
+from ..utils.randomness import derive_generator
 from .signals import Stopped
 
 logger = logging.getLogger(__name__)
@@ -168,3 +171,41 @@ class Watchdog:
                 traceback.print_exception(error, file=self.file)
             self.file.close()
             self.file = None
+
+
+def throw_dice(
+    attributes: list[ConditioningAttributes],
+    name: tp.Sequence[int | str],
+    *,
+    sample_rate: int,
+    as_one_process: bool,
+) -> Dice:
+    """The dice of a batch, of which this process sees some samples.
+
+    Args:
+        attributes: Of those samples.
+        name: Names the batch; the same in every process.
+        sample_rate: In which the shortest clip is counted, in Hz.
+        as_one_process: Decide as one process with the whole batch would. Every process has to
+            call it then.
+    """
+    numbers = range(rank() * len(attributes), (rank() + 1) * len(attributes))
+    shortest = None
+    if as_one_process:
+        clips = [clip for sample in attributes for clip in sample.wav.values()]
+        lengths = [int(c.length) * sample_rate // c.sample_rate[0] for c in clips]
+        shortest = -agree(-min(lengths, default=0))[0]
+    return Dice(
+        batch=derive_generator(*name, "all" if as_one_process else rank()),
+        items=[derive_generator(*name, "item", number) for number in numbers],
+        shortest_clip=shortest,
+    )
+
+
+def align(conditions: dict[str, Condition]) -> dict[str, Condition]:
+    """Conditions as long as the longest in any process: the padding is heard, too."""
+    lengths = agree(*(condition.embed.shape[1] for condition in conditions.values()))
+    return {
+        name: pad_condition(condition, length)
+        for (name, condition), length in zip(conditions.items(), lengths)
+    }

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import CheckpointError, ConfigError
 from .checkpoint import Checkpoints, read_state
-from .file_loggers import write_atomically
-from .inheritance import flat
+from .loggers import write_atomically
+from .warm_start import flat
 
 logger = logging.getLogger(__name__)
 

@@ -8,23 +8,131 @@ A run that was interrupted measures the epoch again in which it was. `start` say
 is, and every back end forgets what it has of it, so that nothing stands anywhere twice.
 """
 
+import csv
+import io
+import json
 import logging
+import math
+import os
 import typing as tp
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from flashy.distrib import is_rank_zero
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils.tensorboard.writer import SummaryWriter
+
+from ..errors import ConfigError
+
+
+class Logger:
+    """A place that shows how a run is doing. `step` counts epochs, from 1."""
+
+    def start(self, step: int, stage: str | None = None) -> None:
+        """Open; whatever is there of epoch `step` and later ones will come again.
+
+        Args:
+            step: The epoch that comes first.
+            stage: Only this stage comes; `None` is all of them.
+        """
+
+    def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
+        """Show what a stage has measured."""
+
+    def log_audio(self, key: str, wav: Tensor, sample_rate: int, step: int) -> None:
+        """Show a sound, `[C, T]`, where that can be done."""
+
+    def log_image(self, key: str, image: np.ndarray, step: int) -> None:
+        """Show a picture, `[height, width, 3]` in 0…255, where that can be done."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class JsonLinesLogger(Logger):
+    """One JSON object per line: time, epoch, stage, metrics. What is no number is `null`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def start(self, step: int, stage: str | None = None) -> None:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        read = [(line, _read_line(line)) for line in lines]
+        kept = [line for line, row in read if row and not comes_again(row, step, stage)]
+        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
+
+    def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
+        numbers = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"time": now, "epoch": step, "stage": stage} | numbers)
+        with open(self.path, "a") as file:
+            file.write(f"{line}\n")
+
+
+class CsvLogger(Logger):
+    """A table with the columns epoch, stage, and every metric that any stage has."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, tp.Any]] = []
+
+    def start(self, step: int, stage: str | None = None) -> None:
+        self.rows = []
+        if self.path.exists():
+            with open(self.path, newline="") as file:
+                rows = list(csv.DictReader(file))
+            try:
+                self.rows = [row for row in rows if not comes_again(row, step, stage)]
+            except (KeyError, TypeError, ValueError):
+                raise ConfigError(
+                    f"{self.path} is not a table of ours: move it away and it is begun anew."
+                ) from None
+        self._write()
+
+    def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
+        self.rows.append({"epoch": step, "stage": stage} | metrics)
+        self._write()
+
+    def _write(self) -> None:
+        """Write it all: a new metric is a new column of every row."""
+        columns = dict.fromkeys(["epoch", "stage", *(name for row in self.rows for name in row)])
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, table.getvalue())
+
+
+def comes_again(row: tp.Mapping[str, tp.Any], step: int, stage: str | None) -> bool:
+    """Whether a run that starts at `step` will write a row anew; see `Logger.start`."""
+    return int(row["epoch"]) >= step and stage in (None, row["stage"])
+
+
+def _read_line(line: str) -> dict[str, tp.Any] | None:
+    """A line of JSON; `None` if a kill has cut it short."""
+    try:
+        row = json.loads(line)
+        return {"epoch": int(row["epoch"]), "stage": row["stage"]}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file; whoever reads sees the old one or the new one."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
 
 try:
     import wandb
 except ImportError:  # an optional extra
     wandb = None
 
-from ..errors import ConfigError
-from .file_loggers import CsvLogger, JsonLinesLogger, Logger
 
 logger = logging.getLogger(__name__)
 
@@ -197,3 +305,43 @@ def get_loggers(cfg: DictConfig, folder: Path, sig: str) -> Loggers:
             WandbLogger(folder, run_id=sig, config=config, with_media=with_media, **options)
         )
     return Loggers(chosen)
+
+
+SKIPPED, WARMUP, RECORDED = 2, 2, 4  # updates
+
+
+class Profiler:
+    """Writes a trace of the first updates of a run, and a table of the costliest operations.
+
+    Args:
+        folder: Where `trace.json` and `operations.txt` go.
+        enabled: Otherwise nothing is done.
+        device: Whose kernels are recorded beside the CPU's.
+    """
+
+    def __init__(self, folder: Path, enabled: bool, device: torch.device):
+        self.folder = folder
+        self.running: profile | None = None
+        if enabled:
+            activities = [ProfilerActivity.CPU]
+            if device.type == "cuda":
+                activities.append(ProfilerActivity.CUDA)
+            self.running = profile(
+                activities=activities,
+                schedule=schedule(wait=SKIPPED, warmup=WARMUP, active=RECORDED, repeat=1),
+                on_trace_ready=self._write,
+            )
+            self.running.start()
+
+    def step(self) -> None:
+        """An update has ended."""
+        if self.running is not None:
+            self.running.step()
+
+    def _write(self, done: tp.Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done.export_chrome_trace(str(self.folder / "trace.json"))
+        table = done.key_averages().table(sort_by="self_cpu_time_total", row_limit=30)
+        (self.folder / "operations.txt").write_text(table)
+        logger.info("The profile of %d updates is in %s.", RECORDED, self.folder)
+        self.running = None

@@ -21,25 +21,22 @@ from ..data.audio_dataset import AudioDataset
 from ..data.loaders import get_audio_datasets
 from ..errors import AudioError, ConfigError
 from ..models import builders, loaders
-from ..models.adapters import Lora, add_adapters, fingerprint, load_base, merged_state, save_adapter
+from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.lm import LMModel
+from ..models.lora import Lora, add_adapters, fingerprint, load_base, merged_state, save_adapter
 from ..models.musicgen import MusicGen
-from ..models.whole_files import describe_tokenizer
 from ..modules.conditioners import StyleConditioner, shown_frames
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
-from .caching import write_cache
-from .checks import check_settings, padding_of
-from .dice import align, throw_dice
-from .distributed import rank, sum_over_processes, world_size
-from .inheritance import check_adapting, tell_differences, tell_fast_embeddings
-from .listening import clips_of, make_samples, params_of, ways_of
-from .losses import codebook_cross_entropy, describe_loss
+from .cross_entropy import TokenCounts, codebook_cross_entropy, describe_loss
+from .distributed import align, rank, sum_over_processes, throw_dice, world_size
+from .optim_step import Updates, check_accumulation, in_pieces
 from .progress import RunningMean
-from .samples import SampleFolder
+from .sample_generation import SampleFolder, clips_of, make_samples, params_of, ways_of
 from .sharding import check_sharding, load_whole_weights, shard, whole_weights
-from .unigram import TokenCounts
-from .updates import Updates, check_accumulation, in_pieces
+from .token_caching import write_cache
+from .validation import check_settings, padding_of
+from .warm_start import check_adapting, tell_differences, tell_fast_embeddings
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import CheckpointError
-from .packages import read_package
+from .checkpoint_files import read_package
 from .weight_files import write_safetensors_file
 
 

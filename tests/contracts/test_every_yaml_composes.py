@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from audiocraft.utils.retired_keys import RETIRED_KEYS
+from audiocraft.utils.deprecated_keys import RETIRED_KEYS
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent.name != "teams")

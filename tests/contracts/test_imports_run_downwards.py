@@ -12,14 +12,19 @@ PACKAGE = ROOT / "audiocraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "quantization"},
-    {"environment", "utils", "optim", "losses"},
+    {"errors"},
+    {"environment", "utils", "quantization"},
+    {"optim", "signal"},
     {"data"},
     {"modules"},
-    {"models", "metrics"},
-    {"studio"},
+    {"losses", "adversarial"},
+    {"models"},
+    {"metrics"},
+    {"inference"},
     {"solvers"},
-    {"train", "__main__"},
+    {"labels", "doctor", "launch"},
+    {"cli", "serve", "train"},
+    {"__main__"},
 ]
 OUTSIDE = {"benchmarks", "dataset", "demos", "grids", "tests", "train"}
 # Only these may be imported inside a function, because a user may not have them.

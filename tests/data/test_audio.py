@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from audiocraft.data.audio import audio_info, audio_read, audio_write
-from audiocraft.data.encoders import FORMATS, encode
+from audiocraft.data.io.encoders import FORMATS, encode
 from audiocraft.errors import AudioError
 
 from .conftest import RATE, tone, write_tone

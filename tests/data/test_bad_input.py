@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from audiocraft.data.audio import audio_blocks, audio_info, audio_read
 from audiocraft.data.audio_dataset import AudioDataset
-from audiocraft.data.inspection import inspect_audio
 from audiocraft.data.manifest import AudioMeta, find_audio_files, load_manifest, save_manifest
 from audiocraft.data.music_dataset import MusicDataset
+from audiocraft.data.prepare.statistics import inspect_audio
 from audiocraft.errors import AudiocraftError, AudioError, ManifestError
 
 from .corpus import (

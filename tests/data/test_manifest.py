@@ -6,8 +6,7 @@ import zipfile
 import pytest
 
 from audiocraft.data import audio_dataset, manifest
-from audiocraft.data.files import list_audio_files
-from audiocraft.data.journal import Journal
+from audiocraft.data.io.files import list_audio_files
 from audiocraft.data.manifest import (
     AudioMeta,
     describe_audio_file,
@@ -16,6 +15,7 @@ from audiocraft.data.manifest import (
     load_manifest,
     save_manifest,
 )
+from audiocraft.data.resume_log import Journal
 from audiocraft.errors import ManifestError
 
 from .conftest import write_tone

@@ -8,10 +8,10 @@ from torch.utils.data import DataLoader
 
 from audiocraft.data.manifest import AudioMeta
 from audiocraft.data.music_dataset import MusicDataset
-from audiocraft.data.token_dataset import TokenDataset
+from audiocraft.data.tokens.dataset import TokenDataset
 
 from .conftest import RATE
-from .tokens import write_tokens
+from .token_folders import write_tokens
 
 pytestmark = pytest.mark.slow
 MEGABYTE = 2**20

@@ -4,9 +4,9 @@ import json
 import pytest
 import torch
 
-from audiocraft.data.music_info import MusicInfo
-from audiocraft.data.text_augment import (
+from audiocraft.data.music_info import (
     APPENDABLE,
+    MusicInfo,
     TextAugmentation,
     augment_description,
     draw_text_augmentation,

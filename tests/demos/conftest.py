@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from audiocraft.studio.maker import Maker
+from audiocraft.inference.generator import Maker
 from demos.sessions import Sessions, Studio, Wish
 
 RATE = 16000

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audiocraft.studio import command
+from audiocraft.cli import generate as command
 
 from .browser import (
     NEEDED,

@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from audiocraft.errors import AudiocraftError
-from audiocraft.studio.maker import hash_wave
-from audiocraft.studio.recipe import Recipe
+from audiocraft.inference.generator import hash_wave
+from audiocraft.inference.recipe import Recipe
 from demos import sessions as sessions_module
 from demos.sentences import Cancelled, sentence_of
 from demos.sessions import requests_of

@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.models import MusicGen, builders
-from audiocraft.utils.packages import read_package
+from audiocraft.utils.checkpoint_files import read_package
 
 from .conftest import SMALL, command
 

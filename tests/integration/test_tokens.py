@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from audiocraft.data.token_cache import read_header
+from audiocraft.data.tokens.format import read_header
+from audiocraft.models.codecs.chunked_encoding import describe_tokenizer
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.models.whole_files import describe_tokenizer
 
 from .conftest import SMALL, command, interrupted
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from audiocraft.models import hub
+from audiocraft.models.weights import hub
 from audiocraft.utils import export
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

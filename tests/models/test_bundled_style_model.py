@@ -10,7 +10,7 @@ from safetensors import safe_open
 from audiocraft.data.audio import audio_read
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.environment import bundled_dir
-from audiocraft.metrics.steering import Clip, measure_steering
+from audiocraft.metrics.condition_sensitivity import Clip, measure_steering
 from audiocraft.models import MusicGen
 
 NAME = "musicgen_style_tiny"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiocraft.models import codec_wrappers
+from audiocraft.models.codecs import wrappers as codec_wrappers
 from audiocraft.models.encodec import DAC, HFDacCompressionModel
 
 from .tiny_codecs import dac_network

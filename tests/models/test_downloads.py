@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from audiocraft.models.export_command import export_model
+from audiocraft.cli.export import export_model
 
 from .conftest import REVISION
 

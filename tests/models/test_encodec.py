@@ -8,7 +8,7 @@ from audiocraft.models.encodec import (
     HFEncodecCompressionModel,
     InterleaveStereoCompressionModel,
 )
-from audiocraft.models.encodec_import import native_encodec
+from audiocraft.models.weights.encodec_conversion import native_encodec
 
 from .tiny_codecs import dac_network, hf_network, package_network, tiny_codec
 

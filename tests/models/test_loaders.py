@@ -6,8 +6,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from audiocraft.errors import CheckpointError, ConfigError
-from audiocraft.models import MusicGen, builders, hub, loaders
+from audiocraft.models import MusicGen, builders, loaders
 from audiocraft.models.encodec import EncodecModel
+from audiocraft.models.weights import hub
 from audiocraft.utils import export
 
 from ..conftest import composed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from audiocraft.data.conditions import ConditioningAttributes
-from audiocraft.models.generation import generate_tokens
+from audiocraft.models.generation.decoding import generate_tokens
 from audiocraft.modules.conditioners import StyleConditioner
 from audiocraft.modules.sampling import Sampling
 

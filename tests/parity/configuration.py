@@ -1,7 +1,7 @@
 """Composing our configuration, and the short table of where it differs on purpose.
 
-Keys that are gone stand in `audiocraft.utils.retired_keys`; here are those that are new and those
-whose value differs, each with the reason.
+Removed keys are in `audiocraft.utils.deprecated_keys`; here are the added ones and those whose
+value differs, each with the reason.
 """
 
 import typing as tp
@@ -10,7 +10,7 @@ from functools import cache
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from audiocraft.utils.retired_keys import why_retired
+from audiocraft.utils.deprecated_keys import why_retired
 
 from .harness import ROOT
 

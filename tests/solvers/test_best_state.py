@@ -1,6 +1,6 @@
 import torch
 
-from audiocraft.solvers.best_state import BestState
+from audiocraft.solvers.checkpoint import BestState
 
 
 def test_the_lowest_metric_wins_and_is_copied():

@@ -12,8 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from audiocraft.errors import ConfigError
 from audiocraft.solvers import loggers as loggers_module
-from audiocraft.solvers.file_loggers import CsvLogger, JsonLinesLogger
-from audiocraft.solvers.loggers import Loggers, TensorBoardLogger, WandbLogger, get_loggers
+from audiocraft.solvers.loggers import (
+    CsvLogger,
+    JsonLinesLogger,
+    Loggers,
+    TensorBoardLogger,
+    WandbLogger,
+    get_loggers,
+)
 
 
 class Recorder:

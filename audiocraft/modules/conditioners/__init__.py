@@ -25,7 +25,7 @@ from .mert import load_hubert_state as load_hubert_state
 from .musicnn import Musicnn as Musicnn
 from .provider import ConditionProvider as ConditionProvider
 from .style import StyleConditioner as StyleConditioner
-from .style_scale import StyleScale as StyleScale
+from .style import StyleScale as StyleScale
 from .text import LUTConditioner as LUTConditioner
 from .text import PretrainedText as PretrainedText
 from .text import T5Conditioner as T5Conditioner

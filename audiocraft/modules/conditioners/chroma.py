@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...data.conditions import WavCondition
-from ..chroma import ChromaExtractor
+from ...signal.chroma import ChromaExtractor
 from .base import Condition, Rng, WavConditioner, length_to_mask
 
 logger = logging.getLogger(__name__)

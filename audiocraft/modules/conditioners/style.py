@@ -9,6 +9,7 @@ Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
 
 import logging
 import typing as tp
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,10 +19,59 @@ from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
 from ...utils.numbers import is_number, is_whole
 from ..batch_norm import SharedBatchNorm1d
+from ..transformer import StreamingTransformer
 from .base import Condition, Dice, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
-from .style_scale import StyleScale, get_style_scale
+
+
+@dataclass(frozen=True)
+class StyleScale:
+    """Sizes of the style transformer; the feed-forward layers are four times as wide."""
+
+    d_model: int
+    num_heads: int = 8
+    num_layers: int = 0  # 0: no transformer, and no positions
+
+    def build(self) -> StreamingTransformer | None:
+        """The transformer; it adds sinusoidal positions to what it reads."""
+        if not self.num_layers:
+            return None
+        return StreamingTransformer(
+            d_model=self.d_model,
+            num_heads=self.num_heads,
+            num_layers=self.num_layers,
+            dim_feedforward=4 * self.d_model,
+            dropout=0.0,
+            norm_first=True,
+            bias_ff=False,
+            bias_attn=False,
+            causal=False,
+            activation="gelu",
+            memory_efficient=True,
+        )
+
+
+SCALES = {
+    "none": StyleScale(512),
+    "xsmall": StyleScale(256, num_heads=8, num_layers=4),
+    "default": StyleScale(512, num_heads=8, num_layers=8),
+    "large": StyleScale(1024, num_heads=16, num_layers=24),
+}
+
+
+def get_style_scale(scale: str | StyleScale) -> StyleScale:
+    """A scale by name, or as it is.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if isinstance(scale, StyleScale):
+        return scale
+    if scale not in SCALES:
+        raise ValueError(f"transformer_scale is {scale!r}. Choose one of: {', '.join(SCALES)}.")
+    return SCALES[scale]
+
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from audiocraft.data.audio_utils import (
     i16_pcm,
     normalize_audio,
 )
-from audiocraft.modules.chroma import ChromaExtractor
+from audiocraft.signal.chroma import ChromaExtractor
 
 from ..harness import adapter, assert_close, recipe
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from audiocraft.models.builders import get_compression_model, get_lm_model
 from audiocraft.utils import export
-from audiocraft.utils.packages import read_package
+from audiocraft.utils.checkpoint_files import read_package
 
 from ..configuration import compose_config
 from ..harness import adapter, assert_close

@@ -6,9 +6,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from audiocraft.models.builders import get_compression_model, get_lm_model
-from audiocraft.utils.nodes import PassOver
-from audiocraft.utils.packages import model_config
-from audiocraft.utils.retired_keys import why_retired
+from audiocraft.utils.checkpoint_files import model_config
+from audiocraft.utils.config_arguments import PassOver
+from audiocraft.utils.deprecated_keys import why_retired
 
 from ..configuration import assert_same, composed, flatten, is_retired
 from ..harness import adapter

@@ -1,6 +1,6 @@
 """The cross entropy per codebook."""
 
-from audiocraft.solvers.losses import codebook_cross_entropy
+from audiocraft.solvers.cross_entropy import codebook_cross_entropy
 
 from ..harness import adapter, assert_close
 

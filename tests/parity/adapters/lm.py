@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from audiocraft.models.generation import Decoder, generate_tokens
-from audiocraft.models.guidance import Branch, Guidance
+from audiocraft.models.generation.decoding import Decoder, generate_tokens
+from audiocraft.models.generation.guidance import Branch, Guidance
 from audiocraft.models.lm import LMModel
 from audiocraft.modules import codebooks_patterns as patterns
 from audiocraft.modules.conditioners.base import Condition
 from audiocraft.modules.conditioners.fuser import ConditionFuser
 from audiocraft.modules.sampling import Sampling
-from audiocraft.solvers.losses import codebook_cross_entropy
+from audiocraft.solvers.cross_entropy import codebook_cross_entropy
 
 from ..deviations import deviation
 from ..harness import adapter, assert_close

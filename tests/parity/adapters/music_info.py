@@ -10,8 +10,7 @@ import torch
 from audiocraft.data import music_info as ours
 from audiocraft.data.conditions import wav_condition
 from audiocraft.data.manifest import AudioMeta
-from audiocraft.data.music_info import MusicInfo
-from audiocraft.data.text_augment import APPENDABLE, TextAugmentation, augment_description
+from audiocraft.data.music_info import APPENDABLE, MusicInfo, TextAugmentation, augment_description
 from audiocraft.errors import ManifestError
 
 from ..harness import adapter

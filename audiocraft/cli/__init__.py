@@ -1,0 +1,1 @@
+"""Commands of `audiocraft COMMAND …`, one module each."""

@@ -1,0 +1,72 @@
+"""`python -m audiocraft doctor OVERRIDES`: what a run would do, told before it does it."""
+
+import argparse
+import typing as tp
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ..doctor.report import Plan, Section, examine
+from ..errors import ConfigError
+from ..solvers.builders import solver_class
+from ..solvers.checkpoint import Checkpoints
+from ..solvers.warm_start import inherit
+from ..utils.device import resolve_device
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        "python -m audiocraft doctor",
+        description="Say what a training run would do, and what is in its way. Nothing is "
+        "trained, written or fetched. The exit status is 1 if there is a problem.",
+    )
+    options.add_argument("overrides", nargs="*", help="as for `dora run`, such as solver=…")
+    options.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of the run; one per GPU (1)"
+    )
+    return options
+
+
+def main(experiment: tp.Callable[[], tp.Any], argv: tp.Sequence[str]) -> int:
+    """Run the command; returns the exit status.
+
+    Args:
+        experiment: Finds the entry point of experiments, whose method `resolve` composes one.
+        argv: The command line, without the command.
+    """
+    args = parser().parse_intermixed_args(argv)
+    if args.processes < 1:
+        raise ConfigError(f"--processes is {args.processes}. Give at least 1.")
+    plan = make_plan(experiment(), args.overrides, args.processes)
+    problems = []
+    for section in examine(plan):
+        print("\n".join(shown(section)), flush=True)
+        problems += section.problems
+    if not problems:
+        print(f"Nothing is in the way: dora run {' '.join(args.overrides)}")
+        return 0
+    print("Problems:" if len(problems) > 1 else "A problem:")
+    print("\n".join(f"- {problem}" for problem in problems))
+    return 1
+
+
+def make_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int = 1) -> Plan:
+    """What there is to look at for the run of a command line.
+
+    Raises:
+        ConfigError: The command line cannot be composed, or names a device that is not there.
+    """
+    try:
+        xp = experiment.resolve(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+    solver_class(xp.cfg)
+    cfg = inherit(xp.cfg, xp.folder)
+    return Plan(xp, cfg, Checkpoints(xp.folder), resolve_device(cfg.device), processes)
+
+
+def shown(section: Section) -> list[str]:
+    """A section as lines."""
+    marked = [f"  ! {problem}" for problem in section.problems]
+    return [section.title, *(f"  {line}" for line in section.lines), *marked, ""]

@@ -1,0 +1,162 @@
+"""The command line of `encode_dataset.py`."""
+
+import argparse
+import sys
+import typing as tp
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from ..data.loaders import load_audio_manifest
+from ..data.meta_table import MetaTable
+from ..data.tokens.format import TokenFolder, check_tokenizer, read_header
+from ..data.tokens.writer import hash_of_manifest, verify_folder
+from ..environment import AudioCraftEnvironment
+from ..errors import ManifestError
+from ..inference.encode_dataset import Encoding, encode_dataset, encode_file
+from ..models.codecs.chunked_encoding import describe_tokenizer
+from ..utils.device import resolve_device
+
+EXPECTED_AGREEMENT = 0.99  # another device, or another version of torch, rounds differently
+
+
+def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m audiocraft encode-dataset",
+        description="Compute the tokens of a data set once. The same command goes on after a stop.",
+    )
+    parser.add_argument("manifest", help="the audio: a manifest, or the folder that holds it")
+    parser.add_argument("out", type=Path, help="folder to write, for datasource.train and others")
+    parser.add_argument(
+        "--tokenizer", help="//pretrained/HUB_ID | //bundled/NAME | //sig/SIG | path"
+    )
+    parser.add_argument("--num_codebooks", type=int, help="use only so many")
+    parser.add_argument(
+        "--stereo",
+        choices=("codebooks", "timesteps"),
+        help="encode left and right with a mono tokenizer; how interleave_stereo_codebooks is set",
+    )
+    parser.add_argument(
+        "--wave_rate",
+        type=int,
+        help="Hz of the waveforms kept for the style conditioner: the rate of its listener, such "
+        "as 24000 for MERT (the tokenizer's rate)",
+    )
+    parser.add_argument("--no_wave", action="store_true", help="keep none: for text alone")
+    parser.add_argument("--wave_type", default="int16", help="int16 | float32 (int16)")
+    parser.add_argument("--shard_minutes", type=float, default=60.0, help="audio in one shard (60)")
+    parser.add_argument("--workers", type=int, help="processes (one per CPU, at most 4 per GPU)")
+    parser.add_argument("--device", default="auto", help="auto | cpu | cuda (auto)")
+    parser.add_argument("--part", type=int, default=0, help="what this machine writes, from 0 …")
+    parser.add_argument("--parts", type=int, default=1, help="… of so many parts")
+    parser.add_argument(
+        "--verify", action="store_true", help="only read a finished folder from end to end"
+    )
+    parser.add_argument("--verify_files", type=int, default=2, help="files to encode again (2)")
+    args = parser.parse_args(argv)
+    if args.tokenizer is None and not args.verify:
+        parser.error("--tokenizer is needed: the name of what encodes")
+    return args
+
+
+def main(argv: tp.Sequence[str] | None = None) -> None:
+    """Encode a data set, or verify one that is encoded."""
+    args = parse_args(argv)
+    source = AudioCraftEnvironment.resolve_reference_path(args.manifest)
+    metas = MetaTable.of(load_audio_manifest(source))
+    if args.verify:
+        verify(metas, args)
+        return
+    if args.no_wave:
+        args.wave_rate = 0
+    encoding = Encoding(**{f.name: getattr(args, f.name) for f in fields(Encoding)})
+    try:
+        complete = encode_dataset(metas, args.out, encoding, args.part, args.parts, progress=True)
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on from here.")
+    if complete:
+        print(describe_folder(args.out))
+    else:
+        print(f"{args.out} has what part {args.part} of {args.parts} should write.")
+
+
+def describe_folder(folder: Path) -> str:
+    """What a finished folder holds, and what to do with it."""
+    tokens = TokenFolder(folder)
+    arrays, facts = tokens.files.arrays, tokens.header.tokenizer
+    hours = arrays["num_samples"].sum() / facts.sample_rate / 3600
+    size = sum(int(arrays[f"shard_{kind}_bytes"].sum()) for kind in ("codes", "wave"))
+    wave = (
+        f"waveforms at {tokens.header.wave_rate} Hz" if tokens.header.wave_rate else "no waveform"
+    )
+    damaged = np.flatnonzero(arrays["num_samples"] == 0)
+    unlabelled = int((np.diff(arrays["info_ends"], prepend=0) == 1).sum())
+    lines = [
+        f"{folder}: {len(tokens.files)} files, {hours:.2f} hours as {facts.num_codebooks} x "
+        f"{facts.cardinality} tokens, {facts.frame_rate:g} per second, {wave}, {size / 1e6:.1f} MB."
+    ]
+    for row in damaged[:10]:
+        lines.append(f"Not encoded: {tokens.problem(int(row))}")
+    if len(damaged) > 10:
+        lines.append(f"Not encoded: {len(damaged) - 10} more.")
+    if unlabelled:
+        lines.append(f"{unlabelled} files have no readable metadata: training will skip them.")
+    lines.append(f"Train on it with datasource.train={folder}")
+    return "\n".join(lines)
+
+
+def verify(metas: MetaTable, args: argparse.Namespace) -> None:
+    """Read a folder from end to end, and encode some of its files again.
+
+    Raises:
+        ManifestError: Something is wrong; the message says what.
+    """
+    header = read_header(args.out)
+    problems = verify_folder(args.out, args.workers or 2)
+    if hash_of_manifest(metas) != header.manifest_hash:
+        problems.append(f"It was encoded from another manifest than {args.manifest}.")
+    compared = 0
+    if not problems and args.verify_files > 0:
+        compared, differences = encode_again(metas, args)
+        problems += differences
+    if problems:
+        shards = "shards/NUMBER.jsonl of each damaged shard and SHA256SUMS"
+        listed = "\n  ".join(problems)
+        raise ManifestError(
+            f"{args.out} is damaged:\n  {listed}\nDelete {shards}, and encode again with the same "
+            "command: only what is missing is written."
+        )
+    print(f"{args.out} is as it was written; {compared} files were encoded again and agree.")
+
+
+def encode_again(metas: MetaTable, args: argparse.Namespace) -> tuple[int, list[str]]:
+    """Encode some files again: how many, and which of them have other tokens."""
+    tokens = TokenFolder(args.out)
+    facts = tokens.header.tokenizer
+    stereo = None
+    if facts.channels == 2 and args.stereo is None:
+        stereo = "timesteps" if facts.frames_per_cut == 2 else "codebooks"
+    encoding = Encoding(
+        tokenizer=args.tokenizer or facts.name,
+        num_codebooks=args.num_codebooks,
+        stereo=args.stereo or stereo,
+    )
+    device = resolve_device(args.device)
+    model = encoding.load(device)
+    check_tokenizer(args.out, tokens.header, describe_tokenizer(model, encoding.tokenizer))
+    rows = np.linspace(0, len(metas) - 1, min(args.verify_files, len(metas))).astype(int).tolist()
+    compared, problems = 0, []
+    for row in dict.fromkeys(rows):
+        again = encode_file(model, device, tokens.header, metas[row])
+        written = tokens.codes(row, 0, tokens.number("num_frames", row))
+        if again.problem is not None:
+            print(f"Not compared: {again.problem}")
+            continue
+        compared += 1
+        if again.codes.shape != written.shape:
+            problems.append(f"{metas[row].path} has {len(again.codes)} frames, not {len(written)}.")
+        elif np.mean(again.codes == written) < EXPECTED_AGREEMENT:
+            share = np.mean(again.codes == written)
+            problems.append(f"Of {metas[row].path} only {share:.1%} of the tokens are the same.")
+    return compared, problems

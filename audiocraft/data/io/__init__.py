@@ -1,0 +1,1 @@
+"""Audio decoders and encoders, files, zip members and tables."""

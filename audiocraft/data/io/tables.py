@@ -1,0 +1,116 @@
+"""Rows of tables: CSV, JSON lines, Parquet, and the Arrow files of Hugging Face data sets.
+
+Rows come one after the other as dictionaries, so that a table of audio need not fit in memory.
+Parquet and Arrow are read by pyarrow, an optional package; no code of a data set is ever run.
+"""
+
+import csv
+import json
+import typing as tp
+from pathlib import Path
+
+from ...errors import ManifestError
+
+try:
+    import pyarrow
+    import pyarrow.parquet
+except ImportError:
+    pyarrow = None
+
+Row = dict[str, tp.Any]
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+LARGEST_CELL = 2**30  # characters of a cell of a CSV table
+ROWS = 16  # rows of Parquet that are held at once, since each may hold a song
+
+
+def read_rows(table: Path) -> tp.Iterator[Row]:
+    """The rows of a table, by the names of its columns.
+
+    Args:
+        table: A file whose name ends in one of `SUFFIXES`.
+
+    Raises:
+        ManifestError: It cannot be read, or pyarrow is missing.
+    """
+    readers = {
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".jsonl": _read_json_lines,
+        ".parquet": _read_parquet,
+        ".arrow": _read_arrow,
+    }
+    if table.suffix.lower() not in readers:
+        raise ManifestError(f"{table} is no table. Give one that ends in {', '.join(SUFFIXES)}.")
+    try:
+        yield from readers[table.suffix.lower()](table)
+    except ManifestError:
+        raise
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise ManifestError(f"{table} cannot be read as a table: {error}.") from None
+
+
+def _read_csv(table: Path) -> tp.Iterator[Row]:
+    csv.field_size_limit(LARGEST_CELL)
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        for row in reader:
+            if None in row or None in row.values():
+                raise ManifestError(
+                    f"{table}, line {reader.line_num}, has not as many cells as the first line. "
+                    "Put texts that hold a comma in quotes."
+                )
+            yield row
+
+
+def _read_json_lines(table: Path) -> tp.Iterator[Row]:
+    with open(table, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            row = json.loads(line) if line.strip() else {}
+            if not isinstance(row, dict):
+                raise ManifestError(f"{table}, line {number}, is not one JSON object.")
+            if row:
+                yield row
+
+
+def _read_parquet(table: Path) -> tp.Iterator[Row]:
+    with _arrow(table).parquet.ParquetFile(table) as file:
+        names = _class_names(file.schema_arrow)
+        for batch in file.iter_batches(batch_size=ROWS):
+            yield from _rows_of(batch, names)
+
+
+def _read_arrow(table: Path) -> tp.Iterator[Row]:
+    arrow = _arrow(table)
+    with arrow.memory_map(str(table)) as file, arrow.ipc.open_stream(file) as batches:
+        names = _class_names(batches.schema)
+        for batch in batches:
+            yield from _rows_of(batch, names)
+
+
+def _arrow(table: Path) -> tp.Any:
+    if pyarrow is None:
+        raise ManifestError(f"{table} is read by a package of its own: pip install pyarrow.")
+    return pyarrow
+
+
+def _rows_of(batch: tp.Any, names: dict[str, list[str]]) -> tp.Iterator[Row]:
+    for index in range(batch.num_rows):
+        (row,) = batch.slice(index, 1).to_pylist()
+        for column, classes in names.items():
+            if isinstance(row[column], int) and 0 <= row[column] < len(classes):
+                row[column] = classes[row[column]]
+        yield row
+
+
+def _class_names(schema: tp.Any) -> dict[str, list[str]]:
+    """What the numbers in columns of classes stand for, as Hugging Face data sets note it."""
+    try:
+        noted = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: feature["names"]
+            for column, feature in noted.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}

@@ -1,0 +1,1 @@
+"""Data set preparation: a folder or table becomes audio, metadata and splits."""

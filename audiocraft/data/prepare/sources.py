@@ -1,0 +1,249 @@
+"""Where music comes from: a folder, a table, or a Hugging Face data set.
+
+Each is turned into the same `Piece`s: audio, what is known about it, and the raw row to group by.
+"""
+
+import json
+import math
+import typing as tp
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ...errors import ManifestError
+from ..io.decoders import read_tags
+from ..io.files import is_audio_name, list_audio_files
+from ..io.tables import SUFFIXES, Row, read_rows
+from ..music_info import READERS
+
+# Columns that hold a field, where nobody says which; `File Name` is read as `file_name`.
+NAMES: dict[str, tuple[str, ...]] = {
+    "audio": ("audio", "audio_path", "path", "file", "file_name", "filename", "filepath", "wav"),
+    "description": ("description", "caption", "text", "prompt", "sentence"),
+    "title": ("title", "track", "track_name", "track_title", "song", "song_name"),
+    "artist": ("artist", "artist_name", "artists", "performer", "band"),
+    "genre": ("genre", "genres", "main_genre", "style"),
+    "moods": ("moods", "mood"),
+    "keywords": ("keywords", "tags"),
+    "key": ("key", "musical_key"),
+    "bpm": ("bpm", "tempo"),
+    "instrument": ("instrument", "instruments"),
+    "name": ("name",),
+}
+TAGS = {"title": "title", "artist": "artist", "genre": "genre", "bpm": "bpm", "tbpm": "bpm"}
+TAGS |= {"initialkey": "key", "tkey": "key"}
+SIGNATURES = (  # how the content of audio files begins, and what they are called
+    (b"RIFF", ".wav"),
+    (b"fLaC", ".flac"),
+    (b"OggS", ".ogg"),
+    (b"FORM", ".aiff"),
+    (b"ID3", ".mp3"),
+    (b"\xff\xfb", ".mp3"),
+    (b"\xff\xf3", ".mp3"),
+    (b"\xff\xf1", ".aac"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One audio file, wherever it is."""
+
+    origin: str  # where it was found, for people
+    name: str  # what its file may be called: a relative path that leads nowhere else
+    audio: str | bytes  # a file, a zip member, or the content of a file
+    fields: dict[str, tp.Any]  # those of `READERS` that are known
+    row: dict[str, tp.Any]  # everything that was said about it
+
+
+def read_pieces(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece | ManifestError]:
+    """The pieces of a folder, a table or a Hugging Face data set, in a stable order.
+
+    Args:
+        source: A folder of audio with texts or JSON beside it; a table; a folder that holds
+            `metadata.csv` or the like, Parquet files, or what `save_to_disk` wrote.
+        columns: Which column holds the `audio` or a field; others are guessed from `NAMES`.
+
+    Yields:
+        Pieces; in place of one that cannot be used, why not.
+
+    Raises:
+        ManifestError: There is no music in it, or a table cannot be read.
+    """
+    unknown = set(columns) - set(NAMES)
+    if unknown:
+        raise ManifestError(
+            f"Nothing is called {', '.join(sorted(unknown))}. Columns can be given for: "
+            f"{', '.join(NAMES)}."
+        )
+    tables = [source] if source.is_file() else _tables_in(source)
+    for table in tables:
+        yield from _from_table(table, columns)
+    if tables:
+        return
+    paths = list_audio_files(source)
+    if not paths:
+        raise ManifestError(
+            f"{source} holds neither audio files nor a table ({', '.join(SUFFIXES)}). "
+            "Give a folder of music or a table."
+        )
+    for path in paths:
+        try:
+            yield _from_file(path, source)
+        except ManifestError as error:
+            yield error
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """The tables that describe a folder; none where the audio files speak for themselves."""
+    described = sorted(path for path in folder.rglob("metadata.*") if path.suffix in SUFFIXES)
+    states = sorted(folder.rglob("state.json"))  # of a data set written by `save_to_disk`
+    if described:
+        return described
+    if states:
+        return [table for state in states for table in _arrow_files(state)]
+    return [] if list_audio_files(folder) else sorted(folder.rglob("*.parquet"))
+
+
+def _arrow_files(state: Path) -> list[Path]:
+    try:
+        names = [entry["filename"] for entry in json.loads(state.read_bytes())["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{state} does not name the files of a data set: {error}.") from None
+    return [state.parent / PurePosixPath(str(name)).name for name in names]
+
+
+# From a folder.
+
+
+def _from_file(path: Path, folder: Path) -> Piece:
+    """An audio file; its text wins over its JSON, and that over the tags inside it."""
+    row: dict[str, tp.Any] = {}
+    row |= {TAGS[tag]: text for tag, text in read_tags(path).items() if tag in TAGS}
+    name = path.relative_to(folder).as_posix()
+    row |= _beside(path) | {"folder": _folder_of(name)}
+    known = [field for field in READERS if _is_known(row.get(field))]
+    fields = {field: _plain(row[field], f"{path}, field {field!r},") for field in known}
+    return Piece(origin=str(path), name=_safe(name), audio=str(path), fields=fields, row=row)
+
+
+def _beside(path: Path) -> dict[str, tp.Any]:
+    """What the text and the JSON file beside an audio file say."""
+    row: dict[str, tp.Any] = {}
+    described = path.with_suffix(".json")
+    if described.is_file():
+        try:
+            row = json.loads(described.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{described} cannot be read as JSON: {error}.") from None
+        if not isinstance(row, dict):
+            raise ManifestError(f"{described} holds no JSON object. Correct or remove it.")
+    text = path.with_suffix(".txt")
+    if text.is_file():
+        content = text.read_bytes()
+        try:
+            row["description"] = content.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            row["description"] = content.decode("latin-1").strip()
+    return row
+
+
+# From a table.
+
+
+def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece | ManifestError]:
+    first: Row = {}
+    chosen: dict[tuple[str, ...], dict[str, str]] = {}  # by the columns that a row has
+    for number, row in enumerate(read_rows(table), start=1):
+        first = first or row
+        columns_of_row = tuple(row)
+        if columns_of_row not in chosen:
+            present = list(dict.fromkeys([*first, *row]))
+            chosen[columns_of_row] = _choose_columns(table, present, columns)
+        try:
+            yield _from_row(row, chosen[columns_of_row], table, number)
+        except ManifestError as error:
+            yield error
+    if not first:
+        raise ManifestError(f"{table} has no rows.")
+
+
+def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) -> Piece:
+    origin = f"{table}, row {number}"
+    audio, name = _audio_of(row.get(chosen["audio"]), table, number, origin)
+    fields = {
+        field: _plain(row[column], f"{origin}, column {column!r},")
+        for field, column in chosen.items()
+        if field != "audio" and _is_known(row.get(column))
+    }
+    row = row | {"folder": _folder_of(name)}
+    return Piece(origin=origin, name=_safe(name), audio=audio, fields=fields, row=row)
+
+
+def _choose_columns(
+    table: Path, present: tp.Sequence[str], asked: tp.Mapping[str, str]
+) -> dict[str, str]:
+    """Which column holds the audio and each field that there is."""
+    for field, column in asked.items():
+        if column not in present:
+            raise ManifestError(
+                f"{table} has no column {column!r} for {field}. It has: {', '.join(present)}."
+            )
+    lowered = {column.lower().replace(" ", "_"): column for column in reversed(present)}
+    chosen = {}
+    for field, names in NAMES.items():
+        found = asked.get(field) or next((lowered[n] for n in names if n in lowered), None)
+        if found is not None:
+            chosen[field] = found
+    if "audio" not in chosen:
+        raise ManifestError(
+            f"No column of {table} is called like one of audio ({', '.join(NAMES['audio'])}). "
+            f"Say which it is with --column audio=NAME. It has: {', '.join(present)}."
+        )
+    return chosen
+
+
+def _audio_of(cell: tp.Any, table: Path, number: int, origin: str) -> tuple[str | bytes, str]:
+    """Where the audio of a row is, or its content, and what it may be called."""
+    content, path = cell, None
+    if isinstance(cell, dict):  # as Hugging Face data sets hold it
+        content, path = cell.get("bytes"), cell.get("path")
+        content = path if content is None else content
+    if isinstance(content, bytes):
+        name = PurePosixPath(str(path)).name if path else f"{table.stem}_{number:06d}"
+        return content, name if is_audio_name(name) else name + _suffix_of(content)
+    if not isinstance(content, str) or not content:
+        raise ManifestError(f"{origin} names no audio: {cell!r}.")
+    if "://" in content:
+        raise ManifestError(f"{origin}: {content} is on another machine. Download it first.")
+    inside = not PurePosixPath(content).is_absolute()
+    return str(table.parent / content), content if inside else PurePosixPath(content).name
+
+
+def _folder_of(name: str) -> str:
+    """The folder in a relative path; empty where there is none."""
+    return name.rpartition("/")[0]
+
+
+def _suffix_of(content: bytes) -> str:
+    if content[4:8] == b"ftyp":
+        return ".m4a"
+    return next((suffix for start, suffix in SIGNATURES if content.startswith(start)), ".wav")
+
+
+def _is_known(cell: tp.Any) -> bool:
+    return cell not in (None, "", []) and not (isinstance(cell, float) and math.isnan(cell))
+
+
+def _plain(cell: tp.Any, origin: str) -> tp.Any:
+    """A cell as JSON holds it: a number, a text or a list of texts."""
+    if isinstance(cell, list):
+        return [str(entry) for entry in cell if _is_known(entry)]
+    if isinstance(cell, bool | dict | bytes):
+        raise ManifestError(f"{origin} holds {type(cell).__name__}, where a text is needed.")
+    return cell if isinstance(cell, int | float) else str(cell)
+
+
+def _safe(name: str) -> str:
+    """A relative path that cannot leave its folder and names no hidden file."""
+    parts = name.replace("\\", "/").replace("\0", "").split("/")
+    kept = [part.lstrip(".") for part in parts]
+    return "/".join(part for part in kept if part) or "audio"

@@ -1,0 +1,1 @@
+"""Pre-encoded data sets: file format, writer and dataset."""

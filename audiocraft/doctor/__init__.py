@@ -1,0 +1,1 @@
+"""Preflight report: what a run needs, and what would stop it."""

@@ -1,0 +1,1 @@
+"""Generation requests and the samples they give, with recipes."""

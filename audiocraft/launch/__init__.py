@@ -1,0 +1,1 @@
+"""Grids of experiments: grid files, local runs, SLURM."""

@@ -1,0 +1,1 @@
+"""Audio tokenizers behind one interface, and their chunked encoding and decoding."""

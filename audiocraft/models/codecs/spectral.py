@@ -1,0 +1,196 @@
+"""A codec without a network: quantized spectral frames, and audio out of them by mathematics.
+
+A frame is the loudness in mel bands, a power of their amplitudes. Its principal components are
+quantized by k-means codebooks. Back again, least squares estimate a frame from its quantized self
+and its neighbours, then the spectrum from the bands; iterations find the phase. All of it
+is fitted within minutes (`fit_spectral.py`) and keeps pitch, rhythm and timbre, where a neural
+codec trained as briefly keeps none of them.
+
+Method: Stevens, 1957, "On the psychophysical law" (loudness as a power of amplitude); Lee and
+Seung, 2001, "Algorithms for non-negative matrix factorization" (the updates from bands to
+spectrum); the phase: `modules/stft.py`.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...quantization import QuantizedResult, ResidualVectorQuantizer
+from ...quantization.viterbi import steady_codes
+from ...signal.stft import STFT, griffin_lim, mel_filters
+from .base import (
+    WINDOW,
+    DescribedCodec,
+    check_audio,
+    check_codes,
+    check_num_codebooks,
+    whole_frames,
+)
+
+SPECTRUM_UPDATES = 5
+SMALL = 1e-9
+
+
+class SpectralTokenizer(DescribedCodec):
+    """Codes of spectral frames, mono.
+
+    Decoding depends on nothing but the codes, and every item of a batch is decoded by itself.
+    New, it knows nothing: `fit_spectral.fit_tokenizer` fills its buffers, a state dict carries
+    them.
+
+    Args:
+        sample_rate: Samples per second.
+        n_fft: Window of a frame, in samples.
+        hop_length: Samples between two frames.
+        n_mels: Mel bands of a frame.
+        power: Loudness is the amplitude to this power; less gives quiet bands more weight.
+        dimension: Principal components of a frame, the width of the latent.
+        context: Frames on either side that help to estimate one.
+        n_q: Number of codebooks.
+        bins: Entries of each codebook.
+        phase_iterations: Rounds that look for the phase; more are slower and clearer.
+        change_cost: Squared distance that a change of code has to save, see
+            `quantization/steady.py`; 0 takes the nearest entries.
+
+    Raises:
+        ValueError: `dimension` is not 1 to `n_mels`.
+    """
+
+    mean: Tensor  # [n_mels]
+    components: Tensor  # [dimension, n_mels], orthonormal rows
+    estimate: Tensor  # [n_mels, dimension, 2 context + 1], a convolution over frames
+    estimate_bias: Tensor  # [n_mels]
+    filters: Tensor  # [n_mels, n_fft // 2 + 1]
+    inverse_filters: Tensor  # [n_fft // 2 + 1, n_mels]
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_fft: int = 1024,
+        hop_length: int = 320,
+        n_mels: int = 160,
+        power: float = 0.3,
+        dimension: int = 80,
+        context: int = 1,
+        n_q: int = 4,
+        bins: int = 1024,
+        phase_iterations: int = 32,
+        change_cost: float = 0.05,
+    ):
+        super().__init__(sample_rate, sample_rate / hop_length, channels=1)
+        if not 1 <= dimension <= n_mels:
+            raise ValueError(f"dimension is {dimension} but {n_mels} bands have 1 to {n_mels}.")
+        self.hop_length = hop_length
+        self.power = power
+        self.context = context
+        self.phase_iterations = phase_iterations
+        self.change_cost = change_cost
+        self.stft = STFT(n_fft, hop_length)
+        self.quantizer = ResidualVectorQuantizer(dimension, n_q, bins=bins)
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("components", torch.eye(dimension, n_mels))
+        self.register_buffer("estimate", torch.zeros(n_mels, dimension, 2 * context + 1))
+        self.register_buffer("estimate_bias", torch.zeros(n_mels))
+        filters = mel_filters(sample_rate, n_fft, n_mels)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("inverse_filters", torch.linalg.pinv(filters), persistent=False)
+
+    def arguments(self) -> dict[str, int | float]:
+        """The keyword arguments that build such a tokenizer again."""
+        return {
+            "sample_rate": self.sample_rate,
+            "n_fft": self.stft.n_fft,
+            "hop_length": self.hop_length,
+            "n_mels": len(self.mean),
+            "power": self.power,
+            "dimension": len(self.components),
+            "context": self.context,
+            "n_q": self.total_codebooks,
+            "bins": self.cardinality,
+            "phase_iterations": self.phase_iterations,
+            "change_cost": self.change_cost,
+        }
+
+    @property
+    def cardinality(self) -> int:
+        return self.quantizer.bins
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.quantizer.num_codebooks
+
+    @property
+    def total_codebooks(self) -> int:
+        return self.quantizer.total_codebooks
+
+    def set_num_codebooks(self, n: int) -> None:
+        self.quantizer.set_num_codebooks(check_num_codebooks(n, self.total_codebooks))
+
+    def forward(self, x: Tensor) -> QuantizedResult:
+        result = self.quantizer(self.latent(self.loudness(x)), self.frame_rate)
+        if not self.training:
+            codes, _ = self.encode(x)
+            result = result._replace(x=self.decode_latent(codes), codes=codes)
+        return result._replace(x=self.synthesize(result.x)[..., : x.shape[-1]])
+
+    def encode(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.quantize(self.latent(self.loudness(x))), None
+
+    def quantize(self, latent: Tensor) -> Tensor:
+        """Components `[B, D, F]` to codes `[B, K, F]` that change only where the sound does."""
+        residual = latent.transpose(1, 2)
+        codes: list[Tensor] = []
+        for book in self.quantizer.codebooks[: self.num_codebooks]:
+            codes.append(steady_codes(residual, book.embed, self.change_cost))
+            residual = residual - book.decode(codes[-1])
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
+        return self.synthesize(self.decode_latent(codes))
+
+    def decode_latent(self, codes: Tensor) -> Tensor:
+        check_codes(codes, self.total_codebooks)
+        return self.quantizer.decode(codes)
+
+    def loudness(self, x: Tensor) -> Tensor:
+        """Audio `[B, 1, T]` to loudness in mel bands `[B, n_mels, F]`, `F = ceil(T / hop)`.
+
+        Raises:
+            ValueError: The audio has more channels, other dimensions, or no sample.
+        """
+        check_audio(x, self.channels)
+        wave = F.pad(x[:, 0].float(), (0, -x.shape[-1] % self.hop_length))
+        amplitude = self.stft(wave).abs() / (self.stft.window.sum() / 2)  # of a full sine: 1
+        return (self.filters @ amplitude).pow(self.power)
+
+    def latent(self, loudness: Tensor) -> Tensor:
+        """Loudness `[B, n_mels, F]` to principal components `[B, D, F]`."""
+        return self.components @ (loudness - self.mean[:, None])
+
+    def synthesize(self, latent: Tensor) -> Tensor:
+        """Quantized components `[B, D, F]` to audio `[B, 1, F · hop_length]`."""
+        if latent.shape[-1] == 0:
+            return latent.new_zeros(len(latent), 1, 0)
+        waves = [self.render(self.estimated_loudness(item)) for item in latent.float()]
+        return torch.stack(waves)[:, None]
+
+    def estimated_loudness(self, latent: Tensor) -> Tensor:
+        """Quantized components `[D, F]` to loudness in mel bands `[n_mels, F]`."""
+        padded = F.pad(latent[None], (self.context, self.context), mode="replicate")
+        return F.conv1d(padded, self.estimate, self.estimate_bias)[0]
+
+    def render(self, loudness: Tensor) -> Tensor:
+        """Loudness in mel bands `[n_mels, F]` to a waveform `[F · hop_length]`."""
+        amplitude = loudness.clamp(min=0).pow(1 / self.power)
+        magnitude = self.spectrum(amplitude) * (self.stft.window.sum() / 2)
+        period = whole_frames(WINDOW, self.frame_rate)
+        return griffin_lim(self.stft, magnitude, self.phase_iterations, period)
+
+    def spectrum(self, bands: Tensor) -> Tensor:
+        """The magnitudes `[N, F]`, from 0 up, whose mel bands come closest to `[n_mels, F]`."""
+        magnitude = (self.inverse_filters @ bands).clamp(min=SMALL)
+        spread = self.filters.t()
+        for _ in range(SPECTRUM_UPDATES):
+            explained = spread @ (self.filters @ magnitude)
+            magnitude = magnitude * (spread @ bands) / (explained + SMALL)
+        return magnitude

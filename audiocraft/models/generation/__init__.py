@@ -1,0 +1,1 @@
+"""Token generation: decoding loop, classifier-free guidance, long-form windows."""

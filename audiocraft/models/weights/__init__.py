@@ -1,0 +1,1 @@
+"""Weights: hub names, pretrained networks, checkpoint configuration, mismatch diagnosis."""

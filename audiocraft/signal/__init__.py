@@ -1,0 +1,1 @@
+"""Signal processing without weights: STFT, mel, chroma, chunk boundaries."""

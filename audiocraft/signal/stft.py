@@ -1,0 +1,117 @@
+"""Between waveforms and spectra, where every frame owns its hop, and phase out of magnitudes.
+
+Frame i looks at `n_fft` samples around the middle of the samples `i · hop … (i + 1) · hop`, so F
+frames are F · hop samples, no more and no less.
+
+Method: Perraudin, Balazs and Søndergaard, 2013, "A fast Griffin-Lim algorithm".
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MOMENTUM = 0.99  # of the phase iterations; the value that Perraudin et al. recommend
+SMALL = 1e-9
+
+
+class STFT(nn.Module):
+    """Short-time Fourier transform with a Hann window, and its inverse.
+
+    Args:
+        n_fft: Samples of the window.
+        hop_length: Samples between two frames, at most half a window.
+
+    Raises:
+        ValueError: `hop_length` is more than half of `n_fft`.
+    """
+
+    window: Tensor  # [n_fft]
+
+    def __init__(self, n_fft: int, hop_length: int):
+        super().__init__()
+        if not 1 <= hop_length <= n_fft // 2:
+            raise ValueError(
+                f"hop_length is {hop_length} but has to be 1 to {n_fft // 2}, half of n_fft: "
+                "the waveform comes back from frames that overlap."
+            )
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.left = (n_fft - hop_length) // 2  # samples of the first frame before its hop
+        self.right = n_fft - hop_length - self.left
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Waveform `[..., F · hop_length]` to complex spectrum `[..., n_fft // 2 + 1, F]`."""
+        padded = F.pad(wave, (self.left, self.right))
+        return torch.stft(
+            padded,
+            self.n_fft,
+            self.hop_length,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """The waveform `[F · hop_length]` whose spectrum comes closest to `[n_fft // 2 + 1, F]`."""
+        frames = torch.fft.irfft(spectrum, n=self.n_fft, dim=0) * self.window[:, None]
+        weights = self.window.square()[:, None].expand_as(frames)
+        return self._overlap_add(frames) / self._overlap_add(weights).clamp(min=SMALL)
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """Frames `[n_fft, F]`, each at its place, summed to `[F · hop_length]`."""
+        length = frames.shape[-1] * self.hop_length
+        padded = (1, length + self.left + self.right)
+        kernel, stride = (1, self.n_fft), (1, self.hop_length)
+        wave = F.fold(frames[None], padded, kernel, stride=stride).flatten()
+        return wave[self.left : self.left + length]
+
+
+def griffin_lim(
+    stft: STFT, magnitude: Tensor, iterations: int, period: int | None = None
+) -> Tensor:
+    """Find a waveform whose frames have the given magnitudes.
+
+    It starts from a phase that looks random but is always the same. What a frame becomes depends
+    on its start and on the frames around it, so with a `period` a part of a long spectrum that
+    begins at a multiple of it sounds as it does in the whole, its first moments excepted.
+
+    Args:
+        stft: The transform.
+        magnitude: `[n_fft // 2 + 1, F]`.
+        iterations: Rounds; more are slower and clearer.
+        period: Frames after which the starting phases repeat; `None` is never.
+
+    Returns:
+        Waveform `[F · hop_length]`.
+    """
+    rng = torch.Generator().manual_seed(0)
+    bins, frames = magnitude.shape
+    turns = torch.rand((min(frames, period or frames), bins), generator=rng).t().to(magnitude)
+    turns = turns.repeat(1, math.ceil(frames / turns.shape[1]))[:, :frames]
+    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * turns)
+    previous = torch.zeros_like(phase)
+    for _ in range(iterations):
+        rebuilt = stft(stft.inverse(magnitude * phase))
+        phase = rebuilt - MOMENTUM / (1 + MOMENTUM) * previous
+        phase = phase / phase.abs().clamp(min=SMALL)
+        previous = rebuilt
+    return stft.inverse(magnitude * phase)
+
+
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Triangular filters from 0 Hz to half the sample rate.
+
+    Returns:
+        `[n_mels, n_fft // 2 + 1]`; a row sums to 1, so that a band is an average of bins. Where
+        `n_fft` is too short for a band, no bin falls into it and its row is 0.
+    """
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2, dtype=torch.float64) / 2595) - 1)
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    filters = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    filters = filters.clamp(min=0)
+    return (filters / filters.sum(dim=1, keepdim=True).clamp(min=1e-9)).float()

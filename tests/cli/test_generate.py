@@ -1,0 +1,250 @@
+"""`python -m audiocraft generate`: files with recipes, batches, going on, friendly errors."""
+
+import json
+import logging
+
+import pytest
+import soundfile
+
+from audiocraft.__main__ import main
+from audiocraft.cli.generate import progress_bar
+from audiocraft.models import MusicGen
+
+SHORT = ["--duration", "0.4", "--excerpt-length", "1.5", "--model", "tiny"]
+
+
+@pytest.fixture(autouse=True)
+def loaded(tiny_musicgen, monkeypatch, tmp_path):
+    """Any name of a model is the small one; returns the names that were asked for."""
+    names = []
+
+    def load(name, **kwargs):
+        names.append(name)
+        return tiny_musicgen
+
+    monkeypatch.setattr(MusicGen, "get_pretrained", staticmethod(load))
+    monkeypatch.chdir(tmp_path)
+    return names
+
+
+def generate(*words: str) -> None:
+    main(["generate", *SHORT, *words])
+
+
+def made(folder) -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip, capsys):
+    generate(
+        *("--text", "Disco beat", "--style", clip, "--count", "3", "--seed", "7"),
+        *("--out", "folder", "--pictures", "--guidance", "2", "--text-weight", "6"),
+    )
+    recipes = made(tmp_path / "folder")
+    assert list(recipes) == [f"001_disco-beat_{k}" for k in (1, 2, 3)]
+    assert [r["request"]["seed"] for r in recipes.values()] == [7, 8, 9]
+    for name, recipe in recipes.items():
+        sound, rate = soundfile.read(tmp_path / "folder" / recipe["audio"])
+        assert (len(sound), rate) == (20 * 640, 32000)
+        assert abs(sound).max() > 0.01
+        assert (tmp_path / "folder" / f"{name}.png").stat().st_size > 1000
+        assert recipe["request"]["text_weight"] == 6
+        assert 0 <= recipe["request"]["excerpt_start"] <= 1.5
+    assert "folder/001_disco-beat_1.wav  (seed 7)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("style", [True, False])
+def test_wishes_about_a_clip_that_is_not_there_are_told(style, clip, capsys):
+    generate("--text", "waltz", "--text-weight", "3", *(["--style", clip] if style else []))
+    told = "this changes nothing: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
+    assert told is not style
+
+
+def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
+    generate("--text", "waltz", "--style", clip, "--count", "2", "--seed", "3", "--out", "a")
+    main(["generate", "--from-recipe", "a/001_waltz_2.json", "--out", "b"])
+    assert "the same music, bit for bit" in capsys.readouterr().out
+    first, second = ((tmp_path / f / "001_waltz_2.wav").read_bytes() for f in "ab")
+    assert first == second
+
+
+def test_a_recipe_is_not_mixed_with_other_wishes(tmp_path, loaded):
+    generate("--text", "waltz", "--seed", "3", "--out", "a")
+    again = ["generate", "--from-recipe", "a/001_waltz.json", "--out", "b"]
+    loaded.clear()
+    mixed = ["--text", "polka", "--duration", "2", "--seed", "4", "--count", "2", "--top-k", "5"]
+    names = "--text, --duration, --top-k, --count, --seed, only --style, --model, --device"
+    with pytest.raises(SystemExit, match=f"takes no {names}, --out, --format, --pictures"):
+        main([*again, *mixed])
+    for words in (["--prompts", "p.csv"], ["--batch-size", "2"], ["--overwrite"]):
+        with pytest.raises(SystemExit, match=f"takes no {words[0]}, only"):
+            main([*again, *words])
+    assert loaded == []
+    main([*again, "--model", "tiny", "--device", "cpu", "--format", "flac", "--pictures"])
+    assert {path.suffix for path in (tmp_path / "b").iterdir()} == {".flac", ".json", ".png"}
+
+
+def test_a_recipe_whose_clip_has_moved_takes_it_from_the_command_line(tmp_path, clip):
+    generate("--style", clip, "--seed", "3", "--out", "a")
+    moved = (tmp_path / "clip.wav").rename(tmp_path / "moved.wav")
+    with pytest.raises(SystemExit, match=r"clip.wav.*--style"):
+        main(["generate", "--from-recipe", "a/001_clip.json", "--out", "b"])
+    main(["generate", "--from-recipe", "a/001_clip.json", "--style", str(moved), "--out", "b"])
+
+
+def test_a_recipe_that_comes_out_otherwise_says_so(tmp_path, capsys):
+    generate("--text", "waltz", "--seed", "3", "--out", "a")
+    path = tmp_path / "a" / "001_waltz.json"
+    path.write_text(path.read_text().replace('"waveform_sha256": "', '"waveform_sha256": "0'))
+    with pytest.raises(SystemExit) as end:
+        main(["generate", "--from-recipe", str(path), "--out", "b"])
+    assert end.value.code == 1
+    assert "not the same bits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_table_of_prompts_is_made(kind, tmp_path, clip):
+    rows = [
+        {"text": "disco beat", "seed": 5},
+        {"text": "waltz", "style": "clip.wav", "count": 2, "style_detail": 1},
+        {"style": "clip.wav", "name": "only style", "excerpt_start": 0.5},
+    ]
+    table = tmp_path / f"prompts.{kind}"
+    if kind == "jsonl":
+        table.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        columns = ["text", "style", "seed", "count", "style_detail", "name", "excerpt_start"]
+        lines = [",".join(str(row.get(c, "")) for c in columns) for row in rows]
+        table.write_text("\n".join([",".join(columns), *lines]))
+    generate("--prompts", str(table), "--seed", "40", "--out", "folder")
+    recipes = made(tmp_path / "folder")
+    assert list(recipes) == ["001_disco-beat", "002_waltz_1", "002_waltz_2", "003_only-style"]
+    assert [r["request"]["seed"] for r in recipes.values()] == [5, 41, 42, 43]
+    assert recipes["002_waltz_1"]["request"]["style_detail"] == 1
+    assert recipes["003_only-style"]["request"]["excerpt_start"] == 0.5
+    assert recipes["001_disco-beat"]["request"]["style"] is None
+
+
+def test_the_same_command_makes_only_what_is_missing(tmp_path, capsys, monkeypatch):
+    command = ["--text", "waltz", "--count", "3", "--seed", "1", "--out", "folder"]
+    generate(*command)
+    before = {path: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    (tmp_path / "folder" / "001_waltz_2.wav").unlink()
+    (tmp_path / "folder" / "001_waltz_3.json").unlink()
+    generate(*command)
+    assert "1 of 3 are in folder already" in capsys.readouterr().out
+    after = {path: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    wavs = {path for path in before if path.suffix == ".wav"}
+    assert {path: after[path] for path in wavs} == {path: before[path] for path in wavs}
+
+
+def test_without_a_seed_what_is_there_will_do(tmp_path, capsys):
+    generate("--text", "waltz", "--out", "folder")
+    generate("--text", "waltz", "--out", "folder")
+    assert "1 of 1 are in folder already" in capsys.readouterr().out
+
+
+def test_another_format_or_a_picture_is_made_of_the_same_music(tmp_path, capsys):
+    folder, command = tmp_path / "folder", ["--text", "waltz", "--count", "2", "--out", "folder"]
+    generate(*command)
+    before, wav = made(folder), (folder / "001_waltz_1.wav").read_bytes()
+    generate(*command, "--format", "flac")
+    assert "already" not in capsys.readouterr().out
+    after = made(folder)
+    for name, recipe in before.items():
+        assert after[name] == recipe | {"audio": f"{name}.flac"}
+        assert (folder / f"{name}.flac").exists()
+    assert (folder / "001_waltz_1.wav").read_bytes() == wav
+    (folder / "001_waltz_1.wav").unlink()
+    generate(*command, "--format", "flac", "--pictures")
+    assert len(list(folder.glob("*.png"))) == 2
+    assert made(folder) == after
+    capsys.readouterr()
+    generate(*command, "--format", "flac", "--pictures")
+    assert "2 of 2 are in folder already" in capsys.readouterr().out
+
+
+def test_a_folder_of_something_else_is_not_mixed_up(tmp_path):
+    generate("--text", "waltz", "--seed", "1", "--out", "folder")
+    with pytest.raises(SystemExit, match=r"its temperature is 1.0, not 0.5.*--overwrite"):
+        generate("--text", "waltz", "--seed", "1", "--temperature", "0.5", "--out", "folder")
+    generate("--text", "waltz", "--seed", "2", "--out", "folder", "--overwrite")
+    assert made(tmp_path / "folder")["001_waltz"]["request"]["seed"] == 2
+
+
+def test_what_is_logged_meanwhile_does_not_tear_the_bar(capsys):
+    with progress_bar(2.0) as bar:
+        bar.update(1)
+        logging.getLogger("audiocraft").warning("The licence is another.")
+    assert "\rThe licence is another.\n" in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_what_is_finished(tmp_path, tiny_musicgen, monkeypatch, capsys):
+    real, calls = tiny_musicgen.generate, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tiny_musicgen, "generate", interrupted)
+    command = ["--text", "a", "--count", "3", "--seed", "1", "--batch-size", "1", "--out", "f"]
+    with pytest.raises(SystemExit) as end:
+        generate(*command)
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().out
+    assert list(made(tmp_path / "f")) == ["001_a_1"]
+    generate(*command)
+    assert len(made(tmp_path / "f")) == 3
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "folder/x.wav")
+
+    monkeypatch.setattr("audiocraft.cli.generate.write_piece", full)
+    with pytest.raises(SystemExit, match=r"x.wav cannot be written: No space.*goes on"):
+        generate("--text", "waltz", "--out", "folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--style", "gone.wav"], r"001_gone: .*gone.wav"),
+        (["--prompts", "gone.csv"], r"gone.csv"),
+        (["--count", "0"], r"at least 1"),
+        (["--batch-size", "0"], r"at least 1"),
+        (["--out", "clip.wav"], r"clip.wav is a file: give a folder"),
+        (["--duration", "0"], r"duration must be more than 0"),
+        (["--duration", "0.001"], r"001_free: duration is 0.001 s, .*shortest piece: 0.02 s"),
+        (["--seed", "99999999999999999999"], r"A seed is a number from 0 to 4611686018427387903"),
+        (["--seed", "-1"], r"A seed is a number from 0"),
+        (["--seed", str(2**62 - 2), "--count", "3"], r"not 4611686018427387904"),
+        (["--text", "x" * 10_000], r"10,000 characters"),
+        (["--style-detail", "7", "--style", "clip.wav"], r"style_detail is 7"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(words, message, clip):
+    with pytest.raises(SystemExit, match=message):
+        generate(*words)
+
+
+def test_a_line_that_cannot_be_used_is_named_before_anything_is_made(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"text": "a"}\n{"text": "b", "tempo": 3}\n')
+    with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown.*count, name\."):
+        generate("--prompts", "p.jsonl", "--out", "folder")
+    (tmp_path / "p.jsonl").write_text('{"text": "a", "name": "x"}\n{"name": "x", "count": 0}\n')
+    with pytest.raises(SystemExit, match=r"prompt 2: count must be"):
+        generate("--prompts", "p.jsonl", "--out", "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.csv", ""), ("p.csv", "text,seed\n"), ("p.jsonl", "\n")]
+)
+def test_a_table_without_prompts_is_told(name, content, tmp_path, loaded):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"{name} holds no prompts"):
+        generate("--prompts", name)
+    assert loaded == []

@@ -1,0 +1,209 @@
+import json
+
+import av
+import pytest
+
+from audiocraft.data.prepare.sources import Piece, read_pieces
+from audiocraft.errors import ManifestError
+
+from ..conftest import write_tone
+from ..corpus import encoded
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def pieces(source, **columns) -> list[Piece]:
+    """The pieces of a source, none of which has a problem."""
+    found = list(read_pieces(source, columns))
+    assert all(isinstance(piece, Piece) for piece in found), found
+    return found  # type: ignore[return-value]
+
+
+def problems(source, **columns) -> list[str]:
+    found = read_pieces(source, columns)
+    return [str(entry) for entry in found if isinstance(entry, ManifestError)]
+
+
+# Folders.
+
+
+def test_a_folder_speaks_through_texts_json_and_tags(tmp_path):
+    for name in ("b/text.wav", "json.wav", "both.wav", "nothing.wav"):
+        write_tone(tmp_path / name)
+    (tmp_path / "b/text.txt").write_text("\ufeffA slow waltz.\n", encoding="utf-8")
+    (tmp_path / "json.json").write_text(json.dumps({"genre": "folk", "bpm": 90, "other": {}}))
+    (tmp_path / "both.json").write_text(json.dumps({"description": "old", "artist": "Ann"}))
+    (tmp_path / "both.txt").write_bytes("Caf\xe9".encode("latin-1"))
+    found = {piece.name: piece for piece in pieces(tmp_path)}
+    assert list(found) == ["b/text.wav", "both.wav", "json.wav", "nothing.wav"]
+    assert found["b/text.wav"].fields == {"description": "A slow waltz."}
+    assert found["json.wav"].fields == {"genre": "folk", "bpm": 90}
+    assert found["both.wav"].fields == {"description": "Café", "artist": "Ann"}
+    assert found["nothing.wav"].fields == {}
+    assert [piece.row["folder"] for piece in found.values()] == ["b", "", "", ""]
+
+
+@pytest.mark.parametrize("kind", ["mp3", "ogg", "flac"])
+def test_tags_inside_the_audio_are_read(tmp_path, kind):
+    (tmp_path / "plain").write_bytes(encoded(kind))
+    source = av.open(str(tmp_path / "plain"))
+    (tmp_path / "music").mkdir()
+    tags = {"title": "Été", "artist": "Ann", "genre": "Folk", "comment": "no"}
+    with source, av.open(str(tmp_path / f"music/a.{kind}"), "w", format=kind) as target:
+        target.metadata.update(tags)
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    (piece,) = pieces(tmp_path / "music")
+    assert piece.fields == {"title": "Été", "artist": "Ann", "genre": "Folk"}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000, '{"genre": {"a": 1}}'])
+def test_metadata_that_cannot_be_used_is_a_problem_of_one_piece(tmp_path, content):
+    for name in "abc":
+        write_tone(tmp_path / f"{name}.wav")
+    (tmp_path / "b.json").write_text(content)
+    (told,) = problems(tmp_path)
+    assert "/b." in told
+    assert len(list(read_pieces(tmp_path, {}))) == 3
+
+
+def test_an_empty_folder_says_what_is_missing(tmp_path):
+    with pytest.raises(ManifestError, match="neither audio files nor a table"):
+        list(read_pieces(tmp_path, {}))
+
+
+# Tables.
+
+
+def test_columns_are_found_by_their_names(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "File Name,Caption,Artist_Name,Tempo,tags,extra\n"
+        'x/1.wav,A tune,Ann,90,"calm, slow",7\n/abs/2.wav,,,,,\n'
+    )
+    first, second = pieces(tmp_path / "a.csv")
+    assert (first.audio, first.name) == (f"{tmp_path}/x/1.wav", "x/1.wav")
+    assert first.fields == {
+        "description": "A tune", "artist": "Ann", "bpm": "90", "keywords": "calm, slow",
+    }  # fmt: skip
+    assert first.row["extra"] == "7"
+    assert (second.audio, second.name, second.fields) == ("/abs/2.wav", "2.wav", {})
+
+
+def test_columns_can_be_named(tmp_path):
+    (tmp_path / "a.csv").write_text("path,text,better\na.wav,poor,rich\n")
+    assert pieces(tmp_path / "a.csv", description="better")[0].fields == {"description": "rich"}
+    with pytest.raises(ManifestError, match=r"no column 'none'.*path, text, better"):
+        pieces(tmp_path / "a.csv", description="none")
+    with pytest.raises(ManifestError, match="Nothing is called colour"):
+        pieces(tmp_path / "a.csv", colour="text")
+
+
+def test_a_table_without_audio_says_which_columns_it_has(tmp_path):
+    (tmp_path / "a.csv").write_text("sound,text\na.wav,b\n")
+    with pytest.raises(ManifestError, match=r"--column audio=NAME.*sound, text"):
+        pieces(tmp_path / "a.csv")
+    assert pieces(tmp_path / "a.csv", audio="sound")[0].name == "a.wav"
+
+
+def test_rows_that_cannot_be_used_are_problems_of_their_own(tmp_path):
+    rows = [
+        {"audio": "good.wav"},
+        {"audio": None},
+        {"audio": "https://example.org/a.mp3"},
+        {"audio": "b.wav", "title": {"a": 1}},
+        {"audio": 7},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    told = problems(tmp_path / "a.jsonl")
+    assert [f"row {n}" in text for n, text in zip((2, 3, 4, 5), told, strict=True)] == [True] * 4
+    assert "Download it first" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("../../../etc/passwd.wav", "etc/passwd.wav"),
+        ("/etc/passwd.wav", "passwd.wav"),
+        ("a/./b/..//c.wav", "a/b/c.wav"),
+        ("..\\..\\c.wav", "c.wav"),
+        (".hidden/.x.wav", "hidden/x.wav"),
+        ("..", "audio"),
+    ],
+)
+def test_no_name_leads_out_of_its_folder(tmp_path, path, name):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"path": path}))
+    (piece,) = pieces(tmp_path / "a.jsonl")
+    assert piece.name == name
+
+
+def test_a_folder_with_a_table_is_what_the_table_says(tmp_path):
+    write_tone(tmp_path / "train/a.wav")
+    write_tone(tmp_path / "train/unlisted.wav")
+    (tmp_path / "train/metadata.csv").write_text("file_name,text\na.wav,A tune\n")
+    (piece,) = pieces(tmp_path)
+    assert piece.audio == f"{tmp_path}/train/a.wav"
+    assert piece.fields == {"description": "A tune"}
+
+
+# Hugging Face data sets.
+
+SOUNDS = [
+    {"audio": {"bytes": encoded("flac"), "path": None}, "text": "one", "moods": ["calm", "", None]},
+    {"audio": {"bytes": encoded("m4a"), "path": "/cache/b.mp4"}, "text": "two", "moods": []},
+    {"audio": {"bytes": None, "path": "c.wav"}, "text": None, "moods": None},
+    {"audio": {"bytes": encoded("mp3"), "path": "d.mp3"}, "text": "four", "moods": None},
+]
+
+
+def save_to_disk(folder, rows):
+    """What `Dataset.save_to_disk` leaves behind."""
+    folder.mkdir(parents=True)
+    table = pyarrow.Table.from_pylist(rows)
+    with pyarrow.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    files = [{"filename": "data-00000-of-00001.arrow"}]
+    (folder / "state.json").write_text(json.dumps({"_data_files": files, "_split": "train"}))
+    (folder / "dataset_info.json").write_text("{}")
+
+
+def check_sounds(found: list[Piece], stem: str, folder) -> None:
+    names = [f"{stem}_000001.flac", "b.mp4.m4a", "c.wav", "d.mp3"]
+    assert [piece.name for piece in found] == names
+    assert found[0].audio == SOUNDS[0]["audio"]["bytes"]
+    assert found[2].audio == f"{folder}/c.wav"
+    assert found[0].fields == {"description": "one", "moods": ["calm"]}
+    assert found[1].fields == {"description": "two"}
+
+
+def test_a_saved_data_set_is_read(tmp_path):
+    save_to_disk(tmp_path / "set", SOUNDS)
+    check_sounds(pieces(tmp_path / "set"), "data-00000-of-00001", tmp_path / "set")
+
+
+def test_all_splits_of_a_saved_data_set_are_read(tmp_path):
+    for split in ("train", "test"):
+        save_to_disk(tmp_path / "set" / split, SOUNDS)
+    (tmp_path / "set/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert len(pieces(tmp_path / "set")) == 2 * len(SOUNDS)
+
+
+def test_a_downloaded_data_set_is_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    table = pyarrow.Table.from_pylist(SOUNDS)
+    parquet.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
+    check_sounds(pieces(tmp_path), "train-00000-of-00001", tmp_path / "data")
+
+
+def test_a_state_that_names_other_files_leads_nowhere_else(tmp_path):
+    save_to_disk(tmp_path / "set", SOUNDS)
+    state = {"_data_files": [{"filename": "../../elsewhere.arrow"}]}
+    (tmp_path / "set/state.json").write_text(json.dumps(state))
+    with pytest.raises(ManifestError, match=r"set/elsewhere\.arrow"):
+        pieces(tmp_path / "set")
+    (tmp_path / "set/state.json").write_text("[]")
+    with pytest.raises(ManifestError, match=r"state\.json"):
+        pieces(tmp_path / "set")

@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile
+import torch
+
+from audiocraft.data.audio import audio_write
+from audiocraft.data.io import decoders
+from audiocraft.data.prepare.duplicates import find_twins
+from audiocraft.data.prepare.statistics import Inspection, inspect_audio, inspect_files
+from audiocraft.data.resume_log import Journal
+from audiocraft.errors import AudioError
+
+from ..conftest import RATE, tone, write_tone
+
+EXAMPLE = Path(__file__).parents[3] / "dataset" / "example"
+
+
+def inspected(path, samples: np.ndarray, rate: int = RATE, **options) -> Inspection:
+    """What is found in samples `[T, C]`."""
+    soundfile.write(path, samples, rate, "FLOAT")
+    return inspect_audio(path, **options)
+
+
+def melody(seed: int, seconds: float = 6.0, rate: int = 16000) -> torch.Tensor:
+    """Notes of random pitch and length, `[1, T]`."""
+    rng = torch.Generator().manual_seed(seed)
+    notes = []
+    while sum(len(note) for note in notes) < seconds * rate:
+        length, pitch = 0.1 + 0.4 * torch.rand(2, generator=rng)
+        time = torch.arange(int(length * rate)) / rate
+        notes.append(torch.sin(2 * torch.pi * 4000 * pitch**2 * time) * torch.exp(-5 * time))
+    return 0.5 * torch.cat(notes)[None, : int(seconds * rate)]
+
+
+def test_the_form_of_a_file_is_found(tmp_path):
+    found = inspected(tmp_path / "a.wav", tone(2.5, channels=2))
+    assert (found.kind, found.sample_rate, found.channels) == ("wav", RATE, 2)
+    assert found.duration == 2.5
+    assert found.peak == pytest.approx(0.4, abs=1e-3)
+    assert (found.silence, found.clipped, found.finite, found.loudness) == (0, 0, True, None)
+
+
+def test_the_share_of_silence_is_that_of_the_time(tmp_path):
+    samples = np.concatenate([tone(3.0), np.zeros((RATE, 1))])
+    assert inspected(tmp_path / "a.wav", samples).silence == 0.25
+    assert inspected(tmp_path / "b.wav", samples * 1e-4).silence == 1.0
+
+
+def test_tops_that_were_cut_off_are_clipped_and_peaks_that_touch_are_not(tmp_path):
+    loud = np.clip(tone(1.0) * 10, -1, 1)
+    flat = np.abs(loud) >= 0.999
+    assert inspected(tmp_path / "a.wav", loud).clipped == pytest.approx(flat.mean(), rel=0.5)
+    touching = tone(1.0) / np.abs(tone(1.0)).max()
+    assert inspected(tmp_path / "b.wav", touching).clipped == 0
+
+
+def test_samples_that_are_not_finite_are_told(tmp_path):
+    samples = tone(1.0)
+    samples[7] = np.nan
+    assert not inspected(tmp_path / "a.wav", samples).finite
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.05])
+def test_a_blink_can_be_inspected(tmp_path, seconds):
+    found = inspected(tmp_path / "a.wav", tone(seconds), with_loudness=True)
+    assert found.duration == seconds
+    assert found.loudness is None
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_loudness_is_that_of_another_meter(tmp_path, rate, channels):
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((5 * rate, channels)) * np.linspace(0, 0.2, 5 * rate)[:, None]
+    found = inspected(tmp_path / "a.wav", samples, rate, with_loudness=True)
+    expected = pyloudnorm.Meter(rate).integrated_loudness(samples)
+    assert found.loudness == pytest.approx(expected, abs=0.02)
+
+
+def test_blocks_do_not_show(tmp_path, monkeypatch):
+    path = audio_write(tmp_path / "a", melody(0).repeat(2, 1), 16000, "ogg")
+    whole = inspect_audio(path, with_loudness=True)
+    monkeypatch.setattr(decoders, "BLOCK", 1000)
+    blocks = inspect_audio(path, with_loudness=True)
+    assert (blocks.digest, blocks.fingerprint) == (whole.digest, whole.fingerprint)
+    assert blocks.loudness == pytest.approx(whole.loudness)
+    assert blocks.silence == whole.silence
+
+
+def test_equal_samples_are_equal_content_whatever_the_container(tmp_path):
+    wav = melody(0)
+    paths = [audio_write(tmp_path / "a", wav, 16000, kind) for kind in ("wav", "flac", "aiff")]
+    assert len({inspect_audio(path).digest for path in paths}) == 1
+    other = audio_write(tmp_path / "b", melody(1), 16000)
+    assert inspect_audio(other).digest != inspect_audio(paths[0]).digest
+
+
+def test_several_files_are_inspected_once_each_and_remembered(tmp_path):
+    good = write_tone(tmp_path / "good.wav").path
+    (tmp_path / "bad.wav").write_text("no music")
+    paths = [good, str(tmp_path / "bad.wav"), good]
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out") as journal:
+        _interrupted(inspect_files(paths, 0, journal=journal))
+    with Journal(tmp_path / "out") as journal:
+        assert journal.find(good) is not None
+        found = inspect_files(paths, 0, journal=journal)
+    assert found[good] == inspect_audio(good)
+    assert isinstance(found[paths[1]], AudioError)
+    assert len(found) == 2
+
+
+def _interrupted(_):
+    raise KeyboardInterrupt
+
+
+# Twins.
+
+
+def test_copies_are_twins_and_other_music_is_not(tmp_path):
+    wav = melody(0)
+    copies = {
+        "exact.flac": (wav, 16000),
+        "lossy.mp3": (wav, 16000),
+        "quiet.wav": (wav * 0.2, 16000),
+        "slower_rate.ogg": (wav[:, ::2], 8000),
+        "stereo.wav": (torch.cat([wav, wav * 0.9]), 16000),
+    }
+    files = [("first.wav", wav, 16000), *((name, *copy) for name, copy in copies.items())]
+    files += [(f"other_{seed}.wav", melody(seed), 16000) for seed in range(1, 8)]
+    found = [
+        inspect_audio(
+            audio_write(
+                tmp_path / name, w, rate, name[-4:].strip("."), strategy="clip", add_suffix=False
+            )
+        )
+        for name, w, rate in files
+    ]
+    (twins,) = find_twins(found)
+    assert [files[member][0] for member in twins.members] == ["first.wav", *copies]
+    assert not twins.exact
+    (twins,) = find_twins(found[:2])
+    assert twins == ([0, 1], True)
+    assert find_twins([found[0], None, *found[6:]]) == []
+
+
+def test_pieces_of_the_bundled_music_are_no_twins():
+    found = [inspect_audio(EXAMPLE / f"{name}_11.flac") for name in ("jazz", "waltz")]
+    assert find_twins(found) == []
+    assert find_twins([found[0], found[1], found[0]]) == [([0, 2], True)]
+
+
+@pytest.mark.parametrize("sound", [tone(3.0), np.zeros((3 * RATE, 1))], ids=["tone", "silence"])
+def test_where_nothing_happens_there_is_no_likeness(tmp_path, sound):
+    one = inspected(tmp_path / "a.wav", sound)
+    other = inspected(tmp_path / "b.wav", sound[:-800])
+    assert one.fingerprint == ""
+    assert find_twins([one, other]) == []
+
+
+def test_a_long_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoders, "BLOCK", 2**12)
+    path = write_tone(tmp_path / "a.wav", 60.0).path
+    with decoders.opened(path) as (reader, _):
+        lengths = [block.shape[1] for block in reader.blocks()]
+    assert max(lengths) == 2**12
+    assert sum(lengths) == 60 * RATE

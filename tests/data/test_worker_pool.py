@@ -1,0 +1,48 @@
+import ctypes
+import os
+import time
+
+import pytest
+
+from audiocraft.data.worker_pool import map_isolated
+from audiocraft.errors import AudioError
+
+
+def moody(path: str, prefix: str = "") -> str:
+    """Does what a path is called."""
+    if path == "crash":
+        ctypes.string_at(0)
+    if path == "exit":
+        os._exit(3)
+    if path == "hang":
+        time.sleep(60)
+    if path == "wrong":
+        raise AudioError("wrong is wrong.")
+    if path == "bug":
+        raise ZeroDivisionError
+    return prefix + path.upper()
+
+
+def test_results_come_in_order_with_errors_in_their_place():
+    paths = ["a", "wrong", "b"] * 10
+    results = list(map_isolated(moody, paths, 0, prefix="<"))
+    assert [str(result) for result in results] == ["<A", "wrong is wrong.", "<B"] * 10
+
+
+@pytest.mark.slow
+def test_crashes_and_hangs_are_told_and_the_others_go_on():
+    paths = ["a", "crash", "wrong", "exit", "hang", *"bcdefghijk"]
+    a, crash, wrong, exit, hang, *others = map_isolated(moody, paths, 2, time_limit=1.0, prefix=">")
+    assert a == ">A"
+    assert "crash crashes its decoder" in str(crash)
+    assert str(wrong) == "wrong is wrong."
+    assert "exit crashes" in str(exit)
+    assert "hang keeps its decoder busy for more than 1 seconds" in str(hang)
+    assert all(isinstance(error, AudioError) for error in (crash, exit, hang))
+    assert others == [f">{letter}" for letter in "BCDEFGHIJK"]
+
+
+@pytest.mark.slow
+def test_errors_of_ours_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        list(map_isolated(moody, ["a", "bug"], 1))

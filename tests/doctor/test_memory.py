@@ -1,0 +1,178 @@
+"""The memory estimate, against what PyTorch really keeps."""
+
+import pytest
+import torch
+
+from audiocraft.doctor import memory
+from audiocraft.doctor.memory import Piece, available, estimate, numel, piece_of
+from audiocraft.models import builders
+from audiocraft.models.lora import Lora, add_adapters
+from audiocraft.solvers.cross_entropy import codebook_cross_entropy
+from tests.conftest import composed
+
+TINY = "solver=musicgen/musicgen_style_tiny"
+
+
+def build(cfg, device="meta"):
+    with torch.device(device):
+        return builders.get_lm_model(cfg)
+
+
+def sizes(cfg, processes=1, model=None):
+    items = estimate(model or build(cfg), cfg, Piece(2, 100, 120), processes)
+    return {item.name: item.size for item in items}
+
+
+class Kept:
+    """Counts the bytes that the backward pass needs, weights left out."""
+
+    def __init__(self, model):
+        self.weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.kept = {}
+        self.alive = []  # a freed address would be used again
+
+    def __enter__(self):
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
+        self.hooks.__enter__()
+        return self
+
+    def pack(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.weights:
+            self.kept[storage.data_ptr()] = storage.nbytes()
+            self.alive.append(storage)
+        return tensor
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+
+    @property
+    def total(self):
+        return sum(self.kept.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dim", "layers"), [(64, 6), (128, 3), (128, 9)])
+def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
+    cfg = composed(
+        TINY, f"transformer_lm={{dim: {dim}, num_heads: 4, num_layers: {layers}, card: 64}}"
+    )
+    half = dtype is torch.bfloat16
+    model = build(cfg, "cpu").train()
+    codes = torch.randint(64, (2, 4, 150))
+    with Kept(model) as kept, torch.autocast("cpu", dtype=dtype, enabled=half):
+        output = model.compute_predictions(codes, {})
+        codebook_cross_entropy(output.logits, codes, output.mask)
+    steps = 2 * 151
+    per_step = memory.kept_per_step(model.transformer.spec, dtype.itemsize, 4)
+    estimated = layers * steps * per_step
+    estimated += 4 * output.logits.numel()  # their logarithms
+    if half:
+        estimated += 2 * numel(model.transformer)  # copies of the weights
+    assert estimated == pytest.approx(kept.total, rel=0.1)
+
+
+def test_cross_attention_keeps_what_is_counted():
+    text = ("conditioner=text2music", "conditioners.description.t5.name=t5-small")
+    cfg = composed("solver=musicgen/debug", *text)
+    model = build(cfg, "cpu").train()
+    spec = model.transformer.spec
+    x, source = torch.randn(2, 200, spec.d_model), torch.randn(2, 1, spec.d_model)
+    with Kept(model) as kept:
+        model.transformer(x.requires_grad_(), source)
+    per_step = memory.kept_per_step(spec, 4, 4)
+    assert spec.num_layers * 400 * per_step == pytest.approx(kept.total, rel=0.1)
+
+
+def test_weights_gradients_and_averages_follow_from_the_parameters():
+    cfg = composed(TINY, "optim.ema.use=true")
+    model = build(cfg)
+    total = numel(model)
+    state = total + sum(buffer.numel() for buffer in model.buffers())
+    found = sizes(cfg)
+    assert found["weights"] == found["gradients"] == 4 * total
+    assert found["average"] == 4 * state
+    optimizers = {"adamw": 8, "dadam": 12, "adamw8bit": 2}
+    for name, per_weight in optimizers.items():
+        assert sizes(composed(TINY, f"optim.optimizer={name}"))["optimizer"] == per_weight * total
+
+
+def test_adapters_learn_little():
+    pytest.importorskip("peft")
+    whole = sizes(composed(TINY))
+    cfg = composed(TINY, "lora.use=true", "continue_from=x")
+    model = build(cfg)
+    add_adapters(model, Lora(use=True, rank=4))
+    found = sizes(cfg, model=model)
+    assert found["weights"] > whole["weights"]
+    assert found["gradients"] < 0.1 * whole["gradients"]
+
+
+def test_shards_divide_what_learns():
+    sharded = ("fsdp.use=true", "fsdp.sharding_strategy=full_shard", "optim.ema.use=true")
+    one = sizes(composed(TINY, "optim.ema.use=true"))
+    four = sizes(composed(TINY, *sharded), processes=4)
+    for name in ("weights", "gradients", "optimizer", "average"):
+        assert four[name] == pytest.approx(one[name] / 4)
+    assert "gathered" in four
+    alone = sizes(composed(TINY, *sharded))  # with one process there is nothing to share
+    assert alone["weights"] == one["weights"]
+    assert "gathered" not in alone
+
+
+def test_what_waits_in_the_memory_of_the_cpu_takes_none_of_the_gpu():
+    sharded = (TINY, "fsdp.use=true", "optim.ema.use=true", "device=cuda")
+    kept = sizes(composed(*sharded), processes=2)
+    offloaded = sizes(composed(*sharded, "fsdp.cpu_offload=true"), processes=2)
+    waiting = {"weights", "gradients", "optimizer", "average"}
+    assert offloaded == {name: size for name, size in kept.items() if name not in waiting}
+    alone = composed(*sharded, "fsdp.cpu_offload=true")  # one process does not shard
+    assert waiting < sizes(alone).keys()
+
+
+def test_recomputed_activations_are_those_of_one_layer():
+    layers, tokens, dim = 5, 2 * 120, 192
+    per_step = memory.kept_per_step(build(composed(TINY)).transformer.spec, 4, 4)
+    kept = sizes(composed(TINY))["activations"]
+    recomputed = sizes(composed(TINY, "transformer_lm.checkpointing=torch"))["activations"]
+    saved = (layers - 1) * tokens * per_step - layers * tokens * 4 * dim
+    assert kept - recomputed == saved > 0
+
+
+def test_a_piece_is_what_one_process_computes_at_once():
+    cfg = composed(
+        TINY, "dataset.batch_size=24", "optim.accumulate=3", "dataset.segment_duration=8"
+    )
+    piece = piece_of(build(cfg), cfg, frame_rate=50.0, processes=2)
+    assert piece.clips == 4
+    assert piece.frames == 400
+    style_steps = -(-round(4.5 * 62.5 + 1) // 12)
+    assert piece.steps == 400 + 1 + style_steps + memory.TEXT_STEPS
+
+
+def test_this_machine_has_some_memory_free():
+    free, total = available(torch.device("cpu"))
+    assert 0 < free <= total
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("2000000\n")
+    (tmp_path / "memory.current").write_text("500000\n")
+    assert available(torch.device("cpu")) == (1_500_000, 2_000_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available(torch.device("cpu"))[1] > 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1_411_000_000, "1.4 G"), (20_100_000, "20.1 M"), (7, "7")]
+)
+def test_numbers_of_parameters_are_readable(number, text):
+    assert memory.count(number) == text
+
+
+def test_what_is_there_on_a_gpu_is_its_own_memory(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (3e9, 8e9))
+    assert available(torch.device("cuda:1")) == (3e9, 8e9)
+    assert asked == [torch.device("cuda:1")]

@@ -1,0 +1,119 @@
+"""Where weights come from, and why: told without loading or fetching any."""
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from audiocraft.doctor import weights
+from audiocraft.doctor.weights import Progress, progress_of, sources_of
+from audiocraft.environment import AudioCraftEnvironment
+from audiocraft.solvers.checkpoint import Checkpoints
+from tests.conftest import composed
+
+TINY = "solver=musicgen/musicgen_style_tiny"
+STYLE = ("solver=musicgen/musicgen_style_32khz", "model/lm/model_scale=medium")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub."""
+    monkeypatch.setattr(AudioCraftEnvironment, "get_cache_dir", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    (tmp_path / "xp").mkdir()
+    return Checkpoints(tmp_path / "xp")
+
+
+def found(cfg, checkpoints):
+    return {s.part: s for s in sources_of(cfg, checkpoints, progress_of(checkpoints))}
+
+
+def saved(checkpoints, epochs=2, updates=5):
+    history = [{"valid": {"ce": 1.0}}] * epochs
+    checkpoints.save({"history": history, "progress": {"updates": updates}})
+
+
+def test_a_new_model_is_drawn_from_the_seed(checkpoints):
+    sources = found(composed(TINY, "seed=7"), checkpoints)
+    assert sources["language model"].where == "new, drawn from seed=7"
+    assert sources["tokenizer"].where.endswith("assets/mel_rvq_16khz/model.safetensors")
+    assert sources["self_wav: listener"].where.endswith("assets/musicnn_mtt")
+    assert all(source.is_here for source in sources.values())
+
+
+def test_a_model_that_is_continued_is_found(checkpoints, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file({"w": torch.zeros(1)}, folder / "state_dict.safetensors")
+    source = found(composed(TINY, f"continue_from={folder}"), checkpoints)["language model"]
+    assert source.where == str(folder / "state_dict.safetensors")
+    assert source.why == f"continue_from: {folder}"
+
+
+def test_a_checkpoint_of_its_own_wins_and_the_reason_is_given(checkpoints):
+    saved(checkpoints)
+    assert progress_of(checkpoints) == Progress(2, 5)
+    source = found(composed(TINY, "continue_from=//sig/abc"), checkpoints)["language model"]
+    assert source.where == str(checkpoints.last)
+    assert source.why == (
+        "its own checkpoint, after 2 epochs and 5 updates of the next; it wins over "
+        "continue_from=//sig/abc"
+    )
+
+
+def test_weights_that_are_nowhere_are_a_problem(checkpoints):
+    cfg = composed(TINY, "continue_from=//sig/ffffffff", "compression_model_checkpoint=/no/file")
+    sources = found(cfg, checkpoints)
+    for part in ("language model", "tokenizer"):
+        assert not sources[part].is_here
+        assert "there is nothing at" in sources[part].problem
+
+
+def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)  # nobody may call it
+    cfg = composed(*STYLE, "continue_from=//pretrained/facebook/musicgen-style")
+    sources = found(cfg, checkpoints)
+    assert set(sources) == {"language model", "tokenizer", "self_wav: listener", "description"}
+    for source in sources.values():
+        assert source.where == f"not here: fetched from the hub into {cache}"
+        assert not source.is_here
+    assert "m-a-p/MERT-v1-95M" in sources["self_wav: listener"].why
+    assert "CC-BY-NC" in sources["self_wav: listener"].why
+
+
+def test_without_network_that_is_a_problem(cache, checkpoints, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    source = found(composed(*STYLE), checkpoints)["tokenizer"]
+    assert "facebook/encodec_32khz is not in the cache, and HF_HUB_OFFLINE" in source.problem
+
+
+def test_weights_in_the_cache_are_found(cache, checkpoints):
+    folder = cache / "models--facebook--encodec_32khz"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    file = folder / "snapshots" / "abc" / "model.safetensors"
+    file.touch()
+    source = found(composed(*STYLE), checkpoints)["tokenizer"]
+    assert source.where == f"{file} (in the cache)"
+    assert source.is_here
+
+
+def test_a_listener_may_be_a_codec(cache, checkpoints):
+    cfg = composed(TINY, "conditioners.self_wav.style.model_name=encodec")
+    source = found(cfg, checkpoints)["self_wav: listener"]
+    assert source.where.endswith("assets/mel_rvq_16khz/model.safetensors")
+
+
+def test_the_debug_tokenizer_is_made_up(checkpoints):
+    source = found(composed("solver=musicgen/debug"), checkpoints)["tokenizer"]
+    assert source.where == "made up on the spot, untrained"
+
+
+def test_progress_is_readable():
+    assert str(Progress(3, 0)) == "3 epochs"
+    assert weights.Progress(0, 2).updates == 2

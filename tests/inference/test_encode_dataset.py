@@ -1,0 +1,302 @@
+"""From a manifest to a folder of tokens, whoever is killed on the way."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiocraft.cli import encode_dataset as encode_command
+from audiocraft.data.audio import audio_read
+from audiocraft.data.audio_utils import resample
+from audiocraft.data.manifest import find_audio_files, save_manifest
+from audiocraft.data.tokens.format import TokenFolder, read_header
+from audiocraft.errors import AudiocraftError, ConfigError, ManifestError
+from audiocraft.inference import encode_dataset as encoding_of_files
+from audiocraft.inference.encode_dataset import Encoding, encode_dataset
+from audiocraft.models.codecs.spectral import SpectralTokenizer
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.solvers.fit_spectral import fit_tokenizer, save_tokenizer
+
+from ..models.codecs.test_spectral import QUICK, RATE, TINY, notes
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Six stereo files with metadata, their manifest, and two tokenizers."""
+    place = tmp_path_factory.mktemp("music")
+    for i in range(6):
+        wav = notes(3 + i, 0.5, 16_000, seed=i).flatten()[: 8_000 * (i + 1) + 77 * i]
+        stereo = np.stack([wav.numpy(), -0.4 * wav.numpy()], axis=1)
+        soundfile.write(place / f"{i}.wav", stereo, 16_000)
+        (place / f"{i}.json").write_text(json.dumps({"description": f"piece {i}"}))
+    save_manifest(place / "data.jsonl", find_audio_files(place))
+    for seed, name in enumerate(("tokenizer", "other")):
+        tokenizer = SpectralTokenizer(**TINY)
+        fit_tokenizer(tokenizer, [notes(64, seed=seed)], QUICK)
+        save_tokenizer(tokenizer, place / name)
+    return place
+
+
+def metas_of(place):
+    return find_audio_files(place)
+
+
+def encoding(place, **changes) -> Encoding:
+    defaults = {"tokenizer": str(place / "tokenizer"), "shard_minutes": 0.01, "workers": 1}
+    return Encoding(**(defaults | changes))
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    folder = place / "finished"
+    assert encode_dataset(metas_of(place), folder, encoding(place))
+    return folder
+
+
+def test_tokens_and_waveforms_are_those_of_the_files(place, finished):
+    tokenizer = load_compression_model(str(place / "tokenizer"))
+    tokens = TokenFolder(finished)
+    assert tokens.header.num_shards > 2
+    assert list(tokens.files) == metas_of(place)
+    for row, meta in enumerate(tokens.files):
+        mono = resample(audio_read(meta.path)[0].mean(dim=0), 16_000, RATE)
+        expected = tokenizer.encode(mono[None, None])[0][0].T
+        np.testing.assert_array_equal(tokens.codes(row, 0, 10**6), expected)
+        assert tokens.number("num_samples", row) == len(mono)
+        np.testing.assert_allclose(tokens.wave(row, 0, 10**6), mono, atol=2**-16 + 1e-7)
+        assert tokens.info(row) == {"description": f"piece {row}"}
+
+
+def test_the_waveform_of_a_listener_can_be_exact_or_absent(place, tmp_path):
+    exact = encoding(place, wave_type="float32", wave_rate=5000)
+    encode_dataset(metas_of(place), tmp_path / "exact", exact)
+    tokens = TokenFolder(tmp_path / "exact")
+    mono = resample(audio_read(place / "3.wav")[0].mean(dim=0), 16_000, RATE)
+    assert torch.equal(torch.from_numpy(tokens.wave(3, 0, 10**6)), resample(mono, RATE, 5000))
+    encode_dataset(metas_of(place), tmp_path / "mute", encoding(place, wave_rate=0))
+    assert TokenFolder(tmp_path / "mute").header.wave_rate is None
+    assert not list((tmp_path / "mute" / "shards").glob("*.wave"))
+
+
+def test_several_machines_write_what_one_would(place, finished, tmp_path):
+    folder = tmp_path / "parts"
+    assert not encode_dataset(metas_of(place), folder, encoding(place), part=1, parts=2)
+    with pytest.raises(ManifestError, match="is not finished"):
+        TokenFolder(folder)
+    assert encode_dataset(metas_of(place), folder, encoding(place), part=0, parts=2)
+    assert contents(folder) == contents(finished)
+
+
+@pytest.mark.slow
+def test_several_processes_write_what_one_would(place, finished, tmp_path):
+    assert encode_dataset(metas_of(place), tmp_path / "out", encoding(place, workers=2))
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+def command(place, folder, *more):
+    argv = [str(place / "data.jsonl"), str(folder), "--tokenizer", str(place / "tokenizer")]
+    return [*argv, "--shard_minutes", "0.01", "--workers", "2", *more]
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, []), (1, [0] * 5), (2, [0, 1, 0, 1, 0])])
+def test_processes_take_turns_on_the_gpus(gpus, expected, monkeypatch):
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    counter = multiprocessing.Value("i", 0)
+    for _ in range(5):
+        encoding_of_files._start_worker(counter, gpus)
+    assert taken == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tmp_path, how):
+    """As soon as there is a shard: nothing is lost, no process lives on."""
+    metas = 20 * metas_of(place)
+    save_manifest(tmp_path / "many" / "data.jsonl", metas)
+    folder = tmp_path / "out"
+    argv = [str(tmp_path / "many"), *command(place, folder)[1:]]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "audiocraft", "encode-dataset", *argv],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    until = time.monotonic() + 300
+    while not list(folder.glob("shards/*.jsonl")) and run.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    children = [
+        int(child)
+        for task in Path(f"/proc/{run.pid}/task").glob("*/children")
+        for child in task.read_text().split()
+    ]
+    run.send_signal(how)
+    _, told = run.communicate()
+    assert "Traceback" not in told
+    assert how is signal.SIGKILL or "Stopped. The same command goes on" in told
+    kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
+    assert 0 < len(kept) < read_header(folder).num_shards
+    while any(_alive(child) for child in children):
+        assert time.monotonic() < until, "a worker outlived its parent"
+        time.sleep(0.05)
+
+    encode_command.main([*argv, "--workers", "1"])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # not written again
+    assert encode_dataset(metas, tmp_path / "at_once", encoding(place))
+    assert contents(folder) == contents(tmp_path / "at_once")
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_damaged_files_keep_their_place(place, tmp_path):
+    metas = metas_of(place)
+    metas[2].path = str(tmp_path / "gone.wav")
+    (tmp_path / "4.wav").write_bytes(b"RIFF")
+    metas[4].path = str(tmp_path / "4.wav")
+    encode_dataset(metas, tmp_path / "out", encoding(place))
+    tokens = TokenFolder(tmp_path / "out")
+    problems = [tokens.problem(row) for row in range(6)]
+    assert [row for row in range(6) if problems[row]] == [2, 4]
+    assert "gone.wav" in problems[2]
+    assert "4.wav" in problems[4]
+    assert tokens.info(2) is None
+    assert [tokens.number("num_frames", row) > 0 for row in (2, 3, 4)] == [False, True, False]
+    told = encode_command.describe_folder(tmp_path / "out")
+    assert f"Not encoded: {problems[2]}" in told
+    assert "2 files have no readable metadata" in told
+
+
+MISTAKES = {
+    "an unknown type": ({"wave_type": "int8"}, "wave_type is 'int8'. Choose one of: int16"),
+    "an unknown kind of stereo": ({"stereo": "both"}, "stereo is 'both'. Choose codebooks or"),
+    "a shard of nothing": ({"shard_minutes": 0.0}, "shard_minutes must be positive"),
+    "a negative rate": ({"wave_rate": -1}, "wave_rate must be at least 0"),
+    "a tokenizer that is not there": ({"tokenizer": "/gone"}, "/gone"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_and_nothing_is_written(place, tmp_path, mistake):
+    changes, message = MISTAKES[mistake]
+    with pytest.raises(AudiocraftError, match=message):
+        encode_dataset(metas_of(place), tmp_path / "out", encoding(place, **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_nobody_has_is_told(place, tmp_path):
+    with pytest.raises(ConfigError, match=r"part is 2 of 2\. Choose 0 to 1"):
+        encode_dataset(metas_of(place), tmp_path, encoding(place), part=2, parts=2)
+
+
+def test_a_folder_that_cannot_be_written_is_told(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ManifestError, match="cannot be written"):
+        encode_dataset(metas_of(place), tmp_path / "file" / "out", encoding(place))
+
+
+# The command.
+
+
+def test_the_command_says_what_it_made_and_what_to_do_next(place, tmp_path, capsys):
+    encode_command.main(command(place, tmp_path / "out", "--workers", "1", "--wave_rate", "4000"))
+    told = capsys.readouterr().out
+    assert "6 files" in told
+    assert "3 x 32 tokens, 50 per second, waveforms at 4000 Hz" in told
+    assert f"datasource.train={tmp_path / 'out'}" in told
+
+
+def test_a_folder_is_verified(place, finished, capsys):
+    encode_command.main([str(place), str(finished), "--verify"])
+    assert "2 files were encoded again and agree" in capsys.readouterr().out
+
+
+def copied(finished, tmp_path) -> Path:
+    for name, content in contents(finished).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def test_a_damaged_shard_is_named_and_only_it_is_written_again(place, finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    path = folder / "shards" / "00001.codes"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ManifestError, match=r"00001\.codes is not what was written"):
+        encode_command.main([str(place), str(folder), "--verify"])
+    (folder / "shards" / "00001.jsonl").unlink()
+    (folder / "SHA256SUMS").unlink()
+    encode_command.main(command(place, folder, "--workers", "1"))
+    assert contents(folder) == contents(finished)
+
+
+def test_verification_sees_another_manifest_and_other_audio(place, finished, tmp_path):
+    metas = metas_of(place)
+    save_manifest(tmp_path / "data.jsonl", metas[1:])
+    with pytest.raises(ManifestError, match="encoded from another manifest"):
+        encode_command.main([str(tmp_path), str(finished), "--verify"])
+    folder = copied(finished, tmp_path / "copy")
+    silent = tmp_path / "0.wav"
+    soundfile.write(silent, np.zeros((8_000, 2)), 16_000)
+    original = Path(metas[0].path)
+    kept = original.read_bytes()
+    original.write_bytes(silent.read_bytes())
+    try:
+        with pytest.raises(ManifestError, match=r"0\.wav only .*% of the tokens are the same"):
+            encode_command.main([str(place), str(folder), "--verify"])
+    finally:
+        original.write_bytes(kept)
+
+
+def test_audio_that_is_gone_is_no_damage(place, finished, tmp_path, capsys):
+    metas = metas_of(place)
+    for meta in metas:
+        meta.path = f"/gone/{Path(meta.path).name}"
+    save_manifest(tmp_path / "data.jsonl", metas)
+    encode_command.main([str(tmp_path), str(finished), "--verify"])
+    told = capsys.readouterr().out
+    assert "Not compared: There is no audio file /gone/0.wav" in told
+    assert "0 files were encoded again" in told
+
+
+def test_another_tokenizer_is_refused_with_both_hashes(place, finished):
+    other = ["--tokenizer", str(place / "other")]
+    with pytest.raises(ManifestError, match=r"by the tokenizer [0-9a-f]{16}, not [0-9a-f]{16}"):
+        encode_command.main([str(place), str(finished), *other])
+    with pytest.raises(ManifestError, match=r"tokenizer [0-9a-f]{16} .* model's is [0-9a-f]{16}"):
+        encode_command.main([str(place), str(finished), "--verify", *other])
+
+
+def test_a_tokenizer_has_to_be_named(place, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        encode_command.main([str(place), str(tmp_path / "out")])
+    assert "--tokenizer is needed" in capsys.readouterr().err

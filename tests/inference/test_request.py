@@ -1,0 +1,68 @@
+"""What is asked for is checked once, wherever it comes from."""
+
+import pytest
+
+from audiocraft.errors import ConfigError
+from audiocraft.inference.request import MAX_SEED, MAX_TEXT, Request
+
+
+def test_cells_of_a_table_are_read_as_what_they_stand_for():
+    row = {"text": " waltz ", "seed": "7", "duration": "2.5", "top_k": "0", "excerpt_start": ""}
+    request = Request.from_dict(row, "row")
+    assert request == Request(text="waltz", seed=7, duration=2.5, top_k=0)
+
+
+def test_an_empty_text_is_no_text():
+    assert Request(text="  ", seed=0).text is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", 1.5),
+        ("seed", "seven"),
+        ("seed", None),
+        ("seed", True),
+        ("duration", float("nan")),
+        ("duration", "long"),
+        ("guidance", "inf"),
+        ("style_detail", 2.5),
+        ("text", 7),
+        ("style", ["a.wav"]),
+        ("excerpt_start", {}),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(field, value):
+    with pytest.raises(ConfigError, match=f"{field} must be a"):
+        Request(**{"seed": 0, field: value})
+
+
+def test_an_unknown_field_is_named_beside_the_known_ones():
+    with pytest.raises(ConfigError, match=r"line 3: 'tempo' is unknown.*text, style, seed"):
+        Request.from_dict({"tempo": 120, "seed": 0}, "line 3")
+
+
+def test_a_text_of_any_script_may_be_as_long_as_a_page():
+    assert Request(text="🎷" * MAX_TEXT, seed=0).text == "🎷" * MAX_TEXT
+    with pytest.raises(ConfigError, match=r"10,000 characters.*at most 2,000"):
+        Request(text="x" * 10_000, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, "99999999999999999999"])
+def test_a_seed_is_a_number_that_every_generator_takes(seed):
+    with pytest.raises(ConfigError, match=f"A seed is a number from 0 to {MAX_SEED}, not {seed}"):
+        Request(seed=seed)
+    assert [Request(seed=seed).seed for seed in (0, MAX_SEED)] == [0, MAX_SEED]
+
+
+def test_pieces_that_differ_in_words_and_seeds_only_are_computed_together():
+    one, other = Request(text="waltz", seed=1), Request(text="polka", seed=2)
+    assert one.settings == other.settings
+    assert one.settings != Request(text="waltz", seed=1, duration=5).settings
+    assert one.settings != Request(text="waltz", style="a.wav", seed=1).settings
+
+
+def test_the_text_weight_counts_only_beside_a_style():
+    assert Request(text="a", seed=1, text_weight=2).settings == Request(text="b", seed=1).settings
+    styled = Request(text="a", style="a.wav", seed=1)
+    assert styled.settings != Request(text="a", style="a.wav", seed=1, text_weight=2).settings

@@ -1,0 +1,67 @@
+"""A few seconds of a clip are heard, whatever the rest of it is."""
+
+import pytest
+import soundfile
+import torch
+
+from audiocraft.data.audio import audio_read, audio_write
+from audiocraft.data.audio_utils import convert_audio
+from audiocraft.errors import AudioError
+from audiocraft.inference.style_clip import excerpt_start, load_excerpt
+
+
+def test_reading_the_excerpt_alone_equals_cutting_it_out_of_the_whole(clip):
+    wav, rate = audio_read(clip)
+    whole = convert_audio(wav, rate, 32000, 1)
+    for start in (0.0, 0.7, 1.5):
+        part = load_excerpt(clip, 1.5, start, 32000, 1)
+        begin, first = round(part.start * 32000), round(start * 32000)
+        heard = part.wav[:, begin : begin + 48000]
+        torch.testing.assert_close(heard, whole[:, first : first + 48000], atol=2e-3, rtol=0)
+
+
+def test_a_drawn_start_follows_from_the_seed_and_fits(clip):
+    starts = [excerpt_start(clip, 1.5, None, seed) for seed in range(20)]
+    assert starts == [excerpt_start(clip, 1.5, None, seed) for seed in range(20)]
+    assert len(set(starts)) > 10
+    assert all(0 <= start <= 1.5 for start in starts)
+
+
+def test_a_clip_just_as_long_as_the_excerpt_is_enough(clip):
+    assert excerpt_start(clip, 3.0, None, 1) == 0
+    part = load_excerpt(clip, 3.0, 0.0, 32000, 1)
+    assert part.wav.shape[-1] - round(part.start * 32000) >= 96000
+
+
+@pytest.mark.parametrize(
+    ("length", "start", "message"),
+    [
+        (4.5, None, r"lasts 3.00 s, but 4.5 s of it"),
+        (1.5, 2.0, r"can start between 0 and 1.50 s, not at 2 s"),
+        (1.5, -1.0, r"not at -1 s"),
+    ],
+)
+def test_an_excerpt_that_does_not_fit_is_told_with_both_lengths(clip, length, start, message):
+    with pytest.raises(AudioError, match=message):
+        excerpt_start(clip, length, start, 0)
+
+
+def test_silence_is_no_style(tmp_path):
+    path = str(audio_write(tmp_path / "silence", torch.zeros(1, 64000), 16000))
+    with pytest.raises(AudioError, match=r"silent from 0.50 to 2.00 s"):
+        load_excerpt(path, 1.5, 0.5, 16000, 1)
+
+
+def test_samples_that_are_no_numbers_are_refused(tmp_path):
+    path = str(tmp_path / "nan.wav")
+    wav = torch.full((32000,), 0.1)
+    wav[8000] = float("nan")
+    soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"nan.wav"):
+        load_excerpt(path, 1.5, 0.0, 16000, 1)
+
+
+def test_an_old_recording_of_one_kilohertz_and_eight_bits_is_heard(tmp_path):
+    path = str(tmp_path / "old.wav")
+    soundfile.write(path, torch.sin(torch.arange(2000) / 5).numpy(), 1000, subtype="PCM_U8")
+    assert load_excerpt(path, 1.5, 0.2, 32000, 1).wav.abs().max() > 0.1

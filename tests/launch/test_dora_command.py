@@ -1,0 +1,52 @@
+"""What a command line of Dora needs is seen to before Dora fails on it."""
+
+from types import SimpleNamespace
+
+import pytest
+from dora.conf import DoraConfig
+
+from audiocraft.errors import ConfigError
+from audiocraft.launch.dora_command import check_command, is_dora
+
+
+@pytest.fixture
+def main(tmp_path):
+    dora = DoraConfig(grid_package="grids")
+    dora.dir = tmp_path / "outputs"
+    return SimpleNamespace(dora=dora, package="audiocraft")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["/venv/bin/dora", "info"], True),
+        (["/site-packages/dora/__main__.py", "grid", "two"], True),
+        (["/site-packages/pytest/__main__.py"], False),
+        (["train.py", "solver=x"], False),
+        ([""], False),
+    ],
+)
+def test_only_dora_s_own_command_lines_are_looked_at(argv, expected):
+    assert is_dora(argv) == expected
+
+
+def test_a_grid_that_is_not_there_is_told(main):
+    with pytest.raises(ConfigError, match=r"no grid 'nope'.*musicgen.musicgen_style_tiny"):
+        check_command(main, ["dora", "grid", "--dry_run", "-T", "2", "nope"])
+
+
+@pytest.mark.parametrize("command", ["info", "launch", "grid musicgen.musicgen_style_tiny"])
+def test_folders_that_cannot_be_made_are_told(command, main, tmp_path):
+    argv = ["dora", *command.split()]
+    check_command(main, argv)
+    main.dora.dir = tmp_path / "file" / "outputs"
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"Nothing can be written to .*file is no folder"):
+        check_command(main, argv)
+
+
+def test_other_commands_are_left_to_others(main, tmp_path):
+    main.dora.dir = tmp_path / "file"
+    (tmp_path / "file").touch()
+    check_command(main, ["dora", "grid"])
+    check_command(main, ["dora", "export", "a1b2c3d4"])

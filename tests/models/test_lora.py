@@ -1,0 +1,160 @@
+"""Low-rank adapters: they start as nothing, merge into the weights, and know their base."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from audiocraft.errors import CheckpointError, ConfigError
+from audiocraft.models.loaders import load_lm_model, load_lm_weights
+from audiocraft.models.lora import (
+    Lora,
+    add_adapters,
+    fingerprint,
+    load_base,
+    merge_adapter,
+    merged_state,
+    save_adapter,
+)
+
+pytest.importorskip("peft")
+
+
+def logits(lm):
+    codes = torch.arange(4 * 6).view(1, 4, 6)
+    with torch.no_grad():
+        return lm.eval()(codes, {})
+
+
+@pytest.fixture
+def base(tiny_musicgen):
+    return tiny_musicgen.lm
+
+
+def adapted(base, **options):
+    """A copy with adapters that have learnt something."""
+    model = copy.deepcopy(base)
+    lora = Lora(use=True, rank=2, **options)
+    add_adapters(model, lora)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=rng))
+    return model, lora
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_new_adapters_add_nothing_and_only_they_learn(base, style):
+    model = copy.deepcopy(base)
+    add_adapters(model, Lora(use=True, rank=2, style=style))
+    torch.testing.assert_close(logits(model), logits(base), rtol=0, atol=0)
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert learning
+    assert all(".lora_" in name for name in learning)
+    assert any("condition_provider" in name for name in learning) == style
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_merged_they_are_a_model_like_any_other(base, style):
+    model, _ = adapted(base, style=style)
+    plain = copy.deepcopy(base)
+    plain.load_state_dict(merged_state(model))
+    torch.testing.assert_close(logits(plain), logits(model), atol=1e-4, rtol=1e-4)
+    assert (logits(plain) - logits(base)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_a_file_brings_them_to_another_copy_of_the_base(base, style, tmp_path):
+    model, lora = adapted(base, style=style)
+    described = {"name": "//sig/base", "fingerprint": fingerprint(base.state_dict())}
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(model, lora, described, path)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # not for its owner alone
+    whole = sum(t.numel() * 4 for t in base.state_dict().values())
+    assert style or path.stat().st_size < whole / 3
+    other = copy.deepcopy(base)
+    merge_adapter(other, path)
+    torch.testing.assert_close(logits(other), logits(model), atol=1e-4, rtol=1e-4)
+
+
+def saved(base, tmp_path, **options):
+    model, lora = adapted(base, **options)
+    described = {"name": "//sig/base", "fingerprint": fingerprint(base.state_dict())}
+    save_adapter(model, lora, described, tmp_path / "adapter.safetensors")
+    return tmp_path / "adapter.safetensors"
+
+
+def test_the_same_adapter_is_not_merged_twice(base, tmp_path):
+    path, model = saved(base, tmp_path), copy.deepcopy(base)
+    merge_adapter(model, path)
+    with pytest.raises(CheckpointError, match="or an adapter is in it already"):
+        merge_adapter(model, path)
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_an_adapter_is_no_model_and_says_how_it_is_used(base, style, tmp_path):
+    path = str(saved(base, tmp_path, style=style))
+    for load in (load_lm_model, partial(load_lm_weights, copy.deepcopy(base))):
+        with pytest.raises(CheckpointError, match=r"is an adapter.*`load_adapter`.*//sig/SIG"):
+            load(path)
+
+
+def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
+    path, other = saved(base, tmp_path), copy.deepcopy(base)
+    with torch.no_grad():
+        other.emb[0].weight.add_(0.1)
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match="made for //sig/base"):
+        merge_adapter(other, path)
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+
+
+def test_a_file_that_is_none_is_refused(base, tmp_path):
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(CheckpointError, match="cannot be read as an adapter"):
+        merge_adapter(base, tmp_path / "text.safetensors")
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="is no adapter of ours"):
+        merge_adapter(base, tmp_path / "other.safetensors")
+
+
+def test_a_model_in_half_precision_is_the_same_base(base):
+    assert fingerprint(copy.deepcopy(base).half().state_dict()) == fingerprint(base.state_dict())
+
+
+def test_the_base_goes_under_the_adapters(base):
+    model, _ = adapted(base)
+    other = copy.deepcopy(base)
+    with torch.no_grad():
+        other.emb[0].weight.add_(0.1)
+    load_base(model, other.state_dict())
+    assert torch.equal(model.emb[0].weight, other.emb[0].weight)
+    with pytest.raises(CheckpointError, match="of another model"):
+        load_base(model, {"emb.0.weight": other.emb[0].weight})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 0}, "lora.rank must be at least 1 but is 0"),
+        ({"alpha": 0}, "lora.alpha"),
+        ({"dropout": 1.0}, "lora.dropout"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Lora(use=True, **options)
+
+
+def test_dropout_reaches_the_layers(base):
+    model = copy.deepcopy(base)
+    add_adapters(model, Lora(use=True, rank=2, dropout=0.25))
+    layer = model.transformer.layers[0].linear1
+    assert layer.lora_dropout["default"].p == 0.25
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert any("self_attn.lora_A" in name for name in names)
+    assert any("out_proj.lora_A" in name for name in names)

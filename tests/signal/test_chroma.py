@@ -1,0 +1,37 @@
+import math
+
+import pytest
+import torch
+
+from audiocraft.signal.chroma import ChromaExtractor
+
+RATE = 16000
+
+
+def sine(frequency: float, seconds: float = 1.0):
+    return torch.sin(2 * math.pi * frequency * torch.arange(int(seconds * RATE)) / RATE)[None, None]
+
+
+@pytest.mark.parametrize("octave", [1, 2, 4])
+@pytest.mark.parametrize(("pitch_class", "frequency"), [(9, 220.0), (0, 261.63), (4, 329.63)])
+def test_the_strongest_pitch_class_is_the_one_that_sounds(pitch_class, frequency, octave):
+    chroma = ChromaExtractor(RATE, argmax=True)(sine(frequency * octave))
+    assert (chroma.argmax(dim=-1) == pitch_class).all()
+    assert (chroma.sum(dim=-1) == 1).all()
+
+
+def test_loudness_does_not_matter():
+    extract = ChromaExtractor(RATE, radix2_exp=10)
+    wav = torch.randn(2, 1, 5000)
+    torch.testing.assert_close(extract(wav), extract(wav * 0.1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 1024, 3000])
+def test_there_is_a_frame_per_hop_however_short_the_clip(num_samples):
+    extract = ChromaExtractor(RATE, radix2_exp=10)
+    frames = 1 + max(num_samples, 1024) // 256
+    assert extract(torch.randn(1, 1, num_samples)).shape == (1, frames, 12)
+
+
+def test_released_checkpoints_hold_one_buffer():
+    assert list(ChromaExtractor(RATE).state_dict()) == ["spec.window"]

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from audiocraft.signal.chunk_boundaries import measure_seams
+
+RATE = 4000
+SEAMS = [8000, 20000, 30000]
+
+
+def music(seconds=10.0):
+    """Noise whose level wanders by a few decibels."""
+    rng = torch.Generator().manual_seed(0)
+    num_samples = int(seconds * RATE)
+    level = torch.sin(torch.arange(num_samples) / 3000) * 0.3 + 1
+    return 0.05 * torch.randn(1, num_samples, generator=rng) * level
+
+
+def test_where_nothing_happens_nothing_is_found():
+    found = measure_seams(music(), RATE, SEAMS)
+    assert found.jumps_db.shape == found.steps.shape == (3,)
+    assert found.jumps_db_elsewhere.shape == found.steps_elsewhere.shape
+    assert 0.1 < found.jump_ranks().mean() < 0.9
+    assert 0.1 < found.step_ranks().mean() < 0.9
+
+
+def test_a_level_that_jumps_is_found():
+    wav = music()
+    wav[:, SEAMS[1] :] *= 2
+    found = measure_seams(wav, RATE, SEAMS)
+    assert found.jumps_db[1] == pytest.approx(6, abs=1)
+    assert found.jump_ranks()[1] == 0
+    assert found.jump_ranks()[0] > 0
+
+
+@pytest.mark.parametrize("offset", [-80, 0, 80])
+def test_a_click_near_a_seam_is_found(offset):
+    wav = music()
+    wav[:, SEAMS[2] + offset] += 0.5
+    found = measure_seams(wav, RATE, SEAMS)
+    assert found.step_ranks()[2] == 0
+    assert found.step_ranks()[0] > 0
+
+
+def test_a_click_elsewhere_makes_no_seam_worse():
+    wav = music()
+    wav[:, 14000] += 1.5
+    found = measure_seams(wav, RATE, SEAMS)
+    assert (found.step_ranks() > 0).all()
+    assert found.steps_elsewhere.max() > 1
+
+
+def test_silence_has_no_level_that_could_jump():
+    found = measure_seams(torch.zeros(1, 40000), RATE, SEAMS)
+    assert found.jumps_db.max() == found.steps.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seams", "message"),
+    [
+        (10, [], "there is none"),
+        (10, [10], r"1000 and 39000, but \[10\] are too near an end"),
+        (10, [39990], "too near an end"),
+        (0.6, [1200], "lasts 0.60 s and has no place"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(seconds, seams, message):
+    with pytest.raises(ValueError, match=message):
+        measure_seams(music(seconds), RATE, seams)
