@@ -240,8 +240,8 @@ class MusicGen:
             ValueError: Something given cannot be used; the message names it.
         """
         attributes = describe(as_texts(descriptions))
-        dice = generators_for(seed, generators, len(attributes))
-        return self._generate(attributes, None, dice, progress, return_tokens)
+        rngs = generators_for(seed, generators, len(attributes))
+        return self._generate(attributes, None, rngs, progress, return_tokens)
 
     def generate_unconditional(
         self,
@@ -259,8 +259,8 @@ class MusicGen:
         """
         if not isinstance(num_samples, int) or num_samples < 1:
             raise ValueError(f"num_samples must be a number of at least 1 but is {num_samples!r}.")
-        dice = generators_for(seed, generators, num_samples)
-        return self._generate(describe([None] * num_samples), None, dice, progress, return_tokens)
+        rngs = generators_for(seed, generators, num_samples)
+        return self._generate(describe([None] * num_samples), None, rngs, progress, return_tokens)
 
     def generate_continuation(
         self,
@@ -291,13 +291,13 @@ class MusicGen:
         check_sample_rate(prompt_sample_rate, "prompt_sample_rate")
         texts = [None] if descriptions is None else as_texts(descriptions)
         texts, clips = broadcast(texts, as_clips(prompt, "prompt"))
-        dice = generators_for(seed, generators, len(texts))
+        rngs = generators_for(seed, generators, len(texts))
         wavs = torch.stack([self._convert(clip, prompt_sample_rate) for clip in clips])
         with torch.inference_mode():
             codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
         if scale is not None:
             raise ValueError("The tokenizer rescales its input, which cannot be continued.")
-        return self._generate(describe(texts), codes, dice, progress, return_tokens)
+        return self._generate(describe(texts), codes, rngs, progress, return_tokens)
 
     def generate_with_style(
         self,
@@ -328,10 +328,10 @@ class MusicGen:
         name, style = self._style()
         check_sample_rate(style_sample_rate, "style_sample_rate")
         texts, clips = broadcast(as_texts(descriptions), as_clips(style_wavs, "style_wavs"))
-        dice = generators_for(seed, generators, len(texts))
+        rngs = generators_for(seed, generators, len(texts))
         starts = starts_for(excerpt_start, len(texts))
         attributes = describe(texts)
-        for sample, clip, start, rng in zip(attributes, clips, starts, dice):
+        for sample, clip, start, rng in zip(attributes, clips, starts, rngs):
             if clip is None:
                 continue
             wav = self._convert(clip, style_sample_rate)
@@ -340,7 +340,7 @@ class MusicGen:
                 excerpt = draw_excerpt(wav.shape[-1], length, self.sample_rate, rng)
                 start = excerpt.start / self.sample_rate
             sample.wav[name] = wav_condition(wav, self.sample_rate, start=start)
-        return self._generate(attributes, None, dice, progress, return_tokens)
+        return self._generate(attributes, None, rngs, progress, return_tokens)
 
     def generate_with_chroma(
         self,

@@ -19,7 +19,7 @@ from dora.distrib import init as dora_init
 
 from ..data.conditions import ConditioningAttributes
 from ..errors import AudiocraftError
-from ..modules.conditioners import Condition, Dice, pad_condition
+from ..modules.conditioners import Condition, BatchGenerators, pad_condition
 from ..utils.randomness import derive_generator
 from .signals import Stopped
 
@@ -173,13 +173,13 @@ class Watchdog:
             self.file = None
 
 
-def throw_dice(
+def derive_batch_generators(
     attributes: list[ConditioningAttributes],
     name: tp.Sequence[int | str],
     *,
     sample_rate: int,
     as_one_process: bool,
-) -> Dice:
+) -> BatchGenerators:
     """The dice of a batch, of which this process sees some samples.
 
     Args:
@@ -195,7 +195,7 @@ def throw_dice(
         clips = [clip for sample in attributes for clip in sample.wav.values()]
         lengths = [int(c.length) * sample_rate // c.sample_rate[0] for c in clips]
         shortest = -agree(-min(lengths, default=0))[0]
-    return Dice(
+    return BatchGenerators(
         batch=derive_generator(*name, "all" if as_one_process else rank()),
         items=[derive_generator(*name, "item", number) for number in numbers],
         shortest_clip=shortest,

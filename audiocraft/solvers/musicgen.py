@@ -29,7 +29,7 @@ from ..modules.conditioners import StyleConditioner, shown_frames
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
 from .cross_entropy import TokenCounts, codebook_cross_entropy, describe_loss
-from .distributed import align, rank, sum_over_processes, throw_dice, world_size
+from .distributed import align, rank, sum_over_processes, derive_batch_generators, world_size
 from .optim_step import Updates, check_accumulation, in_pieces
 from .progress import RunningMean
 from .sample_generation import SampleFolder, clips_of, make_samples, params_of, ways_of
@@ -192,15 +192,17 @@ class MusicGenSolver(StandardSolver):
         attributes = [info.to_condition_attributes() for info in infos]
         if not self.is_training:
             attributes = [self.model.condition_provider.audible(a) for a in attributes]
-        dice = throw_dice(
+        generators = derive_batch_generators(
             attributes,
             ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx),
             sample_rate=self.cfg.sample_rate,
             as_one_process=self.cfg.as_one_process,
         )
         for dropout in self.dropouts:
-            attributes = dropout(attributes, dice.batch, training=self.is_training)
-        return self.model.condition_provider.prepare(attributes, dice if self.is_training else None)
+            attributes = dropout(attributes, generators.batch, training=self.is_training)
+        return self.model.condition_provider.prepare(
+            attributes, generators if self.is_training else None
+        )
 
     def check_finite(self, loss: Tensor) -> None:
         """Stop before a loss that is no number spoils the weights.

@@ -128,15 +128,15 @@ def generate_tokens(
     first = first_unknown_step(pattern, num_known)
     num_steps = pattern.num_steps
     decoder = Decoder(lm, conditions, guidance, batch_size, num_steps)
-    dice = None
+    uniform = None
     if not sampling.greedy:
-        dice = draw_uniform(batch_size, (num_steps - first, lm.num_codebooks), generators)
-        dice = dice.to(lm.device)
+        uniform = draw_uniform(batch_size, (num_steps - first, lm.num_codebooks), generators)
+        uniform = uniform.to(lm.device)
 
     start = 0
     for step in range(first, num_steps):
         logits = decoder.step(sequence[..., start:step])
-        drawn = pick(logits, sampling, None if dice is None else dice[:, step - first])
+        drawn = pick(logits, sampling, None if uniform is None else uniform[:, step - first])
         known = sequence[..., step]
         sequence[..., step] = torch.where(known == UNKNOWN, drawn, known)
         start = step

@@ -4,7 +4,7 @@ from ...data.conditions import ConditioningAttributes as ConditioningAttributes
 from ...data.conditions import WavCondition as WavCondition
 from .base import BaseConditioner as BaseConditioner
 from .base import Condition as Condition
-from .base import Dice as Dice
+from .base import BatchGenerators as BatchGenerators
 from .base import TextConditioner as TextConditioner
 from .base import WavConditioner as WavConditioner
 from .base import null_condition as null_condition

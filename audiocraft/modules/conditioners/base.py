@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Dice:
+class BatchGenerators:
     """The dice of a training batch, of which this process may see only a part.
 
     What a sample draws for itself depends on its place in the whole batch, not on the process
@@ -27,7 +27,7 @@ class Dice:
 
 
 # Of everything, or one per sample; None decides as evaluation does.
-Rng = torch.Generator | tp.Sequence[torch.Generator] | Dice | None
+Rng = torch.Generator | tp.Sequence[torch.Generator] | BatchGenerators | None
 
 
 class Condition(tp.NamedTuple):
@@ -150,9 +150,9 @@ def generator_for(rng: Rng, item: int) -> torch.Generator | None:
     """The generator that decides for one sample of a batch."""
     if rng is None or isinstance(rng, torch.Generator):
         return rng
-    return (rng.items if isinstance(rng, Dice) else rng)[item]
+    return (rng.items if isinstance(rng, BatchGenerators) else rng)[item]
 
 
 def generator_for_all(rng: Rng) -> torch.Generator | None:
     """The generator that decides what the samples of a batch have in common."""
-    return rng.batch if isinstance(rng, Dice) else generator_for(rng, 0)
+    return rng.batch if isinstance(rng, BatchGenerators) else generator_for(rng, 0)

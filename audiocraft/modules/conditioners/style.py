@@ -20,7 +20,7 @@ from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
 from ...utils.numbers import is_number, is_whole
 from ..batch_norm import SharedBatchNorm1d
 from ..transformer import StreamingTransformer
-from .base import Condition, Dice, Rng, WavConditioner, generator_for_all, length_to_mask
+from .base import Condition, BatchGenerators, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
 
@@ -222,7 +222,7 @@ class StyleConditioner(WavConditioner):
         rows = [row for row, length in enumerate(lengths) if length > 0]
         shared = generator_for_all(rng) if self.training else None
         shortest = min((lengths[row] for row in rows), default=0)
-        if rows and isinstance(rng, Dice) and rng.shortest_clip is not None:
+        if rows and isinstance(rng, BatchGenerators) and rng.shortest_clip is not None:
             shortest = rng.shortest_clip
         length = self._draw_length(shortest, shared)
         excerpts = draw_excerpts(
