@@ -38,7 +38,8 @@ def test_an_exception_leaves_everything_as_it_was(tmp_path, exists):
             file.write(b"new")
             raise KeyError
 
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError):
+        fail()
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([b"old"] if exists else [])
 
 
