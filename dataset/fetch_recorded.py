@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiocraft.data.manifest import AudioMeta, describe_audio_file, save_manifest
+from audiocraft.data.manifest import AudioMeta, read_audio_meta, save_manifest
 
 HELD_OUT_EVERY = 8  # one track of so many, from the fourth on
 SHORTEST = 30.0  # seconds; what is shorter is a jingle
@@ -86,7 +86,7 @@ def describe_tracks(source: Source, unpacked: Path) -> list[AudioMeta]:
     """Manifest entries of the tracks that are long enough, in the order of their paths."""
     paths = sorted(unpacked.glob(source.pattern))
     chosen = [path for path in paths if not source.tracks or path.stem in source.tracks]
-    metas = [describe_audio_file(path.resolve()) for path in chosen]
+    metas = [read_audio_meta(path.resolve()) for path in chosen]
     return [meta for meta in metas if meta.duration >= SHORTEST]
 
 

@@ -21,7 +21,7 @@ from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
 from .manifest import (
-    NAMES,
+    MANIFEST_NAMES,
     AudioMeta,
     PathMap,
     find_audio_files,
@@ -29,7 +29,7 @@ from .manifest import (
     save_manifest,
 )
 from .meta_table import MetaTable
-from .resume_log import Journal
+from .resume_log import ResumeLog
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)
@@ -303,12 +303,12 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=10, help="files read at the same time")
     args = parser.parse_args(argv)
     out = Path(args.manifest)
-    out = out / NAMES[0] if out.is_dir() else out
+    out = out / MANIFEST_NAMES[0] if out.is_dir() else out
     settings = f"manifest minimal={args.minimal} resolve={args.resolve}"
     try:
-        with Journal(out, settings) as journal:
+        with ResumeLog(out, settings) as resume_log:
             metas = find_audio_files(
-                args.folder, args.minimal, args.resolve, max(1, args.workers), True, journal
+                args.folder, args.minimal, args.resolve, max(1, args.workers), True, resume_log
             )
             save_manifest(out, metas)
     except AudiocraftError as error:

@@ -66,7 +66,7 @@ def null_wav(sample_rate: int) -> WavCondition:
     return WavCondition(torch.zeros(1, 1, 1), torch.tensor([0]), [sample_rate])
 
 
-def without(
+def drop_conditions(
     attributes: ConditioningAttributes,
     *,
     text: tp.Collection[str] = (),

@@ -24,7 +24,7 @@ from .music_dataset import MusicDataset
 from .music_info import READERS
 from .sampler import ShardedSampler
 from .tokens.dataset import TokenAudioDataset, TokenDataset
-from .tokens.format import TokenizerFacts, check_tokenizer, is_token_folder, read_header
+from .tokens.format import TokenizerSpec, check_tokenizer, is_token_folder, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def get_audio_datasets(
     rank: int = 0,
     world_size: int = 1,
     splits: tp.Sequence[str] = SPLITS,
-    tokenizer: TokenizerFacts | None = None,
+    tokenizer: TokenizerSpec | None = None,
 ) -> dict[str, DataLoader]:
     """Build the loader of every split that has a data source.
 
@@ -88,7 +88,7 @@ def _check_limits(cfg: DictConfig) -> None:
 
 
 def _get_loader(
-    cfg: DictConfig, split: str, rank: int, world_size: int, tokenizer: TokenizerFacts | None
+    cfg: DictConfig, split: str, rank: int, world_size: int, tokenizer: TokenizerSpec | None
 ) -> DataLoader:
     options = {**cfg.dataset, **(cfg.dataset.get(split) or {})}
     batch_size = options["batch_size"]
@@ -157,7 +157,7 @@ def num_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def source_of(cfg: DictConfig, split: str) -> Path:
+def get_source(cfg: DictConfig, split: str) -> Path:
     """Where the data of a split are: a manifest, the folder of one, or a folder of tokens.
 
     Raises:
@@ -182,7 +182,7 @@ def load_audio_manifest(source: Path) -> list[AudioMeta]:
 
 
 def _build_dataset(
-    cfg: DictConfig, split: str, options: dict[str, tp.Any], tokenizer: TokenizerFacts | None
+    cfg: DictConfig, split: str, options: dict[str, tp.Any], tokenizer: TokenizerSpec | None
 ) -> AudioDataset:
     kind = MusicDataset if cfg.solver == "musicgen" else AudioDataset
     known = {*inspect.signature(kind).parameters, *inspect.signature(AudioDataset).parameters}
@@ -200,7 +200,7 @@ def _build_dataset(
     if kind is MusicDataset:
         options["required_fields"] = [name for name in conditioners if name in READERS]
     try:
-        source = source_of(cfg, split)
+        source = get_source(cfg, split)
         if not is_token_folder(source):
             dataset = kind(load_audio_manifest(source), **options)
         elif kind is not MusicDataset:
@@ -218,7 +218,7 @@ def _build_dataset(
 
 
 def _token_dataset(
-    split: str, folder: Path, options: dict[str, tp.Any], tokenizer: TokenizerFacts | None
+    split: str, folder: Path, options: dict[str, tp.Any], tokenizer: TokenizerSpec | None
 ) -> AudioDataset:
     """A folder of tokens; generation hears its waveforms instead."""
     if tokenizer is not None:

@@ -22,11 +22,11 @@ from ..errors import AudioError, ManifestError
 from ..utils.numbers import is_number
 from .audio import audio_blocks, audio_info
 from .io.files import EXTENSIONS, exists, list_audio_files, replacing
-from .resume_log import Journal
+from .resume_log import ResumeLog
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("data.jsonl", "data.jsonl.gz")
+MANIFEST_NAMES = ("data.jsonl", "data.jsonl.gz")
 COMMAND = "python -m audiocraft.data.audio_dataset"
 AT_ONCE = 256  # files that are handed to the threads together
 PathMap = tp.Callable[[str], str]
@@ -54,18 +54,18 @@ def find_manifest(source: str | Path) -> Path:
         ManifestError: There is none.
     """
     path = Path(source)
-    candidates = [path / name for name in NAMES] if path.is_dir() else [path]
+    candidates = [path / name for name in MANIFEST_NAMES] if path.is_dir() else [path]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     if path.is_dir():
         raise ManifestError(
-            f"The folder {source} holds no {' or '.join(NAMES)}. Give the folder of a manifest; "
-            f"one is written by `{COMMAND} AUDIO_FOLDER {path / NAMES[0]}`."
+            f"The folder {source} holds no {' or '.join(MANIFEST_NAMES)}. Give the folder of a manifest; "
+            f"one is written by `{COMMAND} AUDIO_FOLDER {path / MANIFEST_NAMES[0]}`."
         )
     raise ManifestError(
         f"There is no manifest at {source}. Correct the path, or write one with "
-        f"`{COMMAND} AUDIO_FOLDER {path if path.suffix else path / NAMES[0]}`."
+        f"`{COMMAND} AUDIO_FOLDER {path if path.suffix else path / MANIFEST_NAMES[0]}`."
     )
 
 
@@ -163,7 +163,7 @@ def find_audio_files(
     resolve: bool = False,
     workers: int = 10,
     progress: bool = False,
-    journal: Journal | None = None,
+    resume_log: ResumeLog | None = None,
 ) -> list[AudioMeta]:
     """Describe every audio file below a folder or in a zip archive, in the order of their paths.
 
@@ -190,9 +190,9 @@ def find_audio_files(
         paths = [Path(os.path.realpath(path)) for path in paths]
 
     def describe(path: Path) -> AudioMeta | AudioError:
-        known = journal and journal.find(path)
+        known = resume_log and resume_log.find(path)
         try:
-            return AudioMeta(**known) if known else describe_audio_file(path, minimal)
+            return AudioMeta(**known) if known else read_audio_meta(path, minimal)
         except AudioError as error:
             return error
 
@@ -208,8 +208,8 @@ def find_audio_files(
                     logger.warning("Left out: %s", result)
                 else:
                     metas.append(result)
-                    if journal and not journal.find(path):
-                        journal.add(path, as_line(result))
+                    if resume_log and not resume_log.find(path):
+                        resume_log.add(path, as_line(result))
                 bar.update()
     if not metas:
         raise ManifestError(
@@ -219,7 +219,7 @@ def find_audio_files(
     return metas
 
 
-def describe_audio_file(path: Path, minimal: bool = True) -> AudioMeta:
+def read_audio_meta(path: Path, minimal: bool = True) -> AudioMeta:
     """Read what a manifest says about a file.
 
     Args:

@@ -14,11 +14,11 @@ from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
 from .conditions import WavCondition, wav_condition
 from .manifest import AudioMeta
 from .music_info import (
-    DamagedInfo,
+    InvalidInfoError,
     MusicInfo,
     augment_description,
+    draw_paraphrase,
     draw_text_augmentation,
-    draw_wording,
     load_music_info,
     load_paraphrases,
     paraphrase,
@@ -69,22 +69,22 @@ class MusicDataset(AudioDataset):
     def describe(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
         """The metadata of a segment, its description augmented."""
         meta = tp.cast(AudioMeta, segment.meta)
-        info = self.load_info(file, segment, self_wav=self.heard(file, segment, wav))
+        info = self.load_info(file, segment, self_wav=self.style_clip(file, segment, wav))
         sampler = self.sampler
         rng = derive_generator("text", sampler.shuffle_seed, epoch if sampler.shuffle else 0, index)
-        wording = draw_wording(self.paraphrase_p, rng)
-        info = paraphrase(info, self.wordings_of(meta), wording)
+        wording = draw_paraphrase(self.paraphrase_p, rng)
+        info = paraphrase(info, self.paraphrases_of(meta), wording)
         augmentation = draw_text_augmentation(*self.text_chances, rng)
         return replace(info, description=augment_description(info, augmentation))
 
-    def wordings_of(self, meta: AudioMeta) -> tp.Sequence[str]:
+    def paraphrases_of(self, meta: AudioMeta) -> tp.Sequence[str]:
         """Other wordings of a description, by the path of the audio or its name alone."""
         if not self.paraphrases:
             return ()
         by_path = self.paraphrases.get(meta.path)
         return by_path or self.paraphrases.get(Path(meta.path).stem) or ()
 
-    def heard(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
+    def style_clip(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
         """What the style conditioner may hear of a segment: all of it."""
         return wav_condition(
             wav,
@@ -109,7 +109,7 @@ class MusicDataset(AudioDataset):
         A batch on its way from a worker so holds its audio once instead of twice.
         """
         wavs, infos = tp.cast(tuple[Tensor, list[MusicInfo]], super().collater(samples))
-        return wavs, with_clips(infos, wavs)
+        return wavs, share_batch_memory(infos, wavs)
 
     def check(self, limit: int = CHECKED_FILES) -> None:
         """Open some files and read their metadata.
@@ -133,7 +133,7 @@ class MusicDataset(AudioDataset):
         for file in files:
             try:
                 self.load_info(file)
-            except DamagedInfo as error:
+            except InvalidInfoError as error:
                 problems.append(error)
         if len(problems) == len(files):
             raise ManifestError(f"None of {len(files)} JSON files can be read. {problems[0]}")
@@ -142,7 +142,7 @@ class MusicDataset(AudioDataset):
             logger.warning("%s: %s Their audio will be skipped.", told, problems[0])
 
 
-def with_clips(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:
+def share_batch_memory(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:
     """Let the clips of a batch be parts of one tensor, and their lengths of another.
 
     Two tensors travel between processes much faster than two for each sample.

@@ -21,7 +21,7 @@ from .io.files import open_binary
 from .manifest import AudioMeta
 
 
-class DamagedInfo(ManifestError):
+class InvalidInfoError(ManifestError):
     """A JSON file that is there but cannot be used, as other files are damaged."""
 
 
@@ -155,7 +155,7 @@ def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
     """Read the JSON file of an audio file as it is.
 
     Raises:
-        ManifestError: The file is missing; as `DamagedInfo`, it is no JSON object.
+        ManifestError: The file is missing; as `InvalidInfoError`, it is no JSON object.
     """
     path = info_path_of(meta)
     try:
@@ -167,9 +167,11 @@ def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
             "Write it, or name another file as info_path in the manifest."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedInfo(f"{path} cannot be read as JSON: {error}.") from None
+        raise InvalidInfoError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise DamagedInfo(f"{path} holds a JSON {type(raw).__name__}, where an object is needed.")
+        raise InvalidInfoError(
+            f"{path} holds a JSON {type(raw).__name__}, where an object is needed."
+        )
     return raw
 
 
@@ -190,7 +192,7 @@ def parse_music_info(
         more: Other fields of the result, as they are.
 
     Raises:
-        ManifestError: It lacks a required field; as `DamagedInfo`, a field has a type that cannot
+        ManifestError: It lacks a required field; as `InvalidInfoError`, a field has a type that cannot
             be read.
     """
     for name in required:
@@ -202,7 +204,7 @@ def parse_music_info(
     try:
         return MusicInfo.from_dict(raw, segment, **more)
     except ManifestError as error:
-        raise DamagedInfo(f"{source}: {error}") from None
+        raise InvalidInfoError(f"{source}: {error}") from None
 
 
 def load_music_info(
@@ -286,7 +288,7 @@ def load_paraphrases(path: str | Path) -> dict[str, list[str]]:
     return wordings
 
 
-def draw_wording(paraphrase_p: float, rng: torch.Generator) -> float | None:
+def draw_paraphrase(paraphrase_p: float, rng: torch.Generator) -> float | None:
     """Decide whether another wording is taken: its place among them from 0 to 1, or `None`."""
     chance, place = torch.rand(2, generator=rng).tolist()
     return place if chance < paraphrase_p else None

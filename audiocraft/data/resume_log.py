@@ -13,17 +13,17 @@ from pathlib import Path
 from .io.files import split_member
 
 
-class Journal:
+class ResumeLog:
     """Answers that outlive an interruption.
 
     Args:
-        output: The file that the command writes; the journal is called `.NAME.journal`.
+        output: The file that the command writes; the journal is called `.NAME.resume_log`.
         settings: What the answers depend on beside the files; others start the journal anew.
     """
 
     def __init__(self, output: str | Path, settings: str = ""):
         output = Path(output)
-        self.path = output.with_name(f".{output.name}.journal")
+        self.path = output.with_name(f".{output.name}.resume")
         self.header = {"settings": settings}
         self.answers = self._read()
         self._begun = False

@@ -21,7 +21,7 @@ AHEAD = 4  # files per process that wait for their turn
 T = tp.TypeVar("T")
 
 
-def map_isolated(
+def map_in_workers(
     function: tp.Callable[..., T],
     paths: tp.Iterable[str],
     workers: int,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader
 
-from ..data.loaders import get_audio_datasets, source_of
+from ..data.loaders import get_audio_datasets, get_source
 from ..data.tokens.format import is_token_folder
 from ..errors import ConfigError
 from ..models import builders, loaders
@@ -207,7 +207,7 @@ def look_at_data(plan: Plan) -> Section:
     for split, loader in plan.data.items():
         dataset = tp.cast(tp.Any, loader.dataset)
         durations = dataset.meta.durations
-        source = source_of(plan.cfg, split)
+        source = get_source(plan.cfg, split)
         kind = ", as tokens" if is_token_folder(source) else ""
         section.lines.append(
             f"{split}: {len(durations)} files, {durations.sum() / 3600:.2f} h, from "

@@ -31,7 +31,7 @@ from ..data.meta_table import MetaTable
 from ..data.music_info import read_raw_info
 from ..data.tokens.format import (
     WAVE_TYPES,
-    CacheHeader,
+    TokenFolderHeader,
     is_token_folder,
     missing_shards,
     read_header,
@@ -150,7 +150,7 @@ def encode_dataset(
         ) from error
 
 
-def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> CacheHeader:
+def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> TokenFolderHeader:
     """What a folder of these files shall say about itself; begun ones keep their shards."""
     model = encoding.load("cpu")
     facts = describe_tokenizer(model, encoding.tokenizer)
@@ -161,7 +161,7 @@ def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> CacheHeade
         begun = read_header(folder)
         shard_ends = begun.shard_ends if begun.manifest_hash == manifest_hash else shard_ends
     wave_rate = facts.sample_rate if encoding.wave_rate is None else encoding.wave_rate
-    return CacheHeader(
+    return TokenFolderHeader(
         tokenizer=facts,
         wave_rate=wave_rate or None,
         wave_type=encoding.wave_type,
@@ -171,13 +171,13 @@ def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> CacheHeade
     )
 
 
-def _hours(metas: MetaTable, header: CacheHeader, shards: list[int]) -> float:
+def _hours(metas: MetaTable, header: TokenFolderHeader, shards: list[int]) -> float:
     files = itertools.chain.from_iterable(header.files_of(shard) for shard in shards)
     return sum(metas.durations[file] for file in files) / 3600
 
 
 def _encode_shards(
-    metas: MetaTable, folder: Path, header: CacheHeader, encoding: Encoding, shards: list[int]
+    metas: MetaTable, folder: Path, header: TokenFolderHeader, encoding: Encoding, shards: list[int]
 ) -> tp.Iterator[int]:
     """Encode shards, as many at a time as there are workers; yields those that are written."""
     device = resolve_device(encoding.device)
@@ -217,7 +217,7 @@ def _encode_shards(
         pool.shutdown(cancel_futures=True)
 
 
-def _metas_of(metas: MetaTable, header: CacheHeader, shard: int) -> list[AudioMeta]:
+def _metas_of(metas: MetaTable, header: TokenFolderHeader, shard: int) -> list[AudioMeta]:
     files = header.files_of(shard)
     return metas[files.start : files.stop]
 
@@ -244,14 +244,14 @@ def _loaded(encoding: Encoding) -> tuple[CompressionModel, torch.device]:
 
 
 def _encode_shard(
-    folder: Path, header: CacheHeader, encoding: Encoding, shard: int, metas: list[AudioMeta]
+    folder: Path, header: TokenFolderHeader, encoding: Encoding, shard: int, metas: list[AudioMeta]
 ) -> None:
     model, device = _loaded(encoding)
     write_shard(folder, header, shard, (encode_file(model, device, header, m) for m in metas))
 
 
 def encode_file(
-    model: CompressionModel, device: torch.device, header: CacheHeader, meta: AudioMeta
+    model: CompressionModel, device: torch.device, header: TokenFolderHeader, meta: AudioMeta
 ) -> EncodedFile:
     """Encode one file with its metadata; what cannot be read is told in `problem`."""
     facts = header.tokenizer

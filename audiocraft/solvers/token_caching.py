@@ -8,7 +8,7 @@ import logging
 
 from omegaconf import DictConfig
 
-from ..data.loaders import load_audio_manifest, source_of
+from ..data.loaders import get_source, load_audio_manifest
 from ..data.tokens.format import is_token_folder
 from ..environment import AudioCraftEnvironment
 from ..errors import ConfigError
@@ -63,7 +63,7 @@ def write_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> No
     for split in SPLITS:
         if cfg.datasource[split] is None:
             continue
-        source = source_of(cfg, split)
+        source = get_source(cfg, split)
         if is_token_folder(source):
             raise ConfigError(f"datasource.{split} is {source}, which holds tokens already.")
         folder = AudioCraftEnvironment.resolve_reference_path(cfg.cache.path) / split

@@ -4,9 +4,9 @@ from audiocraft.data.conditions import (
     ConditioningAttributes,
     collate_texts,
     collate_wavs,
+    drop_conditions,
     null_wav,
     wav_condition,
-    without,
 )
 
 
@@ -20,7 +20,7 @@ def sample(seconds: float = 1.0) -> ConditioningAttributes:
 
 def test_without_nulls_what_is_named_and_leaves_the_original_alone():
     original = sample()
-    copy = without(original, text=["genre", "unknown"], wav=["self_wav"])
+    copy = drop_conditions(original, text=["genre", "unknown"], wav=["self_wav"])
     assert copy.text == {"description": "calm", "genre": None}
     assert copy.wav["self_wav"].length.tolist() == [0]
     assert original.text["genre"] == "jazz"

@@ -9,13 +9,13 @@ from audiocraft.data import audio_dataset, manifest
 from audiocraft.data.io.files import list_audio_files
 from audiocraft.data.manifest import (
     AudioMeta,
-    describe_audio_file,
     find_audio_files,
     find_manifest,
     load_manifest,
+    read_audio_meta,
     save_manifest,
 )
-from audiocraft.data.resume_log import Journal
+from audiocraft.data.resume_log import ResumeLog
 from audiocraft.errors import ManifestError
 
 from .conftest import write_tone
@@ -170,15 +170,15 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path, monkeypatch, minimal):
         if len(described) == 4:
             raise KeyboardInterrupt
         described.append(path)
-        return describe_audio_file(path, minimal)
+        return read_audio_meta(path, minimal)
 
-    monkeypatch.setattr(manifest, "describe_audio_file", describe)
+    monkeypatch.setattr(manifest, "read_audio_meta", describe)
     options = {"minimal": minimal, "workers": 1}
-    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "data.jsonl") as journal:
-        find_audio_files(tmp_path / "music", **options, journal=journal)
+    with pytest.raises(KeyboardInterrupt), ResumeLog(tmp_path / "data.jsonl") as resume_log:
+        find_audio_files(tmp_path / "music", **options, resume_log=resume_log)
     seen, described = described, []
-    with Journal(tmp_path / "data.jsonl") as journal:
-        assert find_audio_files(tmp_path / "music", **options, journal=journal) == expected
+    with ResumeLog(tmp_path / "data.jsonl") as resume_log:
+        assert find_audio_files(tmp_path / "music", **options, resume_log=resume_log) == expected
     assert set(seen).isdisjoint(set(described) - {tmp_path / "music/bad.wav"})
     assert [path.name for path in tmp_path.iterdir()] == ["music"]
 

@@ -9,8 +9,8 @@ from audiocraft.data.music_info import (
     MusicInfo,
     TextAugmentation,
     augment_description,
+    draw_paraphrase,
     draw_text_augmentation,
-    draw_wording,
     load_paraphrases,
     paraphrase,
 )
@@ -74,7 +74,7 @@ def test_another_wording_takes_the_place_of_the_description():
 @pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
 def test_wordings_are_taken_as_often_as_they_should(p):
     dice = rng(0)
-    taken = [draw_wording(p, dice) is not None for _ in range(400)]
+    taken = [draw_paraphrase(p, dice) is not None for _ in range(400)]
     assert sum(taken) / 400 == pytest.approx(p, abs=0.08)
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from audiocraft.data.worker_pool import map_isolated
+from audiocraft.data.worker_pool import map_in_workers
 from audiocraft.errors import AudioError
 
 
@@ -25,14 +25,16 @@ def moody(path: str, prefix: str = "") -> str:
 
 def test_results_come_in_order_with_errors_in_their_place():
     paths = ["a", "wrong", "b"] * 10
-    results = list(map_isolated(moody, paths, 0, prefix="<"))
+    results = list(map_in_workers(moody, paths, 0, prefix="<"))
     assert [str(result) for result in results] == ["<A", "wrong is wrong.", "<B"] * 10
 
 
 @pytest.mark.slow
 def test_crashes_and_hangs_are_told_and_the_others_go_on():
     paths = ["a", "crash", "wrong", "exit", "hang", *"bcdefghijk"]
-    a, crash, wrong, exit, hang, *others = map_isolated(moody, paths, 2, time_limit=1.0, prefix=">")
+    a, crash, wrong, exit, hang, *others = map_in_workers(
+        moody, paths, 2, time_limit=1.0, prefix=">"
+    )
     assert a == ">A"
     assert "crash crashes its decoder" in str(crash)
     assert str(wrong) == "wrong is wrong."
@@ -45,4 +47,4 @@ def test_crashes_and_hangs_are_told_and_the_others_go_on():
 @pytest.mark.slow
 def test_errors_of_ours_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        list(map_isolated(moody, ["a", "bug"], 1))
+        list(map_in_workers(moody, ["a", "bug"], 1))

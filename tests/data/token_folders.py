@@ -8,7 +8,7 @@ import soundfile
 
 from audiocraft.data.manifest import AudioMeta
 from audiocraft.data.meta_table import MetaTable
-from audiocraft.data.tokens.format import CacheHeader, TokenizerFacts
+from audiocraft.data.tokens.format import TokenFolderHeader, TokenizerSpec
 from audiocraft.data.tokens.writer import (
     EncodedFile,
     finish_folder,
@@ -21,7 +21,7 @@ from audiocraft.data.tokens.writer import (
 from .conftest import RATE
 
 HOP, K = 160, 3
-FACTS = TokenizerFacts(
+FACTS = TokenizerSpec(
     hash="aaaa",
     name="//bundled/none",
     sample_rate=RATE,
@@ -48,7 +48,7 @@ def encoded(number: int, meta: AudioMeta, wave_rate: int | None = RATE) -> Encod
     return EncodedFile(codes, wave, len(wav), info)
 
 
-def header_of(metas: list[AudioMeta], **changes) -> CacheHeader:
+def header_of(metas: list[AudioMeta], **changes) -> TokenFolderHeader:
     defaults = {
         "tokenizer": FACTS,
         "wave_rate": RATE,
@@ -57,10 +57,10 @@ def header_of(metas: list[AudioMeta], **changes) -> CacheHeader:
         "manifest_hash": hash_of_manifest(metas),
         "shard_ends": split_into_shards(np.array([m.duration for m in metas]), 3.0),
     }
-    return CacheHeader(**(defaults | changes))
+    return TokenFolderHeader(**(defaults | changes))
 
 
-def write_tokens(folder: Path, metas: list[AudioMeta], **changes) -> CacheHeader:
+def write_tokens(folder: Path, metas: list[AudioMeta], **changes) -> TokenFolderHeader:
     """A finished folder."""
     header = header_of(metas, **changes)
     start_folder(folder, header)

@@ -5,21 +5,21 @@ import typing as tp
 
 import numpy as np
 
-from .statistics import Inspection
+from .statistics import AudioStatistics
 
 ALIKE = 0.9  # correlation of fingerprints; other music rarely exceeds 0.4, a lossy copy has 0.99
 DURATION_TOLERANCE = 0.3  # seconds that a format may add to the same music
 ROWS = 1024  # fingerprints compared at once
 
 
-class Twins(tp.NamedTuple):
+class DuplicateGroup(tp.NamedTuple):
     """Files that hold the same music."""
 
     members: list[int]  # their numbers, ascending
     exact: bool  # not only alike: every sample is equal
 
 
-def find_twins(inspections: tp.Sequence[Inspection | None]) -> list[Twins]:
+def find_duplicates(statistics: tp.Sequence[AudioStatistics | None]) -> list[DuplicateGroup]:
     """Group files whose decoded content is the same, or the same but for its format.
 
     Found are copies in another format, at another rate or level. Not found are excerpts, and
@@ -31,20 +31,20 @@ def find_twins(inspections: tp.Sequence[Inspection | None]) -> list[Twins]:
     Returns:
         Groups of at least two files, in the order of their first members.
     """
-    groups = Groups(len(inspections))
+    groups = Groups(len(statistics))
     first: dict[str, int] = {}
-    for number, found in enumerate(inspections):
+    for number, found in enumerate(statistics):
         if found is not None:
             groups.join(first.setdefault(found.digest, number), number)
-    for one, other in _alike([(n, i) for n, i in enumerate(inspections) if i is not None]):
+    for one, other in _alike([(n, i) for n, i in enumerate(statistics) if i is not None]):
         groups.join(one, other)
-    twins = []
+    duplicates = []
     for members in groups.members():
         if len(members) == 1:
             continue
-        digests = {found.digest for n in members if (found := inspections[n]) is not None}
-        twins.append(Twins(members, exact=len(digests) == 1))
-    return twins
+        digests = {found.digest for n in members if (found := statistics[n]) is not None}
+        duplicates.append(DuplicateGroup(members, exact=len(digests) == 1))
+    return duplicates
 
 
 class Groups:
@@ -72,7 +72,7 @@ class Groups:
         return list(groups.values())
 
 
-def _alike(numbered: tp.Sequence[tuple[int, Inspection]]) -> tp.Iterator[tuple[int, int]]:
+def _alike(numbered: tp.Sequence[tuple[int, AudioStatistics]]) -> tp.Iterator[tuple[int, int]]:
     """Pairs of files of about the same duration whose fingerprints agree."""
     known = sorted(
         ((found.duration, number, found) for number, found in numbered if found.fingerprint),

@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import ManifestError
 from ..io.files import open_binary, replacing
-from .sources import Piece
+from .sources import Track
 
 BLOCK = 2**20  # bytes compared at once
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no other file fares better
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class IngestedTrack:
     """A piece whose audio lies in the data set."""
 
     name: str  # relative to the folder of the audio
@@ -26,7 +26,7 @@ class Placed:
     group: str | None  # what it belongs to; None if nothing says so
 
 
-class Place:
+class AudioFolder:
     """A folder of audio files, each with a name that no other has.
 
     Args:
@@ -42,7 +42,7 @@ class Place:
         self.columns: set[str] = set()  # all that pieces had
         self._stems: set[str] = set()
 
-    def put(self, piece: Piece) -> Placed:
+    def put(self, piece: Track) -> IngestedTrack:
         """Bring the audio of a piece here, unless it is here already.
 
         Raises:
@@ -58,7 +58,7 @@ class Place:
                 if not (self.link and _link(content, target)):
                     _put(content, target)
         group = group_of(piece, self.by)
-        return Placed(name=name, origin=piece.origin, fields=piece.fields, group=group)
+        return IngestedTrack(name=name, origin=piece.origin, fields=piece.fields, group=group)
 
     def _own_name(self, name: str) -> str:
         """A name whose JSON file is nobody else's either."""
@@ -111,7 +111,7 @@ def _same(content: tp.BinaryIO, target: Path) -> bool:
                 return True
 
 
-def group_of(piece: Piece, by: str) -> str | None:
+def group_of(piece: Track, by: str) -> str | None:
     """What a piece belongs to; `None` where nothing says so.
 
     Args:

@@ -18,14 +18,13 @@ from tqdm import tqdm
 
 from ...errors import AudioError, ManifestError
 from ..io.files import save_json
-from ..manifest import NAMES, AudioMeta, save_manifest
-from ..resume_log import Journal
-from .duplicates import find_twins
-from .ingest import Place, Placed
-from .sources import NAMES as COLUMNS
-from .sources import read_pieces
+from ..manifest import MANIFEST_NAMES, AudioMeta, save_manifest
+from ..resume_log import ResumeLog
+from .duplicates import find_duplicates
+from .ingest import AudioFolder, IngestedTrack
+from .sources import COLUMN_NAMES, read_tracks
 from .splits import Group, assign_splits, join_groups
-from .statistics import Inspection, inspect_files
+from .statistics import AudioStatistics, compute_file_statistics
 
 REST = "train"
 SHARES = {"valid": 0.05, "evaluate": 0.05, "generate": 0.05}
@@ -39,10 +38,10 @@ FIELDS += ("instrument", "moods")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
+class SplitOptions:
     """How a data set is divided into splits; `train` gets what the others leave."""
 
-    by: str = "artist"  # what stays together, as for `Place`
+    by: str = "artist"  # what stays together, as for `AudioFolder`
     shares: tp.Mapping[str, float] = field(default_factory=SHARES.copy)  # of the whole duration
     seed: int = 0  # another one draws other splits
 
@@ -51,8 +50,8 @@ class Division:
 class Entry:
     """A piece that can be used."""
 
-    placed: Placed
-    found: Inspection
+    placed: IngestedTrack
+    found: AudioStatistics
     group: str
     split: str
 
@@ -77,7 +76,7 @@ class Entry:
 def prepare(
     source: Path,
     out: Path,
-    division: Division,
+    division: SplitOptions,
     *,
     columns: tp.Mapping[str, str] | None = None,
     link: bool = False,
@@ -87,7 +86,7 @@ def prepare(
     """Make a data set, and say what was found.
 
     Args:
-        source: As for `read_pieces`.
+        source: As for `read_tracks`.
         out: The folder of the data set.
         division: How it is divided into splits.
         columns: Columns of a table that hold the audio or a field.
@@ -99,7 +98,7 @@ def prepare(
         ManifestError: There is no music, it cannot be split so, or `out` holds something else.
     """
     _check_folders(source, out, division.shares)
-    place = Place(out / "audio", link, by := division.by)
+    place = AudioFolder(out / "audio", link, by := division.by)
     placed, problems = _put_all(source, place, columns or {})
     if placed and by not in ("artist", "piece") and all(p.group is None for p in placed):
         raise ManifestError(
@@ -107,8 +106,8 @@ def prepare(
             f"of the columns: {', '.join(sorted(place.columns))}."
         )
     paths = [str(place.folder / piece.name) for piece in placed]
-    with Journal(out / "report.json", f"loudness={report}") as journal:
-        found = inspect_files(paths, workers, journal=journal, with_loudness=report)
+    with ResumeLog(out / "report.json", f"loudness={report}") as resume_log:
+        found = compute_file_statistics(paths, workers, resume_log=resume_log, with_loudness=report)
         kept = []
         for piece, path in zip(placed, paths):
             result = found[path]
@@ -143,12 +142,12 @@ def _check_folders(source: Path, out: Path, shares: tp.Mapping[str, float]) -> N
 
 
 def _put_all(
-    source: Path, place: Place, columns: tp.Mapping[str, str]
-) -> tuple[list[Placed], list[str]]:
+    source: Path, place: AudioFolder, columns: tp.Mapping[str, str]
+) -> tuple[list[IngestedTrack], list[str]]:
     """Bring all audio into the data set; also what could not be brought, and why."""
     placed, problems = [], []
     with tqdm(unit="file", desc="copying") as bar:
-        for piece in read_pieces(source, columns):
+        for piece in read_tracks(source, columns):
             bar.update()
             if isinstance(piece, ManifestError):
                 problems.append(str(piece))
@@ -160,7 +159,7 @@ def _put_all(
     return placed, problems
 
 
-def _tell_of_little(kept: tp.Sequence[tuple[Placed, Inspection]]) -> None:
+def _tell_of_little(kept: tp.Sequence[tuple[IngestedTrack, AudioStatistics]]) -> None:
     """Say of which pieces there is little to read, or to hear."""
     untold = sum(not piece.fields.get("description") for piece, _ in kept)
     if untold:
@@ -171,17 +170,19 @@ def _tell_of_little(kept: tp.Sequence[tuple[Placed, Inspection]]) -> None:
     _tell(f"shorter than {SHORT:g} s", [p.origin for p, f in kept if f.duration < SHORT])
 
 
-def _split(kept: tp.Sequence[tuple[Placed, Inspection]], division: Division) -> list[Entry]:
+def _split(
+    kept: tp.Sequence[tuple[IngestedTrack, AudioStatistics]], division: SplitOptions
+) -> list[Entry]:
     """Draw the splits; what belongs to the same group, or sounds the same, stays together."""
     alone = sum(piece.group is None for piece, _ in kept)
     if alone:
         print(f"{alone} of {len(kept)} files name no {division.by}: each is taken for itself.")
-    twins = find_twins([found for _, found in kept])
-    if twins:
-        copies = sum(len(twin.members) - 1 for twin in twins)
+    duplicates = find_duplicates([found for _, found in kept])
+    if duplicates:
+        copies = sum(len(twin.members) - 1 for twin in duplicates)
         print(f"{copies} files hold the same music as another one, and share its split.")
     names = [piece.group or f"file {piece.name}" for piece, _ in kept]
-    joined = join_groups(names, twins)
+    joined = join_groups(names, duplicates)
     sizes = dict.fromkeys(joined, 0.0)
     for name, (_, found) in zip(joined, kept):
         sizes[name] += found.duration
@@ -201,7 +202,7 @@ def _write(entries: tp.Sequence[Entry], out: Path) -> None:
     hint = []
     for split in sorted({entry.split for entry in entries}, key=[REST, *SHARES].index):
         members = [entry for entry in entries if entry.split == split]
-        save_manifest(out / "egs" / split / NAMES[0], [entry.meta for entry in members])
+        save_manifest(out / "egs" / split / MANIFEST_NAMES[0], [entry.meta for entry in members])
         hours = sum(entry.found.duration for entry in members) / 3600
         groups = len({entry.group for entry in members})
         print(f"{split:10} {len(members):8} {groups:8} {hours:8.2f}")
@@ -249,7 +250,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         prepare(
             args.source,
             args.out,
-            Division(by=args.by, shares=shares, seed=args.seed),
+            SplitOptions(by=args.by, shares=shares, seed=args.seed),
             columns=dict(args.column),
             link=args.link,
             report=args.report,
@@ -289,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_column,
         metavar="FIELD=NAME",
-        help=f"which column of a table holds a field ({', '.join(COLUMNS)}); may be repeated",
+        help=f"which column of a table holds a field ({', '.join(COLUMN_NAMES)}); may be repeated",
     )
     parser.add_argument("--link", action="store_true", help="hard links instead of copies")
     parser.add_argument(

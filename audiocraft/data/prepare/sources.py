@@ -1,6 +1,6 @@
 """Where music comes from: a folder, a table, or a Hugging Face data set.
 
-Each is turned into the same `Piece`s: audio, what is known about it, and the raw row to group by.
+Each is turned into the same `Track`s: audio, what is known about it, and the raw row to group by.
 """
 
 import json
@@ -16,7 +16,7 @@ from ..io.tables import SUFFIXES, Row, read_rows
 from ..music_info import READERS
 
 # Columns that hold a field, where nobody says which; `File Name` is read as `file_name`.
-NAMES: dict[str, tuple[str, ...]] = {
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "audio": ("audio", "audio_path", "path", "file", "file_name", "filename", "filepath", "wav"),
     "description": ("description", "caption", "text", "prompt", "sentence"),
     "title": ("title", "track", "track_name", "track_title", "song", "song_name"),
@@ -44,7 +44,7 @@ SIGNATURES = (  # how the content of audio files begins, and what they are calle
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class Track:
     """One audio file, wherever it is."""
 
     origin: str  # where it was found, for people
@@ -54,13 +54,13 @@ class Piece:
     row: dict[str, tp.Any]  # everything that was said about it
 
 
-def read_pieces(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece | ManifestError]:
+def read_tracks(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track | ManifestError]:
     """The pieces of a folder, a table or a Hugging Face data set, in a stable order.
 
     Args:
         source: A folder of audio with texts or JSON beside it; a table; a folder that holds
             `metadata.csv` or the like, Parquet files, or what `save_to_disk` wrote.
-        columns: Which column holds the `audio` or a field; others are guessed from `NAMES`.
+        columns: Which column holds the `audio` or a field; others are guessed from `COLUMN_NAMES`.
 
     Yields:
         Pieces; in place of one that cannot be used, why not.
@@ -68,11 +68,11 @@ def read_pieces(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piec
     Raises:
         ManifestError: There is no music in it, or a table cannot be read.
     """
-    unknown = set(columns) - set(NAMES)
+    unknown = set(columns) - set(COLUMN_NAMES)
     if unknown:
         raise ManifestError(
             f"Nothing is called {', '.join(sorted(unknown))}. Columns can be given for: "
-            f"{', '.join(NAMES)}."
+            f"{', '.join(COLUMN_NAMES)}."
         )
     tables = [source] if source.is_file() else _tables_in(source)
     for table in tables:
@@ -114,7 +114,7 @@ def _arrow_files(state: Path) -> list[Path]:
 # From a folder.
 
 
-def _from_file(path: Path, folder: Path) -> Piece:
+def _from_file(path: Path, folder: Path) -> Track:
     """An audio file; its text wins over its JSON, and that over the tags inside it."""
     row: dict[str, tp.Any] = {}
     row |= {TAGS[tag]: text for tag, text in read_tags(path).items() if tag in TAGS}
@@ -122,7 +122,7 @@ def _from_file(path: Path, folder: Path) -> Piece:
     row |= _beside(path) | {"folder": _folder_of(name)}
     known = [field for field in READERS if _is_known(row.get(field))]
     fields = {field: _plain(row[field], f"{path}, field {field!r},") for field in known}
-    return Piece(origin=str(path), name=_safe(name), audio=str(path), fields=fields, row=row)
+    return Track(origin=str(path), name=_safe(name), audio=str(path), fields=fields, row=row)
 
 
 def _beside(path: Path) -> dict[str, tp.Any]:
@@ -149,7 +149,7 @@ def _beside(path: Path) -> dict[str, tp.Any]:
 # From a table.
 
 
-def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece | ManifestError]:
+def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track | ManifestError]:
     first: Row = {}
     chosen: dict[tuple[str, ...], dict[str, str]] = {}  # by the columns that a row has
     for number, row in enumerate(read_rows(table), start=1):
@@ -166,7 +166,7 @@ def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Piece
         raise ManifestError(f"{table} has no rows.")
 
 
-def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) -> Piece:
+def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) -> Track:
     origin = f"{table}, row {number}"
     audio, name = _audio_of(row.get(chosen["audio"]), table, number, origin)
     fields = {
@@ -175,7 +175,7 @@ def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) 
         if field != "audio" and _is_known(row.get(column))
     }
     row = row | {"folder": _folder_of(name)}
-    return Piece(origin=origin, name=_safe(name), audio=audio, fields=fields, row=row)
+    return Track(origin=origin, name=_safe(name), audio=audio, fields=fields, row=row)
 
 
 def _choose_columns(
@@ -189,13 +189,13 @@ def _choose_columns(
             )
     lowered = {column.lower().replace(" ", "_"): column for column in reversed(present)}
     chosen = {}
-    for field, names in NAMES.items():
+    for field, names in COLUMN_NAMES.items():
         found = asked.get(field) or next((lowered[n] for n in names if n in lowered), None)
         if found is not None:
             chosen[field] = found
     if "audio" not in chosen:
         raise ManifestError(
-            f"No column of {table} is called like one of audio ({', '.join(NAMES['audio'])}). "
+            f"No column of {table} is called like one of audio ({', '.join(COLUMN_NAMES['audio'])}). "
             f"Say which it is with --column audio=NAME. It has: {', '.join(present)}."
         )
     return chosen

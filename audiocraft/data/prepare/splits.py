@@ -9,7 +9,7 @@ import typing as tp
 
 from ...errors import ManifestError
 from ...utils.randomness import derive_seed
-from .duplicates import Groups, Twins
+from .duplicates import DuplicateGroup, Groups
 
 
 class Group(tp.NamedTuple):
@@ -19,7 +19,7 @@ class Group(tp.NamedTuple):
     size: float  # seconds
 
 
-def join_groups(names: tp.Sequence[str], twins: tp.Sequence[Twins]) -> list[str]:
+def join_groups(names: tp.Sequence[str], duplicates: tp.Sequence[DuplicateGroup]) -> list[str]:
     """The name of every file's group, where files that hold the same music share one.
 
     Args:
@@ -30,7 +30,7 @@ def join_groups(names: tp.Sequence[str], twins: tp.Sequence[Twins]) -> list[str]
     first: dict[str, int] = {}
     for number, name in enumerate(names):
         groups.join(first.setdefault(name, number), number)
-    for twin in twins:
+    for twin in duplicates:
         for member in twin.members:
             groups.join(twin.members[0], member)
     joined = list(names)

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ...errors import AudioError
 from ..io.decoders import opened
-from ..resume_log import Journal
-from ..worker_pool import TIME_LIMIT, map_isolated
+from ..resume_log import ResumeLog
+from ..worker_pool import TIME_LIMIT, map_in_workers
 
 HOP = 0.1  # seconds, the step in which levels are measured
 SILENCE_DB = -60.0  # RMS of a step below which it is silent
@@ -34,7 +34,7 @@ SURROUND = 1.41  # weight of the channels behind the listener in the loudness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inspection:
+class AudioStatistics:
     """What was found in a file. All of it can be written as JSON."""
 
     kind: str  # what the content is, whatever the name says: wav, mp3, mov, …
@@ -50,7 +50,7 @@ class Inspection:
     loudness: float | None = None  # LUFS; None if not asked for, or if there is only silence
 
 
-def inspect_audio(path: str | Path, with_loudness: bool = False) -> Inspection:
+def compute_audio_statistics(path: str | Path, with_loudness: bool = False) -> AudioStatistics:
     """Decode a whole file and describe it.
 
     Args:
@@ -61,7 +61,7 @@ def inspect_audio(path: str | Path, with_loudness: bool = False) -> Inspection:
         AudioError: It cannot be read to its end, or holds no audio.
     """
     with opened(path) as (reader, name):
-        ear = _Ear(reader.sample_rate, with_loudness)
+        ear = _StatisticsAccumulator(reader.sample_rate, with_loudness)
         for block in reader.blocks():
             ear.hear(block.numpy())
         if not ear.num_samples:
@@ -69,13 +69,13 @@ def inspect_audio(path: str | Path, with_loudness: bool = False) -> Inspection:
         return ear.inspection(reader.kind)
 
 
-def inspect_files(
+def compute_file_statistics(
     paths: tp.Sequence[str],
     workers: int,
     time_limit: float = TIME_LIMIT,
-    journal: Journal | None = None,
+    resume_log: ResumeLog | None = None,
     with_loudness: bool = False,
-) -> dict[str, Inspection | AudioError]:
+) -> dict[str, AudioStatistics | AudioError]:
     """Inspect files, several at a time, with a progress bar.
 
     Args:
@@ -88,23 +88,25 @@ def inspect_files(
     Returns:
         What was found in each file, or why nothing was.
     """
-    found: dict[str, Inspection | AudioError] = {}
+    found: dict[str, AudioStatistics | AudioError] = {}
     for path in paths:
-        known = journal and journal.find(path)
+        known = resume_log and resume_log.find(path)
         if known:
-            found[path] = Inspection(**known)
+            found[path] = AudioStatistics(**known)
     missing = [path for path in dict.fromkeys(paths) if path not in found]
-    results = map_isolated(inspect_audio, missing, workers, time_limit, with_loudness=with_loudness)
+    results = map_in_workers(
+        compute_audio_statistics, missing, workers, time_limit, with_loudness=with_loudness
+    )
     with tqdm(total=len(missing), unit="file") as bar:
         for path, result in zip(missing, results, strict=True):
             found[path] = result
-            if journal and isinstance(result, Inspection):
-                journal.add(path, asdict(result))
+            if resume_log and isinstance(result, AudioStatistics):
+                resume_log.add(path, asdict(result))
             bar.update()
     return found
 
 
-class _Ear:
+class _StatisticsAccumulator:
     """Collects what is known about the samples that it hears."""
 
     def __init__(self, sample_rate: int, with_loudness: bool):
@@ -154,14 +156,14 @@ class _Ear:
             weights = [SURROUND if 3 <= c < 5 else 1.0 for c in range(channels)]
             self.weighted.append(np.array(weights) @ power)
 
-    def inspection(self, kind: str) -> Inspection:
+    def inspection(self, kind: str) -> AudioStatistics:
         """What all that was heard amounts to."""
         if not self.powers:  # shorter than a step
             missing = self.hop - self.num_samples
             self._measure(np.pad(tp.cast(np.ndarray, self.rest), ((0, 0), (0, missing))))
         powers = np.concatenate(self.powers)
         loudness = _integrate(np.concatenate(self.weighted)) if self.weighted else None
-        return Inspection(
+        return AudioStatistics(
             kind=kind,
             sample_rate=self.sample_rate,
             channels=self.channels,

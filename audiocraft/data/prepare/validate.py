@@ -19,10 +19,10 @@ from ...errors import AudiocraftError, AudioError, ManifestError
 from ..io.files import exists, save_json
 from ..manifest import AudioMeta, load_manifest
 from ..music_info import info_path_of, load_music_info
-from ..resume_log import Journal
+from ..resume_log import ResumeLog
 from ..worker_pool import TIME_LIMIT
-from .duplicates import find_twins
-from .statistics import Inspection, inspect_files
+from .duplicates import find_duplicates
+from .statistics import AudioStatistics, compute_file_statistics
 
 KINDS = {
     "unreadable": "cannot be decoded to its end, or holds samples that are not finite",
@@ -67,7 +67,7 @@ class Problem(tp.NamedTuple):
 
 def find_problems(
     metas: tp.Sequence[AudioMeta],
-    inspections: tp.Sequence[Inspection | AudioError],
+    statistics: tp.Sequence[AudioStatistics | AudioError],
     limits: Limits,
 ) -> list[Problem]:
     """Compare what was found in files with what a manifest says about them.
@@ -82,19 +82,19 @@ def find_problems(
     """
     problems = []
     described = [meta for meta in metas if exists(info_path_of(meta))]
-    for meta, found in zip(metas, inspections, strict=True):
+    for meta, found in zip(metas, statistics, strict=True):
         if isinstance(found, AudioError):
             problems.append(Problem("unreadable", meta.path, _about(found, meta.path)))
             continue
         problems += _of_sound(meta.path, found, limits)
         wrong = [*_wrong_labels(meta, found, limits), *_wrong_metadata(meta, bool(described))]
         problems += [Problem("mislabelled", meta.path, detail) for detail in wrong]
-    problems += _duplicates(metas, inspections)
+    problems += _duplicates(metas, statistics)
     order = list(KINDS)
     return sorted(problems, key=lambda problem: order.index(problem.kind))
 
 
-def _of_sound(path: str, found: Inspection, limits: Limits) -> tp.Iterator[Problem]:
+def _of_sound(path: str, found: AudioStatistics, limits: Limits) -> tp.Iterator[Problem]:
     if not found.finite:
         yield Problem("unreadable", path, "holds samples that are infinite or not a number")
         return
@@ -106,7 +106,7 @@ def _of_sound(path: str, found: Inspection, limits: Limits) -> tp.Iterator[Probl
         yield Problem("clipped", path, f"{found.clipped:.2%} of its samples")
 
 
-def _wrong_labels(meta: AudioMeta, found: Inspection, limits: Limits) -> tp.Iterator[str]:
+def _wrong_labels(meta: AudioMeta, found: AudioStatistics, limits: Limits) -> tp.Iterator[str]:
     suffix = Path(meta.path).suffix.lower()
     if found.kind not in CONTAINERS.get(suffix, (found.kind,)):
         yield f"is called {suffix} but its content is {found.kind}"
@@ -131,16 +131,16 @@ def _about(error: Exception, path: str) -> str:
 
 
 def _duplicates(
-    metas: tp.Sequence[AudioMeta], inspections: tp.Sequence[Inspection | AudioError]
+    metas: tp.Sequence[AudioMeta], statistics: tp.Sequence[AudioStatistics | AudioError]
 ) -> tp.Iterator[Problem]:
-    known = [None if isinstance(found, AudioError) else found for found in inspections]
-    for twins in find_twins(known):
-        first, *others = (metas[member].path for member in twins.members)
+    known = [None if isinstance(found, AudioError) else found for found in statistics]
+    for duplicates in find_duplicates(known):
+        first, *others = (metas[member].path for member in duplicates.members)
         for path in others:
             if path == first:
                 yield Problem("duplicated", path, "is listed more than once")
             else:
-                how = "the same samples as" if twins.exact else "the same music as"
+                how = "the same samples as" if duplicates.exact else "the same music as"
                 yield Problem("duplicated", path, f"holds {how} {first}")
 
 
@@ -197,11 +197,11 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     paths = [meta.path for meta in metas]
     try:
-        with Journal(args.json) if args.json else contextlib.nullcontext() as journal:
-            found = inspect_files(paths, args.workers, args.time_limit, journal)
-            inspections = [found[path] for path in paths]
-            problems = find_problems(metas, inspections, limits)
-            seconds = sum(i.duration for i in inspections if isinstance(i, Inspection))
+        with ResumeLog(args.json) if args.json else contextlib.nullcontext() as resume_log:
+            found = compute_file_statistics(paths, args.workers, args.time_limit, resume_log)
+            statistics = [found[path] for path in paths]
+            problems = find_problems(metas, statistics, limits)
+            seconds = sum(i.duration for i in statistics if isinstance(i, AudioStatistics))
             amount = (len(metas), seconds / 3600)
             if args.json:
                 save_json(args.json, as_json(problems, args.manifests, *amount))

@@ -22,8 +22,8 @@ from ...errors import AudioError, ManifestError
 from ..audio_dataset import CHECKED_FILES, SegmentInfo, stack
 from ..audio_utils import convert_audio
 from ..conditions import WavCondition, wav_condition
-from ..music_dataset import MusicDataset, with_clips
-from ..music_info import DamagedInfo, MusicInfo, parse_music_info
+from ..music_dataset import MusicDataset, share_batch_memory
+from ..music_info import InvalidInfoError, MusicInfo, parse_music_info
 from .format import TokenFolder
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class TokenDataset(MusicDataset):
         )
         return segment, cuts * cut
 
-    def heard(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
+    def style_clip(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
         """The waveform of a segment at the listener's rate, where there is one."""
         if not self.load_wav:
             return None
@@ -133,7 +133,7 @@ class TokenDataset(MusicDataset):
         path = ((segment and segment.meta) or self.meta[file]).path
         raw = self.tokens.info(self.meta.row(file))
         if raw is None:
-            raise DamagedInfo(f"{path} had no readable metadata when it was encoded.")
+            raise InvalidInfoError(f"{path} had no readable metadata when it was encoded.")
         source = f"The metadata of {path}"
         return parse_music_info(raw, source, self.required_fields, segment, **more)
 
@@ -144,7 +144,7 @@ class TokenDataset(MusicDataset):
         stacked = stack([self._filled(c, longest) for c in codes])
         if infos[0].self_wav is None:
             return stacked, list(infos)
-        return stacked, with_clips(list(infos), stack([i.self_wav.wav[0] for i in infos]))
+        return stacked, share_batch_memory(list(infos), stack([i.self_wav.wav[0] for i in infos]))
 
     def _filled(self, codes: Tensor, num_frames: int) -> Tensor:
         silence = self.silence.expand(-1, num_frames - codes.shape[-1])
@@ -183,8 +183,8 @@ class TokenAudioDataset(TokenDataset):
         wav = convert_audio(wav, self.wave_rate, segment.sample_rate, segment.channels)
         return F.pad(wav, (0, segment.total_frames - wav.shape[-1])), segment
 
-    def heard(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
-        return MusicDataset.heard(self, file, segment, wav)
+    def style_clip(self, file: int, segment: SegmentInfo, wav: Tensor) -> WavCondition | None:
+        return MusicDataset.style_clip(self, file, segment, wav)
 
     def collater(self, samples: tp.Sequence[tp.Any]) -> tuple[Tensor, list[MusicInfo]]:
         return MusicDataset.collater(self, samples)

@@ -31,7 +31,7 @@ MAPPED_SHARDS = 128  # files that a process keeps open
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerFacts:
+class TokenizerSpec:
     """What a data set of tokens and a model have to agree on."""
 
     hash: str  # of weights and configuration
@@ -54,10 +54,10 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheHeader:
+class TokenFolderHeader:
     """How a folder was made, and how its files are spread over shards."""
 
-    tokenizer: TokenizerFacts
+    tokenizer: TokenizerSpec
     wave_rate: int | None  # Hz; `None` where there are no waveforms
     wave_type: str  # one of WAVE_TYPES
     silence: list[int]  # the tokens of silence, [K]
@@ -86,7 +86,7 @@ def is_token_folder(source: str | Path) -> bool:
     return (Path(source) / HEADER).is_file()
 
 
-def read_header(folder: str | Path) -> CacheHeader:
+def read_header(folder: str | Path) -> TokenFolderHeader:
     """Read what a folder says about itself.
 
     Raises:
@@ -97,8 +97,8 @@ def read_header(folder: str | Path) -> CacheHeader:
         content = json.loads(path.read_bytes())
         version = content["version"]
         if version == VERSION:
-            tokenizer = TokenizerFacts(**content.pop("tokenizer"))
-            return CacheHeader(tokenizer=tokenizer, **content)
+            tokenizer = TokenizerSpec(**content.pop("tokenizer"))
+            return TokenFolderHeader(tokenizer=tokenizer, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ManifestError(f"{path} is no header of pre-encoded data: {error}.") from None
     raise ManifestError(
@@ -112,7 +112,7 @@ def shard_path(folder: Path, shard: int, suffix: str) -> Path:
     return folder / SHARDS / f"{shard:05d}.{suffix}"
 
 
-def missing_shards(folder: Path, header: CacheHeader) -> list[int]:
+def missing_shards(folder: Path, header: TokenFolderHeader) -> list[int]:
     """Shards that are still to be written."""
     return [n for n in range(header.num_shards) if not shard_path(folder, n, "jsonl").is_file()]
 
@@ -213,7 +213,7 @@ class TokenFolder:
         return self.__dict__ | {"_maps": OrderedDict()}
 
 
-def check_tokenizer(source: str | Path, header: CacheHeader, wanted: TokenizerFacts) -> None:
+def check_tokenizer(source: str | Path, header: TokenFolderHeader, wanted: TokenizerSpec) -> None:
     """See that tokens are those of a model's tokenizer.
 
     Raises:

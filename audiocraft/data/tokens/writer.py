@@ -20,8 +20,8 @@ from .format import (
     INDEX,
     SHARDS,
     SUMS,
-    CacheHeader,
     TokenFolder,
+    TokenFolderHeader,
     missing_shards,
     read_header,
     shard_path,
@@ -60,7 +60,7 @@ def split_into_shards(durations: np.ndarray, seconds: float) -> list[int]:
     return ends
 
 
-def start_folder(folder: Path, header: CacheHeader) -> None:
+def start_folder(folder: Path, header: TokenFolderHeader) -> None:
     """Begin a folder, or see that one that was begun is the same.
 
     Raises:
@@ -88,7 +88,7 @@ def start_folder(folder: Path, header: CacheHeader) -> None:
 
 
 def write_shard(
-    folder: Path, header: CacheHeader, shard: int, files: tp.Iterable[EncodedFile]
+    folder: Path, header: TokenFolderHeader, shard: int, files: tp.Iterable[EncodedFile]
 ) -> list[Line]:
     """Write a shard, its `.jsonl` last; returns the lines about its files."""
     kinds = ("codes",) if header.wave_rate is None else ("codes", "wave")
@@ -155,7 +155,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.finish()
 
 
-def finish_folder(folder: Path, header: CacheHeader, metas: tp.Iterable[AudioMeta]) -> bool:
+def finish_folder(folder: Path, header: TokenFolderHeader, metas: tp.Iterable[AudioMeta]) -> bool:
     """Write the index and the checksums once all shards are there; tells whether they are."""
     if missing_shards(folder, header):
         return False
@@ -174,7 +174,9 @@ def finish_folder(folder: Path, header: CacheHeader, metas: tp.Iterable[AudioMet
     return True
 
 
-def read_shards(folder: Path, header: CacheHeader) -> tuple[list[Line], dict[str, np.ndarray]]:
+def read_shards(
+    folder: Path, header: TokenFolderHeader
+) -> tuple[list[Line], dict[str, np.ndarray]]:
     """What the shards say: the checksums of each, and the columns of the index.
 
     Raises:

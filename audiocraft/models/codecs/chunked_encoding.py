@@ -16,7 +16,7 @@ import json
 import torch
 from torch import Tensor
 
-from ...data.tokens.format import TokenizerFacts
+from ...data.tokens.format import TokenizerSpec
 from ...errors import ConfigError
 from ..encodec import InterleaveStereoCompressionModel
 from .base import CompressionModel
@@ -26,7 +26,7 @@ WINDOW = 30.0  # seconds
 CONTEXT = 2.0  # seconds of a window at each artificial end whose frames are not taken
 
 
-def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerFacts:
+def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerSpec:
     """What tokens of a model depend on.
 
     The hash covers all weights and whatever else decides about codes. It does not cover how many
@@ -53,7 +53,7 @@ def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerFacts:
         facts |= {key: arguments[key] for key in arguments if key != "phase_iterations"}
     weights = sorted(_hash_of(value) for value in inner.state_dict().values())
     digest = hashlib.sha256(json.dumps([facts, weights], sort_keys=True).encode())
-    return TokenizerFacts(
+    return TokenizerSpec(
         hash=digest.hexdigest()[:16],
         name=name,
         sample_rate=model.sample_rate,
@@ -71,7 +71,7 @@ def _hash_of(value: Tensor) -> str:
     return digest.hexdigest()
 
 
-def silent_tokens(model: CompressionModel, facts: TokenizerFacts) -> list[int]:
+def silent_tokens(model: CompressionModel, facts: TokenizerSpec) -> list[int]:
     """The tokens of silence, `[K]`: those in the middle of a second of it."""
     device = next(iter(model.state_dict().values())).device
     codes = encode_whole(
@@ -83,7 +83,7 @@ def silent_tokens(model: CompressionModel, facts: TokenizerFacts) -> list[int]:
 @torch.no_grad()
 def encode_whole(
     model: CompressionModel,
-    facts: TokenizerFacts,
+    facts: TokenizerSpec,
     wav: Tensor,
     window: float = WINDOW,
     context: float = CONTEXT,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ...data.conditions import ConditioningAttributes, without
+from ...data.conditions import ConditioningAttributes, drop_conditions
 
 Dropped = dict[str, list[str]]  # names to withhold, by kind ("text" or "wav")
 
@@ -51,7 +51,7 @@ class AttributeDropout:
         self, attributes: list[ConditioningAttributes], dropped: Dropped
     ) -> list[ConditioningAttributes]:
         """Copies of the attributes without those in `dropped`."""
-        return [without(sample, **dropped) for sample in attributes]
+        return [drop_conditions(sample, **dropped) for sample in attributes]
 
     def __call__(
         self, attributes: list[ConditioningAttributes], rng: torch.Generator | None, training: bool
@@ -83,7 +83,7 @@ class ClassifierFreeGuidanceDropout:
 
     def apply(self, attributes: list[ConditioningAttributes]) -> list[ConditioningAttributes]:
         """Copies of the attributes in which every condition is null."""
-        return [without(sample, text=sample.text, wav=sample.wav) for sample in attributes]
+        return [drop_conditions(sample, text=sample.text, wav=sample.wav) for sample in attributes]
 
     def __call__(
         self, attributes: list[ConditioningAttributes], rng: torch.Generator | None, training: bool

@@ -4,7 +4,7 @@ import typing as tp
 
 from torch import nn
 
-from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs, without
+from ...data.conditions import ConditioningAttributes, collate_texts, collate_wavs, drop_conditions
 from .base import BaseConditioner, Condition, Rng, TextConditioner, WavConditioner
 
 
@@ -40,7 +40,7 @@ class ConditionProvider(nn.Module):
             clip, listener = attributes.wav.get(name), tp.cast(WavConditioner, self._named(name))
             if clip is not None and not listener.is_heard(int(clip.length), clip.sample_rate[0]):
                 short.append(name)
-        return without(attributes, wav=short)
+        return drop_conditions(attributes, wav=short)
 
     def prepare(
         self, attributes: list[ConditioningAttributes], rng: Rng = None

@@ -3,7 +3,7 @@ import json
 import av
 import pytest
 
-from audiocraft.data.prepare.sources import Piece, read_pieces
+from audiocraft.data.prepare.sources import Track, read_tracks
 from audiocraft.errors import ManifestError
 
 from ..conftest import write_tone
@@ -13,15 +13,15 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def pieces(source, **columns) -> list[Piece]:
+def pieces(source, **columns) -> list[Track]:
     """The pieces of a source, none of which has a problem."""
-    found = list(read_pieces(source, columns))
-    assert all(isinstance(piece, Piece) for piece in found), found
+    found = list(read_tracks(source, columns))
+    assert all(isinstance(piece, Track) for piece in found), found
     return found  # type: ignore[return-value]
 
 
 def problems(source, **columns) -> list[str]:
-    found = read_pieces(source, columns)
+    found = read_tracks(source, columns)
     return [str(entry) for entry in found if isinstance(entry, ManifestError)]
 
 
@@ -68,12 +68,12 @@ def test_metadata_that_cannot_be_used_is_a_problem_of_one_piece(tmp_path, conten
     (tmp_path / "b.json").write_text(content)
     (told,) = problems(tmp_path)
     assert "/b." in told
-    assert len(list(read_pieces(tmp_path, {}))) == 3
+    assert len(list(read_tracks(tmp_path, {}))) == 3
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     with pytest.raises(ManifestError, match="neither audio files nor a table"):
-        list(read_pieces(tmp_path, {}))
+        list(read_tracks(tmp_path, {}))
 
 
 # Tables.
@@ -170,7 +170,7 @@ def save_to_disk(folder, rows):
     (folder / "dataset_info.json").write_text("{}")
 
 
-def check_sounds(found: list[Piece], stem: str, folder) -> None:
+def check_sounds(found: list[Track], stem: str, folder) -> None:
     names = [f"{stem}_000001.flac", "b.mp4.m4a", "c.wav", "d.mp3"]
     assert [piece.name for piece in found] == names
     assert found[0].audio == SOUNDS[0]["audio"]["bytes"]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocraft.data.prepare.duplicates import Twins
+from audiocraft.data.prepare.duplicates import DuplicateGroup
 from audiocraft.data.prepare.splits import Group, assign_splits, join_groups
 from audiocraft.errors import ManifestError
 
@@ -70,6 +70,6 @@ def test_too_few_groups_are_told():
 
 def test_files_that_sound_the_same_join_their_groups():
     names = ["ann", "bob", "ann", "cem", "dan", "eve"]
-    twins = [Twins([1, 3], exact=True), Twins([2, 4], exact=False)]
-    assert join_groups(names, twins) == ["ann", "bob", "ann", "bob", "ann", "eve"]
+    duplicates = [DuplicateGroup([1, 3], exact=True), DuplicateGroup([2, 4], exact=False)]
+    assert join_groups(names, duplicates) == ["ann", "bob", "ann", "bob", "ann", "eve"]
     assert join_groups(names, []) == names

@@ -8,9 +8,13 @@ import torch
 
 from audiocraft.data.audio import audio_write
 from audiocraft.data.io import decoders
-from audiocraft.data.prepare.duplicates import find_twins
-from audiocraft.data.prepare.statistics import Inspection, inspect_audio, inspect_files
-from audiocraft.data.resume_log import Journal
+from audiocraft.data.prepare.duplicates import find_duplicates
+from audiocraft.data.prepare.statistics import (
+    AudioStatistics,
+    compute_audio_statistics,
+    compute_file_statistics,
+)
+from audiocraft.data.resume_log import ResumeLog
 from audiocraft.errors import AudioError
 
 from ..conftest import RATE, tone, write_tone
@@ -18,10 +22,10 @@ from ..conftest import RATE, tone, write_tone
 EXAMPLE = Path(__file__).parents[3] / "dataset" / "example"
 
 
-def inspected(path, samples: np.ndarray, rate: int = RATE, **options) -> Inspection:
+def inspected(path, samples: np.ndarray, rate: int = RATE, **options) -> AudioStatistics:
     """What is found in samples `[T, C]`."""
     soundfile.write(path, samples, rate, "FLOAT")
-    return inspect_audio(path, **options)
+    return compute_audio_statistics(path, **options)
 
 
 def melody(seed: int, seconds: float = 6.0, rate: int = 16000) -> torch.Tensor:
@@ -82,9 +86,9 @@ def test_loudness_is_that_of_another_meter(tmp_path, rate, channels):
 
 def test_blocks_do_not_show(tmp_path, monkeypatch):
     path = audio_write(tmp_path / "a", melody(0).repeat(2, 1), 16000, "ogg")
-    whole = inspect_audio(path, with_loudness=True)
+    whole = compute_audio_statistics(path, with_loudness=True)
     monkeypatch.setattr(decoders, "BLOCK", 1000)
-    blocks = inspect_audio(path, with_loudness=True)
+    blocks = compute_audio_statistics(path, with_loudness=True)
     assert (blocks.digest, blocks.fingerprint) == (whole.digest, whole.fingerprint)
     assert blocks.loudness == pytest.approx(whole.loudness)
     assert blocks.silence == whole.silence
@@ -93,21 +97,21 @@ def test_blocks_do_not_show(tmp_path, monkeypatch):
 def test_equal_samples_are_equal_content_whatever_the_container(tmp_path):
     wav = melody(0)
     paths = [audio_write(tmp_path / "a", wav, 16000, kind) for kind in ("wav", "flac", "aiff")]
-    assert len({inspect_audio(path).digest for path in paths}) == 1
+    assert len({compute_audio_statistics(path).digest for path in paths}) == 1
     other = audio_write(tmp_path / "b", melody(1), 16000)
-    assert inspect_audio(other).digest != inspect_audio(paths[0]).digest
+    assert compute_audio_statistics(other).digest != compute_audio_statistics(paths[0]).digest
 
 
 def test_several_files_are_inspected_once_each_and_remembered(tmp_path):
     good = write_tone(tmp_path / "good.wav").path
     (tmp_path / "bad.wav").write_text("no music")
     paths = [good, str(tmp_path / "bad.wav"), good]
-    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out") as journal:
-        _interrupted(inspect_files(paths, 0, journal=journal))
-    with Journal(tmp_path / "out") as journal:
-        assert journal.find(good) is not None
-        found = inspect_files(paths, 0, journal=journal)
-    assert found[good] == inspect_audio(good)
+    with pytest.raises(KeyboardInterrupt), ResumeLog(tmp_path / "out") as resume_log:
+        _interrupted(compute_file_statistics(paths, 0, resume_log=resume_log))
+    with ResumeLog(tmp_path / "out") as resume_log:
+        assert resume_log.find(good) is not None
+        found = compute_file_statistics(paths, 0, resume_log=resume_log)
+    assert found[good] == compute_audio_statistics(good)
     assert isinstance(found[paths[1]], AudioError)
     assert len(found) == 2
 
@@ -131,25 +135,25 @@ def test_copies_are_twins_and_other_music_is_not(tmp_path):
     files = [("first.wav", wav, 16000), *((name, *copy) for name, copy in copies.items())]
     files += [(f"other_{seed}.wav", melody(seed), 16000) for seed in range(1, 8)]
     found = [
-        inspect_audio(
+        compute_audio_statistics(
             audio_write(
                 tmp_path / name, w, rate, name[-4:].strip("."), strategy="clip", add_suffix=False
             )
         )
         for name, w, rate in files
     ]
-    (twins,) = find_twins(found)
-    assert [files[member][0] for member in twins.members] == ["first.wav", *copies]
-    assert not twins.exact
-    (twins,) = find_twins(found[:2])
-    assert twins == ([0, 1], True)
-    assert find_twins([found[0], None, *found[6:]]) == []
+    (duplicates,) = find_duplicates(found)
+    assert [files[member][0] for member in duplicates.members] == ["first.wav", *copies]
+    assert not duplicates.exact
+    (duplicates,) = find_duplicates(found[:2])
+    assert duplicates == ([0, 1], True)
+    assert find_duplicates([found[0], None, *found[6:]]) == []
 
 
 def test_pieces_of_the_bundled_music_are_no_twins():
-    found = [inspect_audio(EXAMPLE / f"{name}_11.flac") for name in ("jazz", "waltz")]
-    assert find_twins(found) == []
-    assert find_twins([found[0], found[1], found[0]]) == [([0, 2], True)]
+    found = [compute_audio_statistics(EXAMPLE / f"{name}_11.flac") for name in ("jazz", "waltz")]
+    assert find_duplicates(found) == []
+    assert find_duplicates([found[0], found[1], found[0]]) == [([0, 2], True)]
 
 
 @pytest.mark.parametrize("sound", [tone(3.0), np.zeros((3 * RATE, 1))], ids=["tone", "silence"])
@@ -157,7 +161,7 @@ def test_where_nothing_happens_there_is_no_likeness(tmp_path, sound):
     one = inspected(tmp_path / "a.wav", sound)
     other = inspected(tmp_path / "b.wav", sound[:-800])
     assert one.fingerprint == ""
-    assert find_twins([one, other]) == []
+    assert find_duplicates([one, other]) == []
 
 
 def test_a_long_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch):

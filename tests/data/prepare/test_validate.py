@@ -8,7 +8,7 @@ import soundfile
 from audiocraft.data.manifest import AudioMeta, find_audio_files, save_manifest
 from audiocraft.data.prepare import statistics as inspection
 from audiocraft.data.prepare import validate
-from audiocraft.data.prepare.statistics import inspect_audio
+from audiocraft.data.prepare.statistics import compute_audio_statistics
 
 from ..conftest import RATE, tone, write_piece, write_tone
 from ..corpus import encoded
@@ -156,9 +156,9 @@ def test_a_stopped_command_goes_on(music, monkeypatch):
 
     def inspect(path, **options):
         inspected.append(path.rpartition("/")[2])
-        return inspect_audio(path, **options)
+        return compute_audio_statistics(path, **options)
 
-    monkeypatch.setattr(inspection, "inspect_audio", inspect)
+    monkeypatch.setattr(inspection, "compute_audio_statistics", inspect)
     assert kinds(report(music)) == EXPECTED
     assert inspected == ["damaged.wav"]  # what could not be read is tried again
-    assert not (music / ".report.json.journal").exists()
+    assert not (music / ".report.json.resume").exists()

@@ -12,8 +12,8 @@ from audiocraft.data.manifest import AudioMeta
 from audiocraft.data.meta_table import MetaTable
 from audiocraft.data.tokens import format as token_cache
 from audiocraft.data.tokens.format import (
-    CacheHeader,
     TokenFolder,
+    TokenFolderHeader,
     check_tokenizer,
     is_token_folder,
     missing_shards,
@@ -205,7 +205,7 @@ def test_only_so_many_shards_are_open(tmp_path, monkeypatch, pieces):
 # Which tokenizer.
 
 
-def header(**changes) -> CacheHeader:
+def header(**changes) -> TokenFolderHeader:
     return header_of([AudioMeta("a.wav", 1.0, 8000)], tokenizer=replace(FACTS, **changes))
 
 
