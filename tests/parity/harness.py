@@ -1,6 +1,6 @@
 """Numbers recorded from the original implementation, and how a kind of them is replayed.
 
-The folder comes from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
+The folders come from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
 beside it, or a folder that holds an exported model; its kind is the longest registered prefix of
 its name. One adapter per kind builds our module from the recorded arguments and replays a call.
 Nothing here knows a particular case, so a folder with other seeds, sizes and options runs
@@ -24,9 +24,17 @@ ROOT = Path(__file__).parents[2]
 Call = dict[str, tp.Any]
 
 
-def parity_folder() -> Path:
-    """Where the recorded numbers lie; it may be absent."""
-    return Path(os.environ.get("AUDIOCRAFT_PARITY", ROOT.parent / "shared" / "parity"))
+def configured_folders() -> list[Path]:
+    """Folders of recorded numbers, separated by `os.pathsep` in `AUDIOCRAFT_PARITY`."""
+    named = os.environ.get("AUDIOCRAFT_PARITY")
+    if named:
+        return [Path(folder) for folder in named.split(os.pathsep) if folder]
+    return [ROOT.parent / "shared" / name for name in ("parity",)]
+
+
+def parity_folders() -> list[Path]:
+    """Those of the configured folders that exist."""
+    return [folder for folder in configured_folders() if folder.is_dir()]
 
 
 class Recorded(dict[str, tp.Any]):

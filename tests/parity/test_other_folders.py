@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from .harness import ADAPTERS, Case, kind_of, parity_folder
+from .harness import ADAPTERS, Case, configured_folders, kind_of, parity_folders
 from .replay import calls_of, discover, replay
 
-pytestmark = pytest.mark.skipif(not parity_folder().is_dir(), reason=f"no folder {parity_folder()}")
-CASES = discover(parity_folder()) if parity_folder().is_dir() else []
+pytestmark = pytest.mark.skipif(not parity_folders(), reason=f"no folder {configured_folders()}")
+CASES = [case for folder in parity_folders() for case in discover(folder)]
 
 # Cases without calls hold facts; each of these ways leads to one that ours has to equal.
 FACTS = {
@@ -47,7 +47,7 @@ def renamed(tmp_path):
 @pytest.mark.slow
 def test_names_of_files_do_not_matter_beyond_their_kind(renamed):
     calls = list(calls_of(renamed))
-    assert len(calls) == len(list(calls_of(parity_folder())))
+    assert len(calls) == sum(len(list(calls_of(folder))) for folder in parity_folders())
     seen = set()
     for case, call in calls:
         if case.name not in seen:  # the first call of each

@@ -1,8 +1,6 @@
 """The conditioners of released models, by the names and shapes of their weights."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +11,11 @@ from audiocraft.modules.conditioners import (
     StyleConditioner,
     T5Conditioner,
 )
+from tests.parity.harness import configured_folders
 
-FOLDER = os.environ.get("AUDIOCRAFT_PARITY", Path(__file__).parents[4] / "shared" / "parity")
-RECORDED = Path(FOLDER) / "state_dict_keys_lm.json"
+FILE = "state_dict_keys_lm.json"
+FOLDERS = [folder for folder in configured_folders() if (folder / FILE).exists()]
+RECORDED = [*FOLDERS, *configured_folders()][0] / FILE
 
 
 def nothing(*args):
