@@ -133,9 +133,9 @@ def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
 
 def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
     try:
-        listener = model.style_conditioner
-        most = listener.rvq.total_codebooks if listener.rvq is not None else 1
-        shortest, longest = listener.varying_lengths
+        conditioner = model.style_conditioner
+        most = conditioner.rvq.total_codebooks if conditioner.rvq is not None else 1
+        shortest, longest = conditioner.varying_lengths
     except ValueError:  # a model of text only: `Maker.check` tells it to those who give a clip
         most, shortest, longest = 6, 1.5, 4.5
     detail = EXPLAINED["style_detail"].format(most=most)

@@ -31,12 +31,12 @@ T5_SIZES = {"t5-small": 35_330_816, "t5-base": 109_628_544, "t5-large": 334_939_
 def needed_to_build(cfg: DictConfig) -> list[str]:
     """Parts whose weights are read as soon as the model is built."""
     nodes = (cfg.get("conditioners") or {}).items()
-    listeners = [
-        f"{name}: listener"
+    extractors = [
+        f"{name}: feature extractor"
         for name, node in nodes
         if node.model == "style" and node.style.model_name == "encodec"
     ]
-    return listeners + [str(n) for n, node in nodes if node.model == "t5" and node.t5.finetune]
+    return extractors + [str(n) for n, node in nodes if node.model == "t5" and node.t5.finetune]
 
 
 def build(cfg: DictConfig) -> LMModel:
@@ -93,8 +93,8 @@ def _size_of_mert(conditioner: StyleConditioner) -> int:
 
 LISTENER_SIZES: dict[str, tp.Callable[[tp.Any], int]] = {
     "mert": _size_of_mert,
-    "musicnn": lambda conditioner: size_of(conditioner.listener.network.module),
-    "encodec": lambda conditioner: size_of(conditioner.listener.codec.module),
+    "musicnn": lambda conditioner: size_of(conditioner.feature_extractor.network.module),
+    "encodec": lambda conditioner: size_of(conditioner.feature_extractor.codec.module),
 }
 
 FLOAT32 = 4  # bytes
@@ -248,7 +248,9 @@ def piece_of(model: LMModel, cfg: DictConfig, frame_rate: float, processes: int 
 def style_frames(conditioner: StyleConditioner) -> int:
     """Frames of the longest excerpt that a style conditioner hears."""
     longest = conditioner.varying_lengths[1]
-    return conditioner.listener.num_frames(int(longest * conditioner.listener.sample_rate))
+    return conditioner.feature_extractor.num_frames(
+        int(longest * conditioner.feature_extractor.sample_rate)
+    )
 
 
 def numel(module: nn.Module) -> int:

@@ -89,7 +89,7 @@ def _of_conditioner(name: str, node: DictConfig) -> list[Source]:
         return [located(name, node.t5.name, f"{why}.t5.name{learns}", TRANSFORMERS_FILES)]
     if node.model != "style":
         return []
-    style, part = node.style, f"{name}: listener"
+    style, part = node.style, f"{name}: feature extractor"
     why = f"{why}.style.model_name={style.model_name}"
     if style.model_name == "mert":
         return [located(part, MERT, f"{why} (licence CC-BY-NC 4.0)", TRANSFORMERS_FILES)]

@@ -219,14 +219,14 @@ def measure_steering(
         ConfigError: There is no other clip of a kind.
     """
     rows = []
-    listener = model.style_conditioner
-    length = listener.excerpt_length
-    listener.set_params(excerpt_length=excerpt)
+    conditioner = model.style_conditioner
+    length = conditioner.excerpt_length
+    conditioner.set_params(excerpt_length=excerpt)
     try:
         for index in progress(range(len(clips))):
             told = [tell(clips, index, excerpt, model.sample_rate, seed + d) for d in range(draws)]
             each = [surprise(model, clips[index].wav, conditions, seconds) for conditions in told]
             rows.append(torch.stack(each).mean(dim=0).numpy())
     finally:
-        listener.set_params(excerpt_length=length)
+        conditioner.set_params(excerpt_length=length)
     return Steering(np.stack(rows), tuple(clip.piece for clip in clips))

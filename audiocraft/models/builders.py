@@ -164,12 +164,14 @@ def _lut(node: tp.Any, where: str, around: Surroundings) -> cond.LUTConditioner:
 
 
 def _style(node: tp.Any, where: str, around: Surroundings) -> cond.StyleConditioner:
-    kwargs = _read(node, where, cond.StyleConditioner, around, "listener")
-    listener = choice(LISTENERS, str(kwargs.get("model_name")), f"{where}.model_name")
-    return cond.StyleConditioner(listener(kwargs, around.load_codec), **kwargs)
+    kwargs = _read(node, where, cond.StyleConditioner, around, "feature_extractor")
+    feature_extractor = choice(
+        FEATURE_EXTRACTORS, str(kwargs.get("model_name")), f"{where}.model_name"
+    )
+    return cond.StyleConditioner(feature_extractor(kwargs, around.load_codec), **kwargs)
 
 
-def _encodec_listener(style: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
+def _encodec_features(style: Kwargs, load_codec: LoadCodec | None) -> cond.FeatureExtractor:
     if load_codec is None:
         raise ConfigError("model_name: encodec needs a way to load its codec (`load_codec`).")
     with torch.device("cpu"):  # a frozen codec has weights of its own, even on `meta`
@@ -177,10 +179,10 @@ def _encodec_listener(style: Kwargs, load_codec: LoadCodec | None) -> cond.Featu
     return cond.EncodecFeatures(codec, style["encodec_n_q"])
 
 
-LISTENERS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtractor]] = {
+FEATURE_EXTRACTORS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.FeatureExtractor]] = {
     "mert": lambda style, load_codec: cond.MertFeatures(load_mert),
     "musicnn": lambda style, load_codec: cond.MusicnnFeatures(load_musicnn),
-    "encodec": _encodec_listener,
+    "encodec": _encodec_features,
 }
 
 

@@ -19,7 +19,7 @@ from dora.distrib import init as dora_init
 
 from ..data.conditions import ConditioningAttributes
 from ..errors import AudiocraftError
-from ..modules.conditioners import Condition, BatchGenerators, pad_condition
+from ..modules.conditioners import BatchGenerators, Condition, pad_condition
 from ..utils.randomness import derive_generator
 from .signals import Stopped
 

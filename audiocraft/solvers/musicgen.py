@@ -25,11 +25,11 @@ from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.lm import LMModel
 from ..models.lora import Lora, add_adapters, fingerprint, load_base, merged_state, save_adapter
 from ..models.musicgen import MusicGen
-from ..modules.conditioners import StyleConditioner, shown_frames
+from ..modules.conditioners import StyleConditioner, merge_excerpt_masks
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
 from .cross_entropy import TokenCounts, codebook_cross_entropy, describe_loss
-from .distributed import align, rank, sum_over_processes, derive_batch_generators, world_size
+from .distributed import align, derive_batch_generators, rank, sum_over_processes, world_size
 from .optim_step import Updates, check_accumulation, in_pieces
 from .progress import RunningMean
 from .sample_generation import SampleFolder, clips_of, make_samples, params_of, ways_of
@@ -150,7 +150,9 @@ class MusicGenSolver(StandardSolver):
             conditions, output = self.model.listen_and_predict(
                 codes, prepared, align if self.cfg.as_one_process else None
             )
-            learnable = real & output.mask & ~shown_frames(conditions, codes.shape[-1])[:, None]
+            learnable = (
+                real & output.mask & ~merge_excerpt_masks(conditions, codes.shape[-1])[:, None]
+            )
             share = codebook_cross_entropy(
                 output.logits,
                 codes,
@@ -191,7 +193,7 @@ class MusicGenSolver(StandardSolver):
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
         attributes = [info.to_condition_attributes() for info in infos]
         if not self.is_training:
-            attributes = [self.model.condition_provider.audible(a) for a in attributes]
+            attributes = [self.model.condition_provider.without_short_clips(a) for a in attributes]
         generators = derive_batch_generators(
             attributes,
             ("conditions", self.cfg.seed, self.current_stage, self.epoch, idx),
@@ -274,7 +276,7 @@ class MusicGenSolver(StandardSolver):
         if self.lora.use and not self.lora.style:
             for conditioner in self.model.condition_provider.conditioners.values():
                 if isinstance(conditioner, StyleConditioner):
-                    conditioner.hold_still()
+                    conditioner.freeze_statistics()
 
     def continue_from(self, source: str) -> None:
         """Start from the weights of a published model, an experiment or a file."""

@@ -270,7 +270,7 @@ def _long_enough(model: MusicGen, clips: list[Clip]) -> list[Clip]:
     style = model.style_conditioner
     heard, short = [], []
     for clip in clips:
-        fits = style.is_heard(clip.wav.shape[-1], model.sample_rate)
+        fits = style.is_long_enough(clip.wav.shape[-1], model.sample_rate)
         (heard if fits else short).append(clip)
     if short:
         logger.warning(

@@ -23,10 +23,10 @@ SPLITS = ("train", "valid", "evaluate")  # generation starts from audio
 
 def clip_rate(provider: ConditionProvider, sample_rate: int) -> int:
     """The lowest sample rate of clips that every conditioner accepts; 0 where nobody listens."""
-    listeners = [provider.conditioners[name] for name in provider.wav_conditions]
-    if len(listeners) == 1 and isinstance(listeners[0], StyleConditioner):
-        return min(sample_rate, listeners[0].listener.sample_rate)
-    return sample_rate if listeners else 0
+    conditioners = [provider.conditioners[name] for name in provider.wav_conditions]
+    if len(conditioners) == 1 and isinstance(conditioners[0], StyleConditioner):
+        return min(sample_rate, conditioners[0].feature_extractor.sample_rate)
+    return sample_rate if conditioners else 0
 
 
 def write_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> None:

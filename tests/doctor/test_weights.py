@@ -41,7 +41,7 @@ def test_a_new_model_is_drawn_from_the_seed(checkpoints):
     sources = found(composed(TINY, "seed=7"), checkpoints)
     assert sources["language model"].where == "new, drawn from seed=7"
     assert sources["tokenizer"].where.endswith("assets/mel_rvq_16khz/model.safetensors")
-    assert sources["self_wav: listener"].where.endswith("assets/musicnn_mtt")
+    assert sources["self_wav: feature extractor"].where.endswith("assets/musicnn_mtt")
     assert all(source.is_here for source in sources.values())
 
 
@@ -77,12 +77,17 @@ def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkey
     monkeypatch.setattr("huggingface_hub.hf_hub_download", None)  # nobody may call it
     cfg = composed(*STYLE, "continue_from=//pretrained/facebook/musicgen-style")
     sources = found(cfg, checkpoints)
-    assert set(sources) == {"language model", "tokenizer", "self_wav: listener", "description"}
+    assert set(sources) == {
+        "language model",
+        "tokenizer",
+        "self_wav: feature extractor",
+        "description",
+    }
     for source in sources.values():
         assert source.where == f"not here: fetched from the hub into {cache}"
         assert not source.is_here
-    assert "m-a-p/MERT-v1-95M" in sources["self_wav: listener"].why
-    assert "CC-BY-NC" in sources["self_wav: listener"].why
+    assert "m-a-p/MERT-v1-95M" in sources["self_wav: feature extractor"].why
+    assert "CC-BY-NC" in sources["self_wav: feature extractor"].why
 
 
 def test_without_network_that_is_a_problem(cache, checkpoints, monkeypatch):
@@ -105,7 +110,7 @@ def test_weights_in_the_cache_are_found(cache, checkpoints):
 
 def test_a_listener_may_be_a_codec(cache, checkpoints):
     cfg = composed(TINY, "conditioners.self_wav.style.model_name=encodec")
-    source = found(cfg, checkpoints)["self_wav: listener"]
+    source = found(cfg, checkpoints)["self_wav: feature extractor"]
     assert source.where.endswith("assets/mel_rvq_16khz/model.safetensors")
 
 

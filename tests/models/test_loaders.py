@@ -287,8 +287,8 @@ def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
     content = {"best_state": lm.state_dict(), "xp.cfg": OmegaConf.to_yaml(config)}
     torch.save(content, tmp_path / "lm.bin")
     loaded = loaders.load_lm_model(str(tmp_path / "lm.bin"))
-    listener = loaded.condition_provider.conditioners["self_wav"].listener
-    assert listener.features(torch.zeros(1, 16000)).shape == (1, 50, 3)
+    feature_extractor = loaded.condition_provider.conditioners["self_wav"].feature_extractor
+    assert feature_extractor.features(torch.zeros(1, 16000)).shape == (1, 50, 3)
 
 
 def test_a_tokenizer_with_too_few_entries_is_not_the_right_one(exported):

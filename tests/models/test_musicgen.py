@@ -195,10 +195,12 @@ def test_windows_overlap_by_what_the_stride_leaves(tiny_musicgen):
 
 
 def test_the_style_of_a_long_piece_is_heard_once(tiny_musicgen, monkeypatch):
-    listener = tiny_musicgen.style_conditioner.listener
+    feature_extractor = tiny_musicgen.style_conditioner.feature_extractor
     heard = []
-    features = listener.features
-    monkeypatch.setattr(listener, "features", lambda wav: heard.append(wav) or features(wav))
+    features = feature_extractor.features
+    monkeypatch.setattr(
+        feature_extractor, "features", lambda wav: heard.append(wav) or features(wav)
+    )
     tiny_musicgen.set_generation_params(duration=4.5, extend_stride=1.0)
     wav = tiny_musicgen.generate_with_style([None], clip(3.0), RATE, seed=1)
     assert wav.shape[-1] == 225 * 640

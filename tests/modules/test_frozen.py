@@ -9,11 +9,11 @@ from audiocraft.modules.frozen import Frozen
 class User(nn.Module):
     def __init__(self):
         super().__init__()
-        self.listener = Frozen(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
+        self.feature_extractor = Frozen(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
         self.proj = nn.Linear(3, 2)
 
     def forward(self, x):
-        return self.proj(self.listener(x))
+        return self.proj(self.feature_extractor(x))
 
 
 def test_a_frozen_network_is_neither_saved_nor_trained():
@@ -26,19 +26,19 @@ def test_a_frozen_network_stays_in_evaluation_mode():
     user = User().train()
     x = torch.randn(4, 3)
     torch.testing.assert_close(user(x), user(x))
-    assert not user.listener.module.training
+    assert not user.feature_extractor.module.training
 
 
 def test_no_gradient_enters_a_frozen_network():
     user = User()
     user(torch.randn(4, 3)).sum().backward()
-    assert all(p.grad is None for p in user.listener.module.parameters())
+    assert all(p.grad is None for p in user.feature_extractor.module.parameters())
     assert user.proj.weight.grad is not None
 
 
 def test_copies_of_its_user_share_a_frozen_network():
     user = User()
-    assert copy.deepcopy(user).listener.module is user.listener.module
+    assert copy.deepcopy(user).feature_extractor.module is user.feature_extractor.module
 
 
 def test_a_loader_is_called_once_and_only_when_needed():

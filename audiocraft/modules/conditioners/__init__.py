@@ -3,13 +3,13 @@
 from ...data.conditions import ConditioningAttributes as ConditioningAttributes
 from ...data.conditions import WavCondition as WavCondition
 from .base import BaseConditioner as BaseConditioner
-from .base import Condition as Condition
 from .base import BatchGenerators as BatchGenerators
+from .base import Condition as Condition
 from .base import TextConditioner as TextConditioner
 from .base import WavConditioner as WavConditioner
+from .base import merge_excerpt_masks as merge_excerpt_masks
 from .base import null_condition as null_condition
 from .base import pad_condition as pad_condition
-from .base import shown_frames as shown_frames
 from .chroma import ChromaStemConditioner as ChromaStemConditioner
 from .dropout import AttributeDropout as AttributeDropout
 from .dropout import ClassifierFreeGuidanceDropout as ClassifierFreeGuidanceDropout

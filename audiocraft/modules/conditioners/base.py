@@ -35,7 +35,7 @@ class Condition(tp.NamedTuple):
 
     embed: Tensor  # [B, P, D]
     mask: Tensor  # [B, P] bool, True where `embed` is real; it is zero elsewhere
-    shown: Tensor | None = None  # [B, F] bool, True on target frames already heard
+    excerpt_mask: Tensor | None = None  # [B, F] bool, True on target frames already heard
 
 
 class BaseConditioner(nn.Module):
@@ -90,7 +90,7 @@ class TextConditioner(BaseConditioner):
 class WavConditioner(BaseConditioner):
     """Listens: `prepare` takes the clips of all samples, collated into one `WavCondition`."""
 
-    def is_heard(self, num_samples: int, sample_rate: int) -> bool:
+    def is_long_enough(self, num_samples: int, sample_rate: int) -> bool:
         """Whether a clip of so many samples is as long as what evaluation listens to."""
         return True
 
@@ -109,7 +109,7 @@ def pad_condition(condition: Condition, num_steps: int) -> Condition:
     return condition._replace(embed=embed, mask=F.pad(condition.mask, (0, missing)))
 
 
-def shown_frames(
+def merge_excerpt_masks(
     conditions: tp.Mapping[str, Condition],
     num_frames: int,
     device: torch.device | str | None = None,
@@ -118,7 +118,7 @@ def shown_frames(
 
     Args:
         conditions: Conditions of a batch, by name.
-        num_frames: Frames in the target, F. A condition's `shown` may be shorter or longer.
+        num_frames: Frames in the target, F. A condition's `excerpt_mask` may be shorter or longer.
         device: Where the result is wanted; only needed where there are no conditions.
 
     Returns:
@@ -127,12 +127,12 @@ def shown_frames(
     batch_size = 1
     for condition in conditions.values():
         batch_size, device = condition.embed.shape[0], condition.embed.device
-    shown = torch.zeros(batch_size, num_frames, dtype=torch.bool, device=device)
+    excerpt_mask = torch.zeros(batch_size, num_frames, dtype=torch.bool, device=device)
     for condition in conditions.values():
-        if condition.shown is not None:
-            covered = condition.shown[:, :num_frames]
-            shown[:, : covered.shape[1]] |= covered
-    return shown
+        if condition.excerpt_mask is not None:
+            covered = condition.excerpt_mask[:, :num_frames]
+            excerpt_mask[:, : covered.shape[1]] |= covered
+    return excerpt_mask
 
 
 def length_to_mask(lengths: Tensor, max_len: int | None = None) -> Tensor:

@@ -33,12 +33,14 @@ class ConditionProvider(nn.Module):
         """Names of the attributes that are clips."""
         return [n for n, c in self.conditioners.items() if not isinstance(c, TextConditioner)]
 
-    def audible(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
+    def without_short_clips(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
         """Without the clips that are shorter than the excerpt that evaluation listens to."""
         short = []
         for name in self.wav_conditions:
-            clip, listener = attributes.wav.get(name), tp.cast(WavConditioner, self._named(name))
-            if clip is not None and not listener.is_heard(int(clip.length), clip.sample_rate[0]):
+            clip, conditioner = attributes.wav.get(name), tp.cast(WavConditioner, self._named(name))
+            if clip is not None and not conditioner.is_long_enough(
+                int(clip.length), clip.sample_rate[0]
+            ):
                 short.append(name)
         return drop_conditions(attributes, wav=short)
 

@@ -20,7 +20,7 @@ from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
 from ...utils.numbers import is_number, is_whole
 from ..batch_norm import SharedBatchNorm1d
 from ..transformer import StreamingTransformer
-from .base import Condition, BatchGenerators, Rng, WavConditioner, generator_for_all, length_to_mask
+from .base import BatchGenerators, Condition, Rng, WavConditioner, generator_for_all, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
 
@@ -85,7 +85,7 @@ class StyleInputs(tp.NamedTuple):
     sample_rate: int  # of the excerpts
     rows: Tensor  # [N] long, which samples of the batch they belong to
     lengths: Tensor  # [B] long, each whole clip at the conditioner's rate, 0 where there is none
-    shown: Tensor | None  # [B, F] bool, codec frames that the excerpts show
+    excerpt_mask: Tensor | None  # [B, F] bool, codec frames that the excerpts show
     num_codebooks: int  # of the bottleneck
     codebook_seed: int  # draws the start and the revivals of its codebooks
 
@@ -96,9 +96,9 @@ class StyleConditioner(WavConditioner):
     A null clip gives zero vectors and takes no part in any statistics.
 
     Args:
-        listener: The frozen network; see `features.py`.
+        feature_extractor: The frozen network; see `features.py`.
         output_dim: Width of the language model.
-        model_name, encodec_checkpoint, encodec_n_q: Chose the listener; not read here.
+        model_name, encodec_checkpoint, encodec_n_q: Chose the feature extractor; not read here.
         transformer_scale: A key of `SCALES`, or sizes of one's own.
         sample_rate: Samples per second of the clips.
         length: Seconds of the excerpt outside training.
@@ -121,7 +121,7 @@ class StyleConditioner(WavConditioner):
 
     def __init__(
         self,
-        listener: FeatureExtractor,
+        feature_extractor: FeatureExtractor,
         output_dim: int,
         *,
         model_name: str | None = None,
@@ -145,14 +145,14 @@ class StyleConditioner(WavConditioner):
     ):
         scale = get_style_scale(transformer_scale)
         super().__init__(scale.d_model, output_dim)
-        self.listener = listener
+        self.feature_extractor = feature_extractor
         self.sample_rate = sample_rate
         self.varying_lengths = _shortest_and_longest(varying_lengths)
         self.compute_mask = compute_mask
         self.hop = ds_rate_compression
         self.use_middle_of_segment = use_middle_of_segment
 
-        self.embed = listener.new_embed(scale.d_model)
+        self.embed = feature_extractor.new_embed(scale.d_model)
         self.transformer = scale.build()
         self.rvq = None
         if n_q_out:
@@ -188,7 +188,7 @@ class StyleConditioner(WavConditioner):
         """
         self._check_params(eval_q, excerpt_length, ds_factor, encodec_n_q)
         if encodec_n_q is not None:
-            tp.cast(EncodecFeatures, self.listener).set_num_codebooks(encodec_n_q)
+            tp.cast(EncodecFeatures, self.feature_extractor).set_num_codebooks(encodec_n_q)
         if eval_q is not None:
             self.eval_q = eval_q
         if excerpt_length is not None:
@@ -196,7 +196,7 @@ class StyleConditioner(WavConditioner):
         if ds_factor is not None:
             self.ds_factor = ds_factor
 
-    def hold_still(self) -> None:
+    def freeze_statistics(self) -> None:
         """Keep batch norm and codebooks as they are, in the midst of training."""
         for part in (self.batch_norm, self.rvq):
             if part is not None:
@@ -210,7 +210,7 @@ class StyleConditioner(WavConditioner):
 
         Args:
             values: Clips `[B, 1, T]` at the conditioner's sample rate, or all of them at that of
-                the listener. Neither changes what is drawn.
+                the feature extractor. Neither changes what is drawn.
             rng: One generator, or one per sample; `None` takes the middle of the real audio and
                 what evaluation uses of everything else, also in training.
 
@@ -240,27 +240,29 @@ class StyleConditioner(WavConditioner):
             sample_rate=rate,
             rows=torch.tensor(rows, dtype=torch.long),
             lengths=torch.tensor(lengths),
-            shown=covered_frames(excerpts, self.hop) if self.compute_mask and rows else None,
+            excerpt_mask=covered_frames(excerpts, self.hop) if self.compute_mask and rows else None,
             num_codebooks=self._draw_num_codebooks(shared),
             codebook_seed=0 if shared is None else _draw_seed(shared),
         )
 
     def forward(self, prepared: StyleInputs) -> Condition:
-        hidden = self.embed(self._listen(prepared))
+        hidden = self.embed(self._features(prepared))
         if self.transformer is not None:
             hidden = self.transformer(hidden)
         hidden = hidden[: len(prepared.rows)]  # none, where only silence was listened to
-        hidden = self._squeeze(hidden, prepared)[:, :: self.ds_factor]
+        hidden = self._quantize(hidden, prepared)[:, :: self.ds_factor]
 
         B, P = len(prepared.lengths), hidden.shape[1]
         rows = prepared.rows.to(self.device)
         hidden = hidden.new_zeros(B, P, self.dim).index_copy(0, rows, hidden)
         mask = length_to_mask(self.real_steps(prepared.lengths), P).to(self.device)
-        shown = None if prepared.shown is None else prepared.shown.to(self.device)
-        return self.project(hidden, mask)._replace(shown=shown)
+        excerpt_mask = (
+            None if prepared.excerpt_mask is None else prepared.excerpt_mask.to(self.device)
+        )
+        return self.project(hidden, mask)._replace(excerpt_mask=excerpt_mask)
 
-    def _listen(self, prepared: StyleInputs) -> Tensor:
-        """Excerpts to frames `[N, frames, dim]` of the listener, without gradient.
+    def _features(self, prepared: StyleInputs) -> Tensor:
+        """Excerpts to frames `[N, frames, dim]` of the feature extractor, without gradient.
 
         Without any clip it gives one silent frame, of which nothing is kept. The layers run all
         the same: in a distributed run each process then takes part in the same sums, and each
@@ -268,13 +270,13 @@ class StyleConditioner(WavConditioner):
         """
         if len(prepared.excerpts):
             excerpts = prepared.excerpts.to(self.device)
-            wav = resample(excerpts, prepared.sample_rate, self.listener.sample_rate)
-            features = self.listener.features(wav)
+            wav = resample(excerpts, prepared.sample_rate, self.feature_extractor.sample_rate)
+            features = self.feature_extractor.features(wav)
         else:
-            features = self.listener.silence(self.device)
+            features = self.feature_extractor.silence(self.device)
         return features.to(self.output_proj.weight) if features.is_floating_point() else features
 
-    def _squeeze(self, hidden: Tensor, prepared: StyleInputs) -> Tensor:
+    def _quantize(self, hidden: Tensor, prepared: StyleInputs) -> Tensor:
         """Pass `[N, frames, width]` through batch norm and quantizer, in their own precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.transpose(1, 2)
@@ -282,7 +284,7 @@ class StyleConditioner(WavConditioner):
                 hidden = self.batch_norm(hidden.to(self.batch_norm.running_mean))
             if self.rvq is not None:
                 rng = torch.Generator().manual_seed(prepared.codebook_seed)
-                rate, n_q = self.listener.frame_rate, prepared.num_codebooks
+                rate, n_q = self.feature_extractor.frame_rate, prepared.num_codebooks
                 hidden = self.rvq(hidden, rate, num_codebooks=n_q, rng=rng).x
             return hidden.transpose(1, 2)
 
@@ -300,19 +302,21 @@ class StyleConditioner(WavConditioner):
             return int(self.excerpt_length * self.sample_rate)
         longest = shortest / self.sample_rate
         seconds = draw_length(self.varying_lengths, longest, rng)
-        if shortest and not self._is_audible(seconds):
+        if shortest and not self._gives_a_frame(seconds):
             raise ValueError(
-                f"A training clip of {longest} s is too short: the listener hears not even one "
+                f"A training clip of {longest} s is too short: the feature extractor computes no "
                 "frame of it. Remove such files from the manifest."
             )
         return int(seconds * self.sample_rate)
 
-    def is_heard(self, num_samples: int, sample_rate: int) -> bool:
+    def is_long_enough(self, num_samples: int, sample_rate: int) -> bool:
         """Whether a whole excerpt fits into a clip of so many samples."""
         return num_samples >= int(self.excerpt_length * sample_rate)
 
-    def _is_audible(self, seconds: float) -> bool:
-        return self.listener.num_frames(int(seconds * self.listener.sample_rate)) > 0
+    def _gives_a_frame(self, seconds: float) -> bool:
+        return (
+            self.feature_extractor.num_frames(int(seconds * self.feature_extractor.sample_rate)) > 0
+        )
 
     def _draw_num_codebooks(self, rng: torch.Generator | None) -> int:
         if self.rvq is None or rng is None:
@@ -322,13 +326,13 @@ class StyleConditioner(WavConditioner):
 
     def _rate_of(self, sample_rates: list[int]) -> int:
         """The one sample rate of the clips of a batch."""
-        accepted = (self.sample_rate, self.listener.sample_rate)
+        accepted = (self.sample_rate, self.feature_extractor.sample_rate)
         for sample_rate in sample_rates:
             if sample_rate not in accepted or sample_rate != sample_rates[0]:
                 raise ValueError(
                     f"A style clip has {sample_rate} samples per second but the conditioner takes "
-                    f"all clips at {accepted[0]}, or all at its listener's {accepted[1]}. Convert "
-                    "them with `audiocraft.data.audio_utils.convert_audio`."
+                    f"all clips at {accepted[0]}, or all at its feature extractor's {accepted[1]}. "
+                    "Convert them with `audiocraft.data.audio_utils.convert_audio`."
                 )
         return sample_rates[0] if sample_rates else self.sample_rate
 
@@ -342,18 +346,18 @@ class StyleConditioner(WavConditioner):
             self._check_excerpt_length(excerpt_length)
         if ds_factor is not None and not (is_whole(ds_factor) and ds_factor >= 1):
             raise ValueError(f"ds_factor must be a whole number, at least 1, but is {ds_factor!r}.")
-        if encodec_n_q is not None and not isinstance(self.listener, EncodecFeatures):
+        if encodec_n_q is not None and not isinstance(self.feature_extractor, EncodecFeatures):
             raise ValueError(
-                f"encodec_n_q is {encodec_n_q} but {type(self.listener).__name__} listens, not a "
-                "codec. Leave it out."
+                f"encodec_n_q is {encodec_n_q} but the feature extractor is "
+                f"{type(self.feature_extractor).__name__}, not a codec. Leave it out."
             )
 
     def _check_excerpt_length(self, seconds: float) -> None:
         if not is_number(seconds):
             raise ValueError(f"excerpt_length must be a number of seconds but is {seconds!r}.")
-        if seconds <= 0 or not self._is_audible(seconds):
+        if seconds <= 0 or not self._gives_a_frame(seconds):
             raise ValueError(
-                f"excerpt_length is {seconds} s, in which the listener hears not even one frame. "
+                f"excerpt_length is {seconds} s, of which the feature extractor computes no frame. "
                 f"Give between {self.varying_lengths[0]} and {self.varying_lengths[1]} s."
             )
         if not self.varying_lengths[0] <= seconds <= self.varying_lengths[1]:

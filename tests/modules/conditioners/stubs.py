@@ -7,7 +7,7 @@ from audiocraft.modules.conditioners import FeatureExtractor, StyleConditioner, 
 SAMPLE_RATE = 800
 
 
-class StubListener(FeatureExtractor):
+class StubFeatureExtractor(FeatureExtractor):
     """Frames are 8 raw samples, 100 per second."""
 
     sample_rate = SAMPLE_RATE
@@ -28,7 +28,7 @@ class StubListener(FeatureExtractor):
 def style_conditioner(**options) -> StyleConditioner:
     """A small conditioner at 800 samples per second, with excerpts of 0.3 s."""
     small = {
-        "listener": StubListener(),
+        "feature_extractor": StubFeatureExtractor(),
         "output_dim": 6,
         "transformer_scale": StyleScale(d_model=16, num_heads=2, num_layers=1),
         "sample_rate": SAMPLE_RATE,

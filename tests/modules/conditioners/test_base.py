@@ -1,29 +1,31 @@
 import torch
 
-from audiocraft.modules.conditioners import Condition, null_condition, shown_frames
+from audiocraft.modules.conditioners import Condition, merge_excerpt_masks, null_condition
 from audiocraft.modules.conditioners.base import generator_for, length_to_mask
 
 
-def condition(shown=None):
-    return Condition(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool), shown)
+def condition(excerpt_mask=None):
+    return Condition(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool), excerpt_mask)
 
 
 def test_shown_frames_are_those_of_all_conditions_together():
     first = torch.tensor([[True, False], [False, False]])
     second = torch.tensor([[False, False, True], [False, True, False]])
 
-    shown = shown_frames({"a": condition(first), "b": condition(second), "c": condition()}, 4)
+    excerpt_mask = merge_excerpt_masks(
+        {"a": condition(first), "b": condition(second), "c": condition()}, 4
+    )
 
-    assert shown.tolist() == [[True, False, True, False], [False, True, False, False]]
+    assert excerpt_mask.tolist() == [[True, False, True, False], [False, True, False, False]]
 
 
 def test_shown_frames_beyond_the_target_are_cut():
-    shown = shown_frames({"a": condition(torch.ones(2, 9, dtype=torch.bool))}, 4)
-    assert shown.shape == (2, 4)
+    excerpt_mask = merge_excerpt_masks({"a": condition(torch.ones(2, 9, dtype=torch.bool))}, 4)
+    assert excerpt_mask.shape == (2, 4)
 
 
 def test_without_conditions_nothing_is_shown():
-    assert shown_frames({}, 5).tolist() == [[False] * 5]
+    assert merge_excerpt_masks({}, 5).tolist() == [[False] * 5]
 
 
 def test_a_null_condition_is_zero_and_masked():

@@ -44,17 +44,17 @@ def hubert():
 
 def test_mert_is_the_plain_network(hubert):
     wav = torch.randn(2, 4000)
-    listener = MertFeatures(lambda: hubert, dim=32)
+    feature_extractor = MertFeatures(lambda: hubert, dim=32)
     with torch.no_grad():
-        torch.testing.assert_close(listener.features(wav), hubert(wav).last_hidden_state)
+        torch.testing.assert_close(feature_extractor.features(wav), hubert(wav).last_hidden_state)
 
 
 @pytest.mark.parametrize("num_samples", [400, 719, 720, 4000, 36_000])
 def test_mert_gives_as_many_frames_as_announced(hubert, num_samples):
-    listener = MertFeatures(hubert, dim=32)
-    assert listener.features(torch.randn(1, num_samples)).shape[1] == listener.num_frames(
-        num_samples
-    )
+    feature_extractor = MertFeatures(hubert, dim=32)
+    assert feature_extractor.features(torch.randn(1, num_samples)).shape[
+        1
+    ] == feature_extractor.num_frames(num_samples)
 
 
 def test_a_frame_of_mert_is_the_product_of_its_strides():
@@ -83,23 +83,23 @@ def test_other_weights_are_refused(hubert, tmp_path):
 
 
 def test_tokens_of_a_codec_can_be_heard():
-    style = style_conditioner(listener=EncodecFeatures(TinyCodec(), n_q=2)).eval()
+    style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).eval()
     assert style.state_dict()["embed.1.weight"].shape == (16, 16)
     assert hear(style, clips(1.0, 0.0)).embed[0].any()
 
 
 def test_tables_of_the_codebooks_are_summed():
-    listener = EncodecFeatures(TinyCodec(), n_q=2)
-    embed = listener.new_embed(4)
-    tokens = listener.features(torch.randn(1, 80))
+    feature_extractor = EncodecFeatures(TinyCodec(), n_q=2)
+    embed = feature_extractor.new_embed(4)
+    tokens = feature_extractor.features(torch.randn(1, 80))
     expected = embed[0](tokens[..., 0]) + embed[1](tokens[..., 1])
     torch.testing.assert_close(embed(tokens), expected)
 
 
 def test_fewer_codebooks_of_the_codec_can_be_heard():
-    style = style_conditioner(listener=EncodecFeatures(TinyCodec(), n_q=2)).eval()
+    style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).eval()
     style.set_params(encodec_n_q=1)
-    assert style.listener.features(torch.randn(1, 80)).shape == (1, 10, 1)
+    assert style.feature_extractor.features(torch.randn(1, 80)).shape == (1, 10, 1)
     assert hear(style, clips(1.0)).embed.any()
     with pytest.raises(ValueError, match="Choose 1 to 2"):
         style.set_params(encodec_n_q=3)
@@ -111,6 +111,6 @@ def test_a_codec_with_too_few_codebooks_is_refused():
 
 
 def test_a_null_batch_gives_tokens_no_trouble():
-    style = style_conditioner(listener=EncodecFeatures(TinyCodec(), n_q=2)).train()
+    style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).train()
     hear(style, clips(0.0)).embed.sum().backward()
     assert all(weight.grad is not None for weight in style.parameters())

@@ -37,9 +37,9 @@ def test_bundled_weights_give_the_numbers_of_the_original(name):
 
 @pytest.mark.parametrize("num_samples", [8_000, 24_000, 24_100])
 def test_there_are_as_many_frames_as_announced(network, num_samples):
-    listener = MusicnnFeatures(network)
-    features = listener.features(torch.randn(1, num_samples))
-    assert features.shape == (1, listener.num_frames(num_samples), listener.dim)
+    feature_extractor = MusicnnFeatures(network)
+    features = feature_extractor.features(torch.randn(1, num_samples))
+    assert features.shape == (1, feature_extractor.num_frames(num_samples), feature_extractor.dim)
 
 
 def test_features_of_a_moment_do_not_depend_on_what_is_far_away(network):

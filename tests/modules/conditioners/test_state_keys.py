@@ -22,7 +22,7 @@ def nothing(*args):
     raise AssertionError("loaded")
 
 
-def listener_of(kind, dim):
+def feature_extractor_of(kind, dim):
     if kind == "style":
         return {"self_wav": StyleConditioner(MertFeatures(nothing), dim)}
     if kind == "melody":
@@ -39,7 +39,7 @@ def test_weights_have_the_names_of_released_models(model):
     dim = expected["conditioners.description.output_proj.bias"][0]
 
     provider = ConditionProvider(
-        listener_of(model.split("_")[0], dim)
+        feature_extractor_of(model.split("_")[0], dim)
         | {"description": T5Conditioner("t5-base", dim, load=nothing)}
     )
 

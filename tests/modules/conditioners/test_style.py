@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from audiocraft.data.conditions import WavCondition
-from audiocraft.modules.conditioners import MertFeatures, StyleConditioner, shown_frames
+from audiocraft.modules.conditioners import MertFeatures, StyleConditioner, merge_excerpt_masks
 
-from .stubs import SAMPLE_RATE, StubListener, style_conditioner
+from .stubs import SAMPLE_RATE, StubFeatureExtractor, style_conditioner
 
 
 def rng(seed=0):
@@ -54,7 +54,7 @@ def test_clips_at_the_rate_of_the_listener_are_heard_in_the_same_place(seed):
         wav=seconds[..., ::3], length=own.length // 3, sample_rate=[SAMPLE_RATE] * 3
     )
     one, other = (style.prepare(values, rng(seed)) for values in (own, slower))
-    assert torch.equal(one.shown, other.shown)
+    assert torch.equal(one.excerpt_mask, other.excerpt_mask)
     assert one.lengths.tolist() == other.lengths.tolist()
     assert (one.num_codebooks, one.codebook_seed) == (other.num_codebooks, other.codebook_seed)
     assert (one.excerpts[:, 0] - other.excerpts[:, 0]).abs().max() < 1 / SAMPLE_RATE
@@ -65,7 +65,9 @@ def test_clips_at_the_rate_of_the_listener_are_heard_in_the_same_place(seed):
 @pytest.mark.parametrize("rates", [[999, 999], [800, 1600]])
 def test_clips_of_any_other_rate_are_refused(rates):
     style = style_conditioner(sample_rate=2 * SAMPLE_RATE)
-    with pytest.raises(ValueError, match=r"all clips at 1600, or all at its listener's 800"):
+    with pytest.raises(
+        ValueError, match=r"all clips at 1600, or all at its feature extractor's 800"
+    ):
         style.prepare(clips(1.0, 1.0)._replace(sample_rate=rates), rng())
 
 
@@ -76,8 +78,8 @@ def test_padding_is_never_heard():
 
 
 def test_every_clip_has_a_start_of_its_own():
-    shown = style_conditioner().prepare(clips(9.0, 9.0, 9.0), rng()).shown
-    assert len({tuple(row.tolist()) for row in shown}) == 3
+    excerpt_mask = style_conditioner().prepare(clips(9.0, 9.0, 9.0), rng()).excerpt_mask
+    assert len({tuple(row.tolist()) for row in excerpt_mask}) == 3
 
 
 def test_one_length_is_drawn_per_training_batch():
@@ -155,13 +157,13 @@ def test_shown_frames_are_those_of_the_excerpt():
     # Quirk of released models: `length // hop` frames from `start // hop`, hop is 16 here.
     style = style_conditioner().eval()
     condition = hear(style, clips(1.0, 0.0, start=[0.26, None]))
-    shown = shown_frames({"self_wav": condition}, 50)
-    assert shown[0].nonzero().flatten().tolist() == list(range(13, 28))
-    assert not shown[1].any()
+    excerpt_mask = merge_excerpt_masks({"self_wav": condition}, 50)
+    assert excerpt_mask[0].nonzero().flatten().tolist() == list(range(13, 28))
+    assert not excerpt_mask[1].any()
 
 
 def test_shown_frames_can_be_left_out():
-    assert hear(style_conditioner(compute_mask=False).eval(), clips(1.0)).shown is None
+    assert hear(style_conditioner(compute_mask=False).eval(), clips(1.0)).excerpt_mask is None
 
 
 # Null clips
@@ -183,7 +185,7 @@ def test_a_batch_of_null_clips_is_one_zero_step_and_wakes_nobody():
     assert condition.embed.shape == (2, 1, 6)
     assert not condition.embed.any()
     assert not condition.mask.any()
-    assert condition.shown is None
+    assert condition.excerpt_mask is None
 
 
 def test_null_clips_teach_nothing():
@@ -199,7 +201,7 @@ def test_a_null_clip_beside_others_changes_no_statistics():
     alone, together = style_conditioner().train(), style_conditioner().train()
     prepared = together.prepare(clips(1.0, 1.0, 0.0), rng())
     together(prepared)
-    alone(prepared._replace(lengths=prepared.lengths[:2], shown=prepared.shown[:2]))
+    alone(prepared._replace(lengths=prepared.lengths[:2], excerpt_mask=prepared.excerpt_mask[:2]))
     ours, theirs = statistics(alone), statistics(together)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -259,8 +261,8 @@ def test_one_codebook_lets_through_at_most_as_many_vectors_as_it_has():
 
 @pytest.mark.parametrize(("seconds", "steps"), [(1.5, 8), (3.0, 15), (4.5, 23)])
 def test_released_excerpts_give_eight_to_twenty_three_steps(seconds, steps):
-    listener = MertFeatures(torch.nn.Identity())
-    assert -(-listener.num_frames(int(seconds * 24_000)) // 15) == steps
+    feature_extractor = MertFeatures(torch.nn.Identity())
+    assert -(-feature_extractor.num_frames(int(seconds * 24_000)) // 15) == steps
 
 
 # Settings
@@ -274,7 +276,7 @@ def test_the_listener_is_not_part_of_the_weights():
 def test_copies_share_the_listener():
     style = StyleConditioner(MertFeatures(torch.nn.Identity()), 6, transformer_scale="none", bins=8)
     twin = copy.deepcopy(style)
-    assert twin.listener.network.module is style.listener.network.module
+    assert twin.feature_extractor.network.module is style.feature_extractor.network.module
 
 
 def test_fewer_frames_can_be_kept():
@@ -294,7 +296,7 @@ def test_values_that_are_not_named_stay():
     [
         ({"eval_q": 0}, "Choose 1 to 4"),
         ({"eval_q": 5}, "Choose 1 to 4"),
-        ({"excerpt_length": 0.0}, "not even one frame"),
+        ({"excerpt_length": 0.0}, "excerpt_length is 0.0"),
         ({"ds_factor": 0}, "at least 1"),
         ({"encodec_n_q": 2}, "not a codec"),
         ({"eval_q": 1, "ds_factor": 0}, "at least 1"),
@@ -332,7 +334,7 @@ def test_it_works_in_half_precision():
 
 
 def test_clips_at_the_rate_of_the_model_are_resampled_for_the_listener():
-    listener = StubListener()
-    listener.sample_rate = SAMPLE_RATE // 2
-    hear(style_conditioner(listener=listener).eval(), clips(1.0))
-    assert listener.heard[0].shape == (1, 120)
+    feature_extractor = StubFeatureExtractor()
+    feature_extractor.sample_rate = SAMPLE_RATE // 2
+    hear(style_conditioner(feature_extractor=feature_extractor).eval(), clips(1.0))
+    assert feature_extractor.heard[0].shape == (1, 120)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiocraft.data.conditions import WavCondition
-from audiocraft.modules.conditioners import StyleConditioner, StyleScale, shown_frames
+from audiocraft.modules.conditioners import StyleConditioner, StyleScale, merge_excerpt_masks
 from audiocraft.modules.conditioners.features import MertFeatures
 
 from ..deviations import deviation
@@ -52,9 +52,9 @@ def clips_of(case, call) -> WavCondition:
 def conditioner_of(case, clips: WavCondition, args: dict) -> StyleConditioner:
     config = {k: v for k, v in case.meta["config"].items() if k not in RECORDED_ONLY}
     rows = (clips.length > 0).nonzero().flatten().tolist()
-    listener = RecordedListener(case.meta["feature_seed"], len(clips.wav), rows)
+    feature_extractor = RecordedListener(case.meta["feature_seed"], len(clips.wav), rows)
     config["transformer_scale"] = scale_of(config["transformer_scale"])
-    style = StyleConditioner(listener, case.meta["config"]["output_dim"], **config).eval()
+    style = StyleConditioner(feature_extractor, case.meta["config"]["output_dim"], **config).eval()
     if "state_seed" in case.meta:
         assert {k: list(v.shape) for k, v in style.state_dict().items()} == case.meta["state_keys"]
         fill_with_recipe(style, case.meta["state_seed"])
@@ -90,14 +90,14 @@ def check_condition(case, call, style, clips):
     assert_close(ours, expected["embeds"], atol=tolerance)
     assert condition.mask.shape == recorded_mask.shape
     assert torch.equal(condition.mask & recorded_mask, recorded_mask)
-    assert (condition.shown is None) == call.get("loss_mask_is_none", False)
-    if condition.shown is None:
+    assert (condition.excerpt_mask is None) == call.get("loss_mask_is_none", False)
+    if condition.excerpt_mask is None:
         return
-    present = style.listener.rows
+    present = style.feature_extractor.rows
     loss_mask = expected["loss_mask"][present]  # [N, K, F], the same for all codebooks
-    shown = shown_frames({"self_wav": condition}, loss_mask.shape[-1])[present]
-    assert_close(~shown[:, None].expand_as(loss_mask), loss_mask)
-    heard = style.listener.heard
+    excerpt_mask = merge_excerpt_masks({"self_wav": condition}, loss_mask.shape[-1])[present]
+    assert_close(~excerpt_mask[:, None].expand_as(loss_mask), loss_mask)
+    heard = style.feature_extractor.heard
     assert heard.shape[-1] == call["extractor_input_shape"][-1]
     parts = {"head": heard[:, :200], "tail": heard[:, -200:], "strided": heard[:, ::101]}
     for name, part in parts.items():
@@ -188,6 +188,6 @@ def has_a_null_clip_among_others(case, call) -> bool:
 )
 def check_null_among_others(case, call):
     style, clips = setup(case, call)
-    shown = style(style.prepare(clips)).shown
-    assert not shown[clips.length == 0].any()
+    excerpt_mask = style(style.prepare(clips)).excerpt_mask
+    assert not excerpt_mask[clips.length == 0].any()
     check_condition(case, call, style, clips)
