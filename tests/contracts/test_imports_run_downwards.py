@@ -12,7 +12,7 @@ PACKAGE = ROOT / "audiocraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors"},
+    {"errors", "_moved"},
     {"environment", "utils", "quantization"},
     {"optim", "signal"},
     {"data"},
@@ -100,6 +100,8 @@ def test_only_optional_packages_are_imported_inside_a_function(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=name_of)
 def test_the_face_of_a_package_only_re_exports(path):
     allowed = (ast.Import, ast.ImportFrom, ast.Assign)
+    if path.parent == PACKAGE:
+        allowed = (*allowed, ast.Expr)  # the call that lets former module names import
     docstring, *body = ast.parse(path.read_text()).body or [ast.Expr(ast.Constant(""))]
     assert isinstance(docstring, ast.Expr)
     assert all(isinstance(node, allowed) for node in body)
