@@ -19,25 +19,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_seams
-from audiocraft.models.generation.windows import window_seams
+from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_boundaries
+from audiocraft.models.generation.windows import window_boundaries
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.models.musicgen import MusicGen
-from audiocraft.signal.chunk_boundaries import Seams, measure_seams
+from audiocraft.signal.chunk_boundaries import BoundaryMeasurements, measure_boundaries
 
 MODEL = "//bundled/musicgen_style_tiny"
 
 
-def both_seams(model: MusicGen, wav: Tensor) -> dict[str, Seams]:
+def measured_boundaries(model: MusicGen, wav: Tensor) -> dict[str, BoundaryMeasurements]:
     """The seams of a piece `[C, T]` that the model has just made: between windows of the language
     model, and between windows of the tokenizer."""
     hop = round(model.sample_rate / model.frame_rate)
-    frames = window_seams(model.generation_params, model.frame_rate, model.max_duration)
+    frames = window_boundaries(model.generation_params, model.frame_rate, model.max_duration)
     places = {
         "language model": [frame * hop for frame in frames],
-        "tokenizer": decoding_seams(model.compression_model, wav.shape[-1] // hop),
+        "tokenizer": decoding_boundaries(model.compression_model, wav.shape[-1] // hop),
     }
-    return {name: measure_seams(wav, model.sample_rate, seams) for name, seams in places.items()}
+    return {
+        name: measure_boundaries(wav, model.sample_rate, boundaries)
+        for name, boundaries in places.items()
+    }
 
 
 def decoding_memory(name: str, codes: Tensor, at_once: bool) -> float:
@@ -98,14 +101,14 @@ def measure(name: str, minutes: float) -> dict[str, tp.Any]:
     began = time.perf_counter()
     model.decode(codes)
     decode = time.perf_counter() - began
-    report: dict[str, tp.Any] = {"generate_s": total - decode, "decode_s": decode, "seams": {}}
-    for kind, seams in both_seams(model, wav[0]).items():
-        report["seams"][kind] = {
-            "count": len(seams.steps),
-            "jump_db": float(seams.jumps_db.median()),
-            "jump_db_elsewhere": float(seams.jumps_db_elsewhere.median()),
-            "step": float(seams.steps.median()),
-            "step_elsewhere": float(seams.steps_elsewhere.median()),
+    report: dict[str, tp.Any] = {"generate_s": total - decode, "decode_s": decode, "boundaries": {}}
+    for kind, boundaries in measured_boundaries(model, wav[0]).items():
+        report["boundaries"][kind] = {
+            "count": len(boundaries.steps),
+            "jump_db": float(boundaries.jumps_db.median()),
+            "jump_db_elsewhere": float(boundaries.jumps_db_elsewhere.median()),
+            "step": float(boundaries.steps.median()),
+            "step_elsewhere": float(boundaries.steps_elsewhere.median()),
         }
     report["waveform_mb"] = wav.nbytes / 2**20
     report["windows_mb"] = decoding_memory(name, codes, at_once=False)
@@ -124,9 +127,10 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     report = measure(args.model, args.minutes)
     print(f"tokens {report['generate_s']:.1f} s, decoding {report['decode_s']:.1f} s")
-    for kind, row in report["seams"].items():
+    for kind, row in report["boundaries"].items():
         print(
-            f"{row['count']} seams of the {kind}: level changes by {row['jump_db']:.2f} dB "
+            f"{row['count']} chunk boundaries of the {kind}: "
+            f"level changes by {row['jump_db']:.2f} dB "
             f"(elsewhere {row['jump_db_elsewhere']:.2f}), largest step {row['step']:.3f} "
             f"(elsewhere {row['step_elsewhere']:.3f})"
         )

@@ -107,7 +107,7 @@ def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: 
 
 
 @torch.inference_mode()
-def surprise(
+def conditional_cross_entropy(
     model: MusicGen, wav: Tensor, told: tp.Sequence[Told], seconds: float | None = None
 ) -> Tensor:
     """Cross entropy of a target under each condition.
@@ -225,7 +225,10 @@ def measure_steering(
     try:
         for index in progress(range(len(clips))):
             told = [tell(clips, index, excerpt, model.sample_rate, seed + d) for d in range(draws)]
-            each = [surprise(model, clips[index].wav, conditions, seconds) for conditions in told]
+            each = [
+                conditional_cross_entropy(model, clips[index].wav, conditions, seconds)
+                for conditions in told
+            ]
             rows.append(torch.stack(each).mean(dim=0).numpy())
     finally:
         conditioner.set_params(excerpt_length=length)

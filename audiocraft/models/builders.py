@@ -259,7 +259,7 @@ def get_lm_model(
     kwargs["memory_efficient"] = True  # the key names of released weights
     provider = get_condition_provider(cfg, load_codec, on_unknown)
     for name in provider.conditioners:
-        fuser.way(name)
+        fuser.method(name)
     pattern = get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern, on_unknown)
     with values_of("transformer_lm"):
         return LMModel(condition_provider=provider, fuser=fuser, pattern_provider=pattern, **kwargs)

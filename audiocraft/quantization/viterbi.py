@@ -18,7 +18,7 @@ from torch import Tensor
 BLOCK = 1024  # frames whose distances are held at once
 
 
-def steady_codes(rows: Tensor, entries: Tensor, change_cost: float) -> Tensor:
+def change_penalised_codes(rows: Tensor, entries: Tensor, change_cost: float) -> Tensor:
     """The codes with the least squared distance plus `change_cost` for every change.
 
     Args:

@@ -15,7 +15,7 @@ EVERY = 0.05  # seconds between the places elsewhere
 SILENCE = 1e-4  # amplitude below which levels do not differ: 80 dB below full scale
 
 
-class Seams(tp.NamedTuple):
+class BoundaryMeasurements(tp.NamedTuple):
     """What is measured at the seams of a piece, and at places away from them."""
 
     jumps_db: Tensor  # [seams], by how much it is louder or softer after than before
@@ -32,7 +32,9 @@ class Seams(tp.NamedTuple):
         return _ranks(self.steps, self.steps_elsewhere)
 
 
-def measure_seams(wav: Tensor, sample_rate: int, seams: tp.Sequence[int]) -> Seams:
+def measure_boundaries(
+    wav: Tensor, sample_rate: int, boundaries: tp.Sequence[int]
+) -> BoundaryMeasurements:
     """Measure a piece at its seams and elsewhere.
 
     Args:
@@ -44,14 +46,14 @@ def measure_seams(wav: Tensor, sample_rate: int, seams: tp.Sequence[int]) -> Sea
         ValueError: There is no seam, one is too near an end, or nothing is left to compare with.
     """
     side, length = int(SIDE * sample_rate), wav.shape[-1]
-    outside = [seam for seam in seams if not side <= seam <= length - side]
-    if len(seams) == 0 or outside:
+    outside = [boundary for boundary in boundaries if not side <= boundary <= length - side]
+    if len(boundaries) == 0 or outside:
         wrong = f"{outside} are too near an end" if outside else "there is none"
         raise ValueError(
             f"Seams must lie between the samples {side} and {length - side}, but {wrong}."
         )
     places = torch.arange(side, length - side + 1, max(1, int(EVERY * sample_rate)))
-    distances = (places[:, None] - torch.tensor(seams)).abs().min(dim=1).values
+    distances = (places[:, None] - torch.tensor(boundaries)).abs().min(dim=1).values
     elsewhere = places[distances > side].tolist()
     if not elsewhere:
         raise ValueError(
@@ -59,11 +61,11 @@ def measure_seams(wav: Tensor, sample_rate: int, seams: tp.Sequence[int]) -> Sea
             "from its seams. Give a longer one."
         )
     mono = wav.detach().float().cpu().mean(dim=0)
-    at_seams, away = (
+    at_boundaries, away = (
         torch.tensor([_measure(mono, sample_rate, at) for at in where])
-        for where in (seams, elsewhere)
+        for where in (boundaries, elsewhere)
     )
-    return Seams(at_seams[:, 0], at_seams[:, 1], away[:, 0], away[:, 1])
+    return BoundaryMeasurements(at_boundaries[:, 0], at_boundaries[:, 1], away[:, 0], away[:, 1])
 
 
 def _measure(mono: Tensor, sample_rate: int, at: int) -> tuple[float, float]:

@@ -40,10 +40,10 @@ def codebook_cross_entropy(
     kept = F.cross_entropy(
         logits.flatten(0, 2)[flat_mask].float(), codes.flatten()[flat_mask], reduction="none"
     )
-    surprise = kept.new_zeros(mask.numel()).masked_scatter(flat_mask, kept).view(mask.shape)
+    nats = kept.new_zeros(mask.numel()).masked_scatter(flat_mask, kept).view(mask.shape)
     if counts is None:
         counts = mask.sum(dim=(0, 2))
-    means = surprise.sum(dim=(0, 2)) / counts.clamp(min=1)
+    means = nats.sum(dim=(0, 2)) / counts.clamp(min=1)
     per_codebook = means.masked_fill(counts == 0, float("nan"))
     if skip_empty:
         return means.sum() / (counts > 0).sum().clamp(min=1), per_codebook

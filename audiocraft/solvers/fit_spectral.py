@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..metrics.codec_quality import measure
 from ..models.codecs.spectral import SpectralTokenizer
 from ..quantization.kmeans import fit_residual_codebooks
-from ..quantization.viterbi import steady_codes
+from ..quantization.viterbi import change_penalised_codes
 
 BATCH = 16  # excerpts that are analysed or measured at a time
 
@@ -129,7 +129,7 @@ def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, recipe: Recipe)
 
     def assign(rows: Tensor, entries: Tensor) -> Tensor:
         sequences = rows.view(E, F, D).split(BATCH)
-        codes = [steady_codes(part, entries, tokenizer.change_cost) for part in sequences]
+        codes = [change_penalised_codes(part, entries, tokenizer.change_cost) for part in sequences]
         return torch.cat(codes).flatten()
 
     codebooks = fit_residual_codebooks(

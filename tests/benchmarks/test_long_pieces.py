@@ -18,10 +18,10 @@ def test_nobody_hears_the_seams_of_a_long_piece():
     wav, codes = model.generate(["calm piano"], return_tokens=True, seed=0)
     assert wav.shape[-1] == 70 * model.sample_rate
     assert wav.std() > 0.01
-    found = long_pieces.both_seams(model, wav[0])
+    found = long_pieces.measured_boundaries(model, wav[0])
     assert len(found["language model"].steps) >= 12
     assert len(found["tokenizer"].steps) == 2
-    # Three deviations of the mean of so many ranks; two seams of the tokenizer would be too few,
+    # Three deviations of the mean of so many ranks; two boundaries of the tokenizer are too few,
     # and need none: what is heard there is what decoding at once gives.
     assert found["language model"].jump_ranks().mean() > 0.25
     assert found["language model"].step_ranks().mean() > 0.25
@@ -48,9 +48,9 @@ def test_memory_grows_with_the_waveform_and_no_faster(tmp_path, monkeypatch):
 def test_the_benchmark_tells_all_it_measures(tmp_path, capsys):
     long_pieces.main(["--minutes", "0.62", "--json", str(tmp_path / "figures.json")])
     report = json.loads((tmp_path / "figures.json").read_text())
-    assert report["seams"]["tokenizer"]["count"] == 1
-    assert report["seams"]["language model"]["count"] >= 3
+    assert report["boundaries"]["tokenizer"]["count"] == 1
+    assert report["boundaries"]["language model"]["count"] >= 3
     assert report["windows_mb"] > report["waveform_mb"] > 2
     printed = capsys.readouterr().out
-    assert "seams of the language model" in printed
+    assert "chunk boundaries of the language model" in printed
     assert "MB in windows" in printed

@@ -16,8 +16,8 @@ from audiocraft.metrics.condition_sensitivity import (
     Clip,
     Steering,
     Told,
+    conditional_cross_entropy,
     measure_steering,
-    surprise,
     tell,
 )
 from audiocraft.models import MusicGen
@@ -87,10 +87,10 @@ def test_a_manifest_without_a_kind_of_clip_says_what_is_needed(shape):
 def test_surprise_is_the_cross_entropy_of_the_model(tiny_musicgen):
     wav = some_clips()[0].wav
     conditions = [Told("no text"), Told("right text", text="waltz"), Told("no style")]
-    all_frames = surprise(tiny_musicgen, wav, conditions)
+    all_frames = conditional_cross_entropy(tiny_musicgen, wav, conditions)
     assert all_frames[0] == all_frames[2]
     assert all_frames[0] != all_frames[1]
-    first = surprise(tiny_musicgen, wav, conditions, seconds=0.5)
+    first = conditional_cross_entropy(tiny_musicgen, wav, conditions, seconds=0.5)
     assert first.isfinite().all()
     assert not torch.equal(first, all_frames)
     codes, _ = tiny_musicgen.compression_model.encode(wav[None])

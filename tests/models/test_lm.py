@@ -22,7 +22,7 @@ from .tiny_lm import (
     text_and_style,
 )
 
-WAYS = [STYLE_IN_FRONT, TEXT_BESIDE, {"sum": ["description"]}]
+FUSE_METHODS = [STYLE_IN_FRONT, TEXT_BESIDE, {"sum": ["description"]}]
 
 
 def conditions_for(fuse2cond, batch_size=2):
@@ -35,7 +35,7 @@ def random_codes(num_frames, batch_size=2):
     return torch.randint(CARD, (batch_size, CODEBOOKS, num_frames))
 
 
-@pytest.mark.parametrize("fuse2cond", WAYS, ids=lambda way: next(iter(way)))
+@pytest.mark.parametrize("fuse2cond", FUSE_METHODS, ids=lambda method: next(iter(method)))
 @pytest.mark.parametrize("sizes", [[1] * 12, [5, 1, 6]], ids=str)
 def test_decoding_with_a_cache_equals_one_full_pass(fuse2cond, sizes):
     lm, conditions, codes = build(fuse2cond), conditions_for(fuse2cond), random_codes(12)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiocraft.quantization import viterbi as steady
-from audiocraft.quantization.viterbi import steady_codes
+from audiocraft.quantization.viterbi import change_penalised_codes
 
 
 def objective(rows, entries, codes, change_cost):
@@ -22,7 +22,7 @@ def rng():
 @pytest.mark.parametrize("change_cost", [0.0, 0.3, 2.0, 1e6])
 def test_no_other_codes_are_better(rng, change_cost):
     rows, entries = torch.randn(5, 2, generator=rng), torch.randn(3, 2, generator=rng)
-    found = steady_codes(rows[None], entries, change_cost)[0]
+    found = change_penalised_codes(rows[None], entries, change_cost)[0]
     best = min(
         objective(rows, entries, torch.tensor(codes), change_cost)
         for codes in itertools.product(range(3), repeat=5)
@@ -33,14 +33,14 @@ def test_no_other_codes_are_better(rng, change_cost):
 def test_without_a_charge_the_nearest_entries_are_taken(rng):
     rows, entries = torch.randn(2, 40, 4, generator=rng), torch.randn(16, 4, generator=rng)
     nearest = torch.cdist(rows, entries.expand(2, -1, -1)).argmin(dim=-1)
-    assert torch.equal(steady_codes(rows, entries, 0.0), nearest)
+    assert torch.equal(change_penalised_codes(rows, entries, 0.0), nearest)
 
 
 def test_a_higher_charge_gives_fewer_changes(rng):
     rows, entries = torch.randn(1, 200, 4, generator=rng), torch.randn(16, 4, generator=rng)
     changes = [
         int((codes[:, 1:] != codes[:, :-1]).sum())
-        for codes in (steady_codes(rows, entries, cost) for cost in (0.0, 1.0, 4.0, 1e9))
+        for codes in (change_penalised_codes(rows, entries, cost) for cost in (0.0, 1.0, 4.0, 1e9))
     ]
     assert changes == sorted(changes, reverse=True)
     assert changes[-1] == 0
@@ -48,14 +48,14 @@ def test_a_higher_charge_gives_fewer_changes(rng):
 
 def test_sequences_do_not_disturb_each_other(rng):
     rows, entries = torch.randn(3, 20, 4, generator=rng), torch.randn(8, 4, generator=rng)
-    together = steady_codes(rows, entries, 1.0)
+    together = change_penalised_codes(rows, entries, 1.0)
     for i in range(3):
-        assert torch.equal(steady_codes(rows[i : i + 1], entries, 1.0)[0], together[i])
+        assert torch.equal(change_penalised_codes(rows[i : i + 1], entries, 1.0)[0], together[i])
 
 
 @pytest.mark.parametrize("num_frames", [0, 1])
 def test_short_sequences_are_fine(num_frames):
-    assert steady_codes(torch.zeros(2, num_frames, 4), torch.ones(3, 4), 1.0).shape == (
+    assert change_penalised_codes(torch.zeros(2, num_frames, 4), torch.ones(3, 4), 1.0).shape == (
         2,
         num_frames,
     )
@@ -65,7 +65,7 @@ def test_short_sequences_are_fine(num_frames):
 def test_the_size_of_blocks_changes_nothing(rng, block, monkeypatch):
     rows, entries = torch.randn(3, 65, 4, generator=rng), torch.randn(20, 4, generator=rng)
     for change_cost in (0.0, 1.0):
-        at_once = steady_codes(rows, entries, change_cost)
+        at_once = change_penalised_codes(rows, entries, change_cost)
         with monkeypatch.context() as patch:
             patch.setattr(steady, "BLOCK", block)
-            assert torch.equal(steady_codes(rows, entries, change_cost), at_once)
+            assert torch.equal(change_penalised_codes(rows, entries, change_cost), at_once)

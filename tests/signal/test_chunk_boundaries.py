@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from audiocraft.signal.chunk_boundaries import measure_seams
+from audiocraft.signal.chunk_boundaries import measure_boundaries
 
 RATE = 4000
-SEAMS = [8000, 20000, 30000]
+BOUNDARIES = [8000, 20000, 30000]
 
 
 def music(seconds=10.0):
@@ -16,7 +16,7 @@ def music(seconds=10.0):
 
 
 def test_where_nothing_happens_nothing_is_found():
-    found = measure_seams(music(), RATE, SEAMS)
+    found = measure_boundaries(music(), RATE, BOUNDARIES)
     assert found.jumps_db.shape == found.steps.shape == (3,)
     assert found.jumps_db_elsewhere.shape == found.steps_elsewhere.shape
     assert 0.1 < found.jump_ranks().mean() < 0.9
@@ -25,8 +25,8 @@ def test_where_nothing_happens_nothing_is_found():
 
 def test_a_level_that_jumps_is_found():
     wav = music()
-    wav[:, SEAMS[1] :] *= 2
-    found = measure_seams(wav, RATE, SEAMS)
+    wav[:, BOUNDARIES[1] :] *= 2
+    found = measure_boundaries(wav, RATE, BOUNDARIES)
     assert found.jumps_db[1] == pytest.approx(6, abs=1)
     assert found.jump_ranks()[1] == 0
     assert found.jump_ranks()[0] > 0
@@ -35,8 +35,8 @@ def test_a_level_that_jumps_is_found():
 @pytest.mark.parametrize("offset", [-80, 0, 80])
 def test_a_click_near_a_seam_is_found(offset):
     wav = music()
-    wav[:, SEAMS[2] + offset] += 0.5
-    found = measure_seams(wav, RATE, SEAMS)
+    wav[:, BOUNDARIES[2] + offset] += 0.5
+    found = measure_boundaries(wav, RATE, BOUNDARIES)
     assert found.step_ranks()[2] == 0
     assert found.step_ranks()[0] > 0
 
@@ -44,18 +44,18 @@ def test_a_click_near_a_seam_is_found(offset):
 def test_a_click_elsewhere_makes_no_seam_worse():
     wav = music()
     wav[:, 14000] += 1.5
-    found = measure_seams(wav, RATE, SEAMS)
+    found = measure_boundaries(wav, RATE, BOUNDARIES)
     assert (found.step_ranks() > 0).all()
     assert found.steps_elsewhere.max() > 1
 
 
 def test_silence_has_no_level_that_could_jump():
-    found = measure_seams(torch.zeros(1, 40000), RATE, SEAMS)
+    found = measure_boundaries(torch.zeros(1, 40000), RATE, BOUNDARIES)
     assert found.jumps_db.max() == found.steps.max() == 0
 
 
 @pytest.mark.parametrize(
-    ("seconds", "seams", "message"),
+    ("seconds", "boundaries", "message"),
     [
         (10, [], "there is none"),
         (10, [10], r"1000 and 39000, but \[10\] are too near an end"),
@@ -63,6 +63,6 @@ def test_silence_has_no_level_that_could_jump():
         (0.6, [1200], "lasts 0.60 s and has no place"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(seconds, seams, message):
+def test_what_cannot_be_measured_is_refused(seconds, boundaries, message):
     with pytest.raises(ValueError, match=message):
-        measure_seams(music(seconds), RATE, seams)
+        measure_boundaries(music(seconds), RATE, boundaries)

@@ -16,11 +16,11 @@ def batch():
 
 def test_each_codebook_counts_alike_whatever_its_valid_positions(batch):
     logits, codes, mask = batch
-    surprise = -logits.log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0]
+    nats = -logits.log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0]
 
     loss, per_codebook = codebook_cross_entropy(logits, codes, mask)
 
-    expected = torch.stack([surprise[:, k][mask[:, k]].mean() for k in range(3)])
+    expected = torch.stack([nats[:, k][mask[:, k]].mean() for k in range(3)])
     torch.testing.assert_close(per_codebook, expected)
     torch.testing.assert_close(loss, expected.mean())
 

@@ -37,8 +37,8 @@ def decode_long(codec: CompressionModel, codes: Tensor) -> Tensor:
     for start in starts[1:]:
         window = codec.decode(codes[..., start : start + length], None)
         # So far `wav` ends with the context of the window before, which goes on beyond its seam.
-        seam = seam_of(start, codec)
-        begin, end = seam - len(ramp) // 2, seam - len(ramp) // 2 + len(ramp)
+        boundary = boundary_of(start, codec)
+        begin, end = boundary - len(ramp) // 2, boundary - len(ramp) // 2 + len(ramp)
         window = window[..., begin - start * hop :]
         fresh = window[..., : len(ramp)]
         wav[..., begin:end] = torch.lerp(wav[..., begin:end], fresh, ramp.to(fresh))
@@ -46,10 +46,10 @@ def decode_long(codec: CompressionModel, codes: Tensor) -> Tensor:
     return wav
 
 
-def decoding_seams(codec: CompressionModel, num_frames: int) -> list[int]:
+def decoding_boundaries(codec: CompressionModel, num_frames: int) -> list[int]:
     """The samples at which `decode_long` changes from one window to the next."""
     starts, _ = windows_of(num_frames, codec.frame_rate)
-    return [seam_of(start, codec) for start in starts[1:]]
+    return [boundary_of(start, codec) for start in starts[1:]]
 
 
 def windows_of(num_frames: int, frame_rate: float) -> tuple[range, int]:
@@ -58,7 +58,7 @@ def windows_of(num_frames: int, frame_rate: float) -> tuple[range, int]:
     return range(0, max(1, num_frames - overlap), stride), stride + overlap
 
 
-def seam_of(start: int, codec: CompressionModel) -> int:
+def boundary_of(start: int, codec: CompressionModel) -> int:
     """The sample at which the window that starts at a frame takes over."""
     return (start + whole_frames(CONTEXT, codec.frame_rate)) * samples_per_frame(codec)
 

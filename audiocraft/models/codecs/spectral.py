@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...quantization import QuantizedResult, ResidualVectorQuantizer
-from ...quantization.viterbi import steady_codes
+from ...quantization.viterbi import change_penalised_codes
 from ...signal.stft import STFT, griffin_lim, mel_filters
 from .base import (
     WINDOW,
@@ -141,7 +141,7 @@ class SpectralTokenizer(DescribedCodec):
         residual = latent.transpose(1, 2)
         codes: list[Tensor] = []
         for book in self.quantizer.codebooks[: self.num_codebooks]:
-            codes.append(steady_codes(residual, book.embed, self.change_cost))
+            codes.append(change_penalised_codes(residual, book.embed, self.change_cost))
             residual = residual - book.decode(codes[-1])
         return torch.stack(codes, dim=1)
 

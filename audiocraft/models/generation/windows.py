@@ -181,7 +181,9 @@ def frames_bar(shown: bool, callback: Progress | None) -> tp.Iterator[Progress]:
         yield report
 
 
-def window_seams(params: GenerationParams, frame_rate: float, max_duration: float) -> list[int]:
+def window_boundaries(
+    params: GenerationParams, frame_rate: float, max_duration: float
+) -> list[int]:
     """The frames with which a further window of `generate_windows` begins to add to a piece."""
     total, longest, stride = _in_frames(params, frame_rate, max_duration)
     return list(range(longest, total, stride))

@@ -1,4 +1,7 @@
-"""How conditions reach the language model: in front of its input, added to it, or beside it."""
+"""Condition fuser: joins conditions with the input of the language model's transformer.
+
+A condition is prepended to the input, added to it, or given to cross attention.
+"""
 
 import typing as tp
 
@@ -10,31 +13,31 @@ from ...errors import ConfigError
 from ..transformer import sin_embedding
 from .base import Condition
 
-WAYS = ("sum", "prepend", "cross", "input_interpolate", "ignore")
+FUSE_METHODS = ("sum", "prepend", "cross", "input_interpolate", "ignore")
 
 
 class Fused(tp.NamedTuple):
     """Input of the transformer."""
 
     x: Tensor  # [B, P + S, D]
-    cross: Tensor | None  # [B, X, D], what cross attention reads
-    num_prefix: int  # P, steps that were put in front
+    cross: Tensor | None  # [B, X, D], source of the cross attention
+    num_prefix: int  # P, prepended steps
 
 
 class ConditionFuser(nn.Module):
     """Joins conditions and input.
 
-    Conditions are visited in the order in which the provider gives them, and each `prepend` goes
-    in front of what is there: the last one visited comes first.
+    Conditions are fused in the provider's order, and each `prepend` goes in front of everything
+    before it: the last condition comes first.
 
     Args:
-        fuse2cond: For each way (`sum`, `prepend`, `cross`, `input_interpolate`, `ignore`) the
-            names of the conditions that go it.
-        cross_attention_pos_emb: Add sinusoidal positions to what cross attention reads.
-        cross_attention_pos_emb_scale: Their scale.
+        fuse2cond: Names of the conditions for each fuse method: `sum`, `prepend`, `cross`,
+            `input_interpolate` or `ignore`.
+        cross_attention_pos_emb: Add sinusoidal positions to the source of the cross attention.
+        cross_attention_pos_emb_scale: Scale of these positions.
 
     Raises:
-        ConfigError: An unknown way, or a condition with two ways.
+        ConfigError: A fuse method is unknown, or a condition has two.
     """
 
     def __init__(
@@ -46,52 +49,56 @@ class ConditionFuser(nn.Module):
         super().__init__()
         self.cross_attention_pos_emb = cross_attention_pos_emb
         self.cross_attention_pos_emb_scale = cross_attention_pos_emb_scale
-        self.way_of: dict[str, str] = {}
-        for way, names in fuse2cond.items():
-            if way not in WAYS:
-                raise ConfigError(f"fuser.{way} is no way to fuse. Use one of: {', '.join(WAYS)}.")
+        self.method_of: dict[str, str] = {}
+        for method, names in fuse2cond.items():
+            if method not in FUSE_METHODS:
+                raise ConfigError(
+                    f"fuser.{method} is not a fuse method. Choose one of: "
+                    f"{', '.join(FUSE_METHODS)}."
+                )
             if isinstance(names, str):
-                raise ConfigError(f"fuser.{way} is {names!r}. Give a list: [{names}].")
+                raise ConfigError(f"fuser.{method} is {names!r}. Give a list: [{names}].")
             for name in names:
-                if self.way_of.setdefault(name, way) != way:
+                first = self.method_of.setdefault(name, method)
+                if first != method:
                     raise ConfigError(
-                        f"The condition {name!r} is fused both by {self.way_of[name]!r} and by "
-                        f"{way!r}. Keep it in one list of the fuser."
+                        f"The condition {name!r} is listed in both fuser.{first} and "
+                        f"fuser.{method}. Keep it in one of them."
                     )
 
-    def way(self, name: str) -> str:
-        """How a condition is fused.
+    def method(self, name: str) -> str:
+        """Fuse method of a condition.
 
         Raises:
-            ConfigError: Nothing says it.
+            ConfigError: The condition is in no list of the fuser.
         """
-        if name not in self.way_of:
+        if name not in self.method_of:
             raise ConfigError(
-                f"Nothing says how to fuse the condition {name!r}. Put it into one of the fuser's "
-                f"lists: {', '.join(WAYS)}."
+                f"The condition {name!r} has no fuse method. Add it to one of the fuser's "
+                f"lists: {', '.join(FUSE_METHODS)}."
             )
-        return self.way_of[name]
+        return self.method_of[name]
 
-    def names(self, way: str) -> list[str]:
-        """Conditions that are fused in one way."""
-        return [name for name, chosen in self.way_of.items() if chosen == way]
+    def names(self, method: str) -> list[str]:
+        """Conditions with this fuse method."""
+        return [name for name, chosen in self.method_of.items() if chosen == method]
 
     def forward(self, x: Tensor, conditions: tp.Mapping[str, Condition], offset: int = 0) -> Fused:
-        """Fuse one stretch of input with the conditions.
+        """Fuse consecutive steps of the input with the conditions.
 
         Args:
-            x: Input, `[B, S, D]`. It is not changed.
+            x: Input, `[B, S, D]`; not modified.
             conditions: By name, in the provider's order.
-            offset: Steps decoded before `x`; prefixes are only put in front of the first.
+            offset: Steps decoded before `x`; conditions are prepended at offset 0 only.
 
         Raises:
-            ConfigError: A condition that the fuser does not know, or that cannot be summed.
+            ConfigError: A condition has no fuse method, or has a length that cannot be summed.
         """
         cross: list[Tensor] = []
         num_prefix = 0
         for name, condition in conditions.items():
             embed = condition.embed.to(x.dtype)
-            match self.way(name):
+            match self.method(name):
                 case "sum":
                     if embed.shape[1] not in (1, x.shape[1]):
                         raise ConfigError(
@@ -111,7 +118,7 @@ class ConditionFuser(nn.Module):
         return Fused(x, self._join(cross), num_prefix)
 
     def _join(self, cross: list[Tensor]) -> Tensor | None:
-        """What cross attention reads: all its conditions one after the other."""
+        """Source of the cross attention: its conditions, concatenated."""
         if not cross:
             return None
         joined = torch.cat(cross, dim=1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_seams
+from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_boundaries
 from audiocraft.models.codecs.spectral import SpectralTokenizer
 from audiocraft.models.encodec import EncodecModel, InterleaveStereoCompressionModel
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
@@ -114,7 +114,7 @@ def test_what_is_not_long_is_left_to_the_codec(kind, seconds, calls):
     given, results = calls(codec)
     assert decode_long(codec, codes) is results[0]
     assert given == [pytest.approx(seconds)]
-    assert decoding_seams(codec, codes.shape[-1]) == []
+    assert decoding_boundaries(codec, codes.shape[-1]) == []
 
 
 @torch.inference_mode()
@@ -136,12 +136,12 @@ def test_seams_lie_where_a_window_takes_over(calls):
     codec.decode = lambda codes, scale: torch.full_like(told(codes, scale), len(given))
     codes = codes_for(codec, 100)
     wav = decode_long(codec, codes)[0, 0]
-    seams = decoding_seams(codec, codes.shape[-1])
-    assert seams == [int(800 * second) for second in (33, 63, 93)]
-    for number, seam in enumerate(seams, start=1):
-        assert wav[seam - 20] == number
-        assert number < wav[seam] < number + 1
-        assert wav[seam + 20] == number + 1
+    boundaries = decoding_boundaries(codec, codes.shape[-1])
+    assert boundaries == [int(800 * second) for second in (33, 63, 93)]
+    for number, boundary in enumerate(boundaries, start=1):
+        assert wav[boundary - 20] == number
+        assert number < wav[boundary] < number + 1
+        assert wav[boundary + 20] == number + 1
 
 
 def test_a_model_decodes_long_pieces_in_windows(tiny_musicgen, calls):
