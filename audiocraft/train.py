@@ -26,8 +26,8 @@ from .errors import AudiocraftError, ConfigError
 from .launch.cluster import check_slurm, is_scheduling
 from .launch.dora_command import check_command, is_dora
 from .solvers.builders import get_solver
-from .solvers.distributed import join_step
-from .solvers.experiment import check_outputs, unwritable
+from .solvers.distributed import enter_srun_step
+from .solvers.experiment import check_output_folder, output_folder_error
 from .solvers.signals import Stopped, exit_status
 from .utils.deprecated_keys import why_retired
 
@@ -86,7 +86,7 @@ class Experiment(HydraMain):
     """Dora's entry point, with mistakes on the command line told in one sentence."""
 
     def __call__(self) -> None:
-        join_step()
+        enter_srun_step()
         return super().__call__()
 
     def _is_active(self, argv: list[str]) -> bool:
@@ -95,7 +95,7 @@ class Experiment(HydraMain):
     def get_xp(self, argv: tp.Sequence[str]) -> XP:
         try:
             xp = self.resolve(argv)
-            check_outputs(self.dora.dir)
+            check_output_folder(self.dora.dir)
         except (HydraException, OmegaConfBaseException, AudiocraftError) as error:
             _tell(error)
         return xp
@@ -116,7 +116,7 @@ class Experiment(HydraMain):
         try:
             return super().init_xp(xp)
         except OSError as error:
-            _tell(unwritable(xp.folder, error))
+            _tell(output_folder_error(xp.folder, error))
 
     def get_slurm_config(self) -> SlurmConfig:
         """What Dora asks for before it schedules jobs."""

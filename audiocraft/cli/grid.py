@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..launch.explorer import remarks, say
 from ..launch.grid_file import load_explorer, read_experiments
 from ..launch.local import FAILED, LocalGrid
-from ..solvers.experiment import check_outputs
+from ..solvers.experiment import check_output_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def main(find: tp.Callable[[], DecoratedMain], argv: tp.Sequence[str]) -> int:
     if others:
         options.error(f"--local does not know {' '.join(others)}")
 
-    check_outputs(experiment.dora.dir)
+    check_output_folder(experiment.dora.dir)
     sheeps, listed = read_experiments(experiment, explorer, args.grid)
     for line in remarks([s.xp.sig for s in sheeps], listed, experiment.dora, args.grid):
         say(line)

@@ -23,11 +23,18 @@ from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.lm import LMModel
 from ..optim.builders import get_lr_scheduler, get_optimizer
 from ..solvers.checkpoint import Checkpoints
-from ..solvers.experiment import changes, check_outputs, describe, resolved, settings_of, told
+from ..solvers.experiment import (
+    changed_settings,
+    changed_settings_warning,
+    check_output_folder,
+    experiment_summary,
+    initial_settings,
+    to_settings,
+)
 from ..solvers.optim_step import check_accumulation
 from ..solvers.sharding import check_sharding
-from ..solvers.validation import check_settings, padding_of
-from ..solvers.warm_start import check_adapting
+from ..solvers.validation import check_settings, padding_warning
+from ..solvers.warm_start import check_lora
 from ..utils.device import resolve_dtype
 from .device_check import check_device
 from .memory import (
@@ -118,7 +125,7 @@ class Plan:
 def look_at_experiment(plan: Plan) -> Section:
     """Signature, folder, and whether a run would go on."""
     section = Section("Experiment")
-    first, *rest = describe(plan.xp)
+    first, *rest = experiment_summary(plan.xp)
     section.lines = [first.removeprefix("Experiment "), *(line.strip() for line in rest)]
     own, epochs = plan.own, plan.cfg.optim.epochs
     if own is None:
@@ -129,16 +136,18 @@ def look_at_experiment(plan: Plan) -> Section:
         section.lines.append(f"goes on after {own} of {epochs}")
     if OmegaConf.select(plan.cfg, "cache.write"):
         section.lines.append("cache.write=true: it encodes its data sets, and trains nothing")
-    began = settings_of(plan.checkpoints)
-    changed = changes(began, resolved(plan.cfg), plan.xp.dora) if began is not None else []
+    began = initial_settings(plan.checkpoints)
+    changed = (
+        changed_settings(began, to_settings(plan.cfg), plan.xp.dora) if began is not None else []
+    )
     if changed:
-        section.lines += told(changed).splitlines()
+        section.lines += changed_settings_warning(changed).splitlines()
     try:
         check_settings(plan.cfg)
     except ConfigError as error:
         section.problems.append(str(error))
     try:
-        check_outputs(plan.xp.dora.dir, make=False)
+        check_output_folder(plan.xp.dora.dir, make=False)
         existing = next(p for p in (plan.xp.dora.dir, *plan.xp.dora.dir.parents) if p.exists())
         free = gigabytes(shutil.disk_usage(existing).free)
         section.lines.append(f"room for outputs: {free}")
@@ -157,7 +166,7 @@ def look_at_weights(plan: Plan) -> Section:
             section.problems.append(f"{source.part}: {source.problem}")
     is_sharded = plan.cfg.fsdp.use and plan.processes > 1
     if plan.cfg.lora.use:
-        check_adapting(plan.cfg, is_sharded)
+        check_lora(plan.cfg, is_sharded)
     if is_sharded:
         check_sharding(plan.cfg)
     return section
@@ -215,7 +224,7 @@ def look_at_data(plan: Plan) -> Section:
         )
         if split != "train":
             section.lines.append(f"  {len(dataset)} clips in {len(loader)} batches")
-        elif padding := padding_of(durations, plan.cfg.dataset.segment_duration):
+        elif padding := padding_warning(durations, plan.cfg.dataset.segment_duration):
             section.problems.append(padding)
     return section
 

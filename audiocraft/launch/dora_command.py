@@ -9,7 +9,7 @@ from pathlib import Path
 from dora.__main__ import get_parser
 from dora.main import DecoratedMain
 
-from ..solvers.experiment import check_outputs
+from ..solvers.experiment import check_output_folder
 from .grid_file import load_explorer
 
 WITH_FOLDERS = ("grid", "info", "launch")  # commands that make folders for jobs
@@ -34,4 +34,4 @@ def check_command(main: DecoratedMain, argv: list[str]) -> None:
             return
         load_explorer(main, args.grid)
     if args.command in WITH_FOLDERS:
-        check_outputs(main.dora.dir)
+        check_output_folder(main.dora.dir)

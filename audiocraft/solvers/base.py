@@ -23,28 +23,35 @@ from ..errors import CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
-from .batches import repeat_first, summary_of, tell_changed_data
+from .batches import data_summary, repeat_first_batch, warn_changed_data
 from .checkpoint import (
     BestState,
     Checkpoints,
     ShardedCheckpoints,
-    folder_of,
-    read_parts,
+    read_shards,
     read_state,
-    verify_with_parts,
+    shard_folder,
+    verify_with_shards,
 )
-from .distributed import Watchdog, agree, from_first_process, init_processes, leave_processes, rank
-from .experiment import introduce
+from .distributed import (
+    Watchdog,
+    broadcast_from_first,
+    init_process_group,
+    leave_process_group,
+    max_over_processes,
+    rank,
+)
+from .experiment import log_experiment
 from .loggers import Profiler, get_loggers
-from .optim_step import diverged
-from .progress import EpochProgress, RunningMean, SaveClock
-from .sharding import Parts, Sharding
+from .optim_step import divergence_error
+from .progress import CheckpointTimer, EpochProgress, RunningMean
+from .sharding import ShardedState, Sharding
 from .signals import Stopped, StopSignals
-from .warm_start import inherit
+from .warm_start import apply_warm_start_config
 
 logger = logging.getLogger(__name__)
 
-TIMINGS = ("duration", "real_time_factor")  # measured, not decided by the seed
+TIMING_METRICS = ("duration", "real_time_factor")  # measured, not decided by the seed
 SHOWN = ("ce", "lr", "grad_norm")  # beside the progress bar; the rest comes at its end
 STAGES = ("valid", "evaluate", "generate")
 
@@ -69,9 +76,9 @@ class StandardSolver(flashy.BaseSolver):
         super().__init__()
         with contextlib.suppress(OSError):
             (self.folder / "outputs").rmdir()  # flashy's, for files that we put elsewhere
-        cfg = self.cfg = inherit(cfg, self.folder)
+        cfg = self.cfg = apply_warm_start_config(cfg, self.folder)
         self.device = resolve_device(cfg.device)
-        init_processes(self.device)
+        init_process_group(self.device)
         self.sharding = Sharding(**cfg.fsdp)
         if cfg.autocast and self.device.type == "mps":
             raise ConfigError("autocast=true is not supported on mps. Set autocast=false.")
@@ -84,8 +91,8 @@ class StandardSolver(flashy.BaseSolver):
             kept_states=cfg.checkpoint.keep_every_states,
         )
         if is_rank_zero():
-            introduce(self.xp, cfg, self.checkpoints)
-        self.clock = SaveClock(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
+            log_experiment(self.xp, cfg, self.checkpoints)
+        self.clock = CheckpointTimer(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
         self.signals = StopSignals()
         self.progress = EpochProgress()
         self.best_state = BestState()
@@ -99,10 +106,10 @@ class StandardSolver(flashy.BaseSolver):
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
         # Only compared with what a checkpoint says.
-        self.training_data = summary_of(self.dataloaders.get("train"))
+        self.training_data = data_summary(self.dataloaders.get("train"))
         self.register_stateful("training_data", write_only=True)
         self.profiler = Profiler(self.folder / "profile", cfg.profiler.enabled, self.device)
-        self.parts = Parts(self.model, self.optimizer, self.ema)
+        self.parts = ShardedState(self.model, self.optimizer, self.ema)
         self.shards = None
         if self.sharding.active:
             self.shards = ShardedCheckpoints(self.checkpoints, self.sharding.async_save)
@@ -131,7 +138,7 @@ class StandardSolver(flashy.BaseSolver):
         """Start from the weights of another model."""
 
     @abstractmethod
-    def conclude(self) -> None:
+    def log_results(self) -> None:
         """Tell the user where everything is and what to try next."""
 
     # One run.
@@ -139,7 +146,7 @@ class StandardSolver(flashy.BaseSolver):
     def run(self) -> None:
         """Train to the last epoch, from wherever an earlier run of this experiment stopped."""
         resumed = self.restore()
-        self.loggers.start(self.shown_epoch, self.cfg.execute_only)
+        self.loggers.start(self.logged_epoch, self.cfg.execute_only)
         source = self.cfg.continue_from
         if source and resumed:
             logger.info("This experiment has its own checkpoint: continue_from is ignored.")
@@ -153,9 +160,9 @@ class StandardSolver(flashy.BaseSolver):
             logger.info("All %d epochs are done already.", self.cfg.optim.epochs)
         with self.signals, self.watchdog:
             self.run_epochs()
-        self.conclude()
+        self.log_results()
         self.loggers.close()
-        leave_processes()
+        leave_process_group()
 
     def run_epochs(self) -> None:
         """Train epoch after epoch; a request to stop ends it between two updates."""
@@ -208,7 +215,7 @@ class StandardSolver(flashy.BaseSolver):
                 self.xp.link.update_history(self.history)
 
     @property
-    def shown_epoch(self) -> int:
+    def logged_epoch(self) -> int:
         """The epoch under whose number results are shown."""
         in_place = self.cfg.execute_only and self.cfg.execute_inplace and self.history
         return self.epoch - 1 if in_place else self.epoch
@@ -239,13 +246,13 @@ class StandardSolver(flashy.BaseSolver):
         if self.shards is not None:
             self.shards.wait()
 
-    def may_pause(self, save_is_due: bool = False) -> None:
+    def save_or_stop(self, save_is_due: bool = False) -> None:
         """Between two batches: save if it is due, or stop if the run was asked to.
 
         Raises:
             Stopped: Whoever catches it saves, when averaged weights have been put back.
         """
-        signum, due = agree(self.signals.received, save_is_due)
+        signum, due = max_over_processes(self.signals.received, save_is_due)
         if signum:
             raise Stopped(signum)
         if due:
@@ -257,7 +264,7 @@ class StandardSolver(flashy.BaseSolver):
         Raises:
             CheckpointError: It is of another model.
         """
-        path = from_first_process(lambda: self.checkpoints.newest(verify_with_parts))
+        path = broadcast_from_first(lambda: self.checkpoints.newest(verify_with_shards))
         if path is None:
             return False
         try:
@@ -285,14 +292,14 @@ class StandardSolver(flashy.BaseSolver):
 
     def load_state_dict(self, state: dict[str, tp.Any]) -> None:
         """Take over a checkpoint of this run, of however many processes."""
-        tell_changed_data(state.get("training_data"), self.training_data)
-        whole = folder_of(state) is None
+        warn_changed_data(state.get("training_data"), self.training_data)
+        whole = shard_folder(state) is None
         if not whole:
             parts = self.parts.state_dict()
-            read_parts(parts, state, self.folder)
+            read_shards(parts, state, self.folder)
             self.parts.load_state_dict(parts)
         elif self.shards is not None:
-            self.parts.load_whole(state)
+            self.parts.load_gathered(state)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"], with_averages=whole and self.shards is None)
         known = self.stateful.sources
@@ -328,32 +335,32 @@ class StandardSolver(flashy.BaseSolver):
         loader.dataset.set_epoch(self.epoch)  # type: ignore
         loader.sampler.start_at(self.progress.updates)  # type: ignore
         done, total = self.progress.updates, self.progress.updates + len(loader)
-        batches = repeat_first(loader) if self.cfg.benchmark_no_load else loader
+        batches = repeat_first_batch(loader) if self.cfg.benchmark_no_load else loader
         for batch in self.bar("train", batches, done, total, self.progress.mean):
             self.step("train", self.progress.updates, batch, self.progress.mean)
             self.progress.updates += 1
             self.profiler.step()
-            self.may_pause(self.clock.is_due(self.progress.updates))
+            self.save_or_stop(self.clock.is_due(self.progress.updates))
         return self.progress.mean.means()
 
     def valid(self) -> dict:
         """The loss on held-out music."""
         self.model.eval()
-        return self.over_batches("valid")
+        return self.run_batches("valid")
 
     def evaluate(self) -> dict:
         """The loss on the evaluation set."""
         self.model.eval()
-        return self.over_batches("evaluate")
+        return self.run_batches("evaluate")
 
-    def over_batches(self, split: str) -> dict:
+    def run_batches(self, split: str) -> dict:
         """The mean metrics of `run_step` over a held-out data set."""
         loader = self.dataloaders[split]
         loader.dataset.set_epoch(0)  # type: ignore
         mean = RunningMean()
         for idx, batch in enumerate(self.bar(split, loader, 0, len(loader), mean)):
             self.step(split, idx, batch, mean)
-            self.may_pause()
+            self.save_or_stop()
         return mean.means()
 
     def step(self, split: str, idx: int, batch: tp.Any, mean: RunningMean) -> None:
@@ -362,10 +369,10 @@ class StandardSolver(flashy.BaseSolver):
         torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
         mean.add(self.run_step(idx, batch, {}), weight=len(batch[0]))
 
-    def diverged(self, what: str) -> ConfigError:
+    def divergence_error(self, what: str) -> ConfigError:
         """The error of a run whose numbers are none any more."""
         where = f"epoch {self.epoch}, {self.current_stage}"
-        return diverged(what, where, self.xp.sig, self.checkpoints.last.is_file())
+        return divergence_error(what, where, self.xp.sig, self.checkpoints.last.is_file())
 
     def bar(
         self, stage: str, items: tp.Iterable, done: int, total: int, mean: RunningMean | None = None
@@ -394,11 +401,11 @@ class StandardSolver(flashy.BaseSolver):
         self, stage_name: str, metrics: dict, formatter: flashy.Formatter | None = None
     ) -> None:
         """Show a stage's metrics everywhere; only what the seed decides enters the history."""
-        lasting = {key: value for key, value in metrics.items() if key not in TIMINGS}
+        lasting = {key: value for key, value in metrics.items() if key not in TIMING_METRICS}
         self._pending_metrics[stage_name] = lasting
         if is_rank_zero():
             shown = (formatter or self.formatter)(metrics)
             text = " · ".join(f"{key} {value}" for key, value in shown.items())
             logger.info("%s, epoch %d: %s", stage_name, self.epoch, text)
             numbers = {k: float(v) for k, v in metrics.items()}
-            self.loggers.log_metrics(stage_name, numbers, self.shown_epoch)
+            self.loggers.log_metrics(stage_name, numbers, self.logged_epoch)

@@ -11,7 +11,7 @@ from ..data.audio_dataset import AudioDataset
 logger = logging.getLogger(__name__)
 
 
-def repeat_first(loader: DataLoader) -> tp.Iterator[tp.Any]:
+def repeat_first_batch(loader: DataLoader) -> tp.Iterator[tp.Any]:
     """The first batch as often as there are batches, to see what reading costs."""
     total = len(loader)
     batches = iter(loader)
@@ -19,12 +19,12 @@ def repeat_first(loader: DataLoader) -> tp.Iterator[tp.Any]:
     yield from itertools.repeat(first, total)
 
 
-def summary_of(loader: DataLoader | None) -> dict[str, tp.Any]:
+def data_summary(loader: DataLoader | None) -> dict[str, tp.Any]:
     """What the training data is made of."""
     return {} if loader is None else tp.cast(AudioDataset, loader.dataset).summary()
 
 
-def tell_changed_data(then: dict[str, tp.Any] | None, now: dict[str, tp.Any]) -> None:
+def warn_changed_data(then: dict[str, tp.Any] | None, now: dict[str, tp.Any]) -> None:
     """Warn where a run goes on with other data than it began with."""
     if then and now and then != now:
         logger.warning(

@@ -48,7 +48,7 @@ def save_atomically(state: State, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        flush_folder(path.parent)
+        fsync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def save_atomically(state: State, path: Path) -> None:
         ) from error
 
 
-def flush_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Have the names in a folder survive a power failure too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -149,7 +149,7 @@ class Checkpoints:
     def previous(self) -> Path:
         return self.folder / "checkpoint.previous.th"
 
-    def of_epochs(self) -> list[Path]:
+    def epoch_checkpoints(self) -> list[Path]:
         """Checkpoints kept under their epoch's number, oldest first."""
         numbered = [path for path in self.folder.glob("checkpoint_*.th") if _epoch(path) >= 0]
         return sorted(numbered, key=_epoch)
@@ -168,7 +168,7 @@ class Checkpoints:
             kept = {name: value for name, value in state.items() if name in names}
             save_atomically(kept, self.folder / f"checkpoint_{epoch}.th")
             if self.keep_last:
-                for path in self.of_epochs()[: -self.keep_last]:
+                for path in self.epoch_checkpoints()[: -self.keep_last]:
                     path.unlink()
         if self.save_last:
             incoming = self.folder / "checkpoint.incoming.th"
@@ -177,7 +177,7 @@ class Checkpoints:
                 os.replace(self.last, self.previous)
             self.damaged.discard(self.last)
             os.replace(incoming, self.last)
-            flush_folder(self.folder)
+            fsync_folder(self.folder)
 
     def load(self) -> State | None:
         """The newest intact state, or `None` where the run has not saved any."""
@@ -195,7 +195,7 @@ class Checkpoints:
         """
         candidates = [self.last, self.previous]
         if self.kept_states is None:
-            candidates += reversed(self.of_epochs())
+            candidates += reversed(self.epoch_checkpoints())
         problem: CheckpointError | None = None
         for path in candidates:
             if not path.is_file():
@@ -335,7 +335,7 @@ class ShardedCheckpoints:
             if not is_rank_zero() or (done is not None and done.exception() is not None):
                 return
             checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
-            flush_folder(folder)
+            fsync_folder(folder)
             named = {KEY: {"folder": folder.name, "checksums": checksums}}
             self.checkpoints.save(rest | named, epoch)
             self._drop_unnamed()
@@ -347,19 +347,23 @@ class ShardedCheckpoints:
             self.finished.set()
 
     def _drop_unnamed(self) -> None:
-        files = [self.checkpoints.last, self.checkpoints.previous, *self.checkpoints.of_epochs()]
-        named = {folder_of(read_state(file, mmap=True)) for file in files if file.is_file()}
+        files = [
+            self.checkpoints.last,
+            self.checkpoints.previous,
+            *self.checkpoints.epoch_checkpoints(),
+        ]
+        named = {shard_folder(read_state(file, mmap=True)) for file in files if file.is_file()}
         for folder in self.checkpoints.folder.glob("shards_*"):
             if folder.name not in named:
                 shutil.rmtree(folder)
 
 
-def folder_of(state: tp.Mapping[str, tp.Any]) -> str | None:
+def shard_folder(state: tp.Mapping[str, tp.Any]) -> str | None:
     """The folder of the parts that belong to a checkpoint; `None` where it has none."""
     return (state.get(KEY) or {}).get("folder")
 
 
-def read_parts(parts: State, state: State, folder: Path) -> None:
+def read_shards(parts: State, state: State, folder: Path) -> None:
     """Fill the tensors of nested dictionaries from the parts of a checkpoint, in place.
 
     Args:
@@ -372,7 +376,7 @@ def read_parts(parts: State, state: State, folder: Path) -> None:
         dcp.load(parts, storage_reader=dcp.FileSystemReader(folder / state[KEY]["folder"]))
 
 
-def verify_with_parts(file: Path) -> None:
+def verify_with_shards(file: Path) -> None:
     """See that a checkpoint and all of its parts are as they were written.
 
     Raises:
@@ -380,7 +384,7 @@ def verify_with_parts(file: Path) -> None:
     """
     verify(file)
     state = read_state(file, mmap=True)
-    if folder_of(state) is None:
+    if shard_folder(state) is None:
         return
     folder = file.parent / state[KEY]["folder"]
     for name, expected in state[KEY]["checksums"].items():

@@ -50,7 +50,7 @@ def codebook_cross_entropy(
     return per_codebook.mean(), per_codebook
 
 
-def describe_loss(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
+def loss_metrics(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
     """Cross entropies in nats and their perplexities, over all codebooks and for each."""
     metrics = {"ce": loss.item(), "ppl": math.exp(min(loss.item(), 100))}
     for k, ce in enumerate(per_codebook.tolist(), start=1):

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 T = tp.TypeVar("T")
 
 
-def join_step() -> None:
+def enter_srun_step() -> None:
     """Let the tasks that `srun` started know each other, as those of `dora grid` do.
 
     Dora asks submitit, which otherwise knows only jobs of its own: each task would take itself for
@@ -39,12 +39,12 @@ def join_step() -> None:
         os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")
 
 
-def init_processes(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Join the process group if this run has more than one process."""
     spec = get_distrib_spec()
     if spec.world_size > 1:
         dora_init(backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        atexit.register(await_gloo)
+        atexit.register(wait_for_gloo)
         logger.info("Process %d of %d is ready.", spec.rank, spec.world_size)
 
 
@@ -67,7 +67,7 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def agree(*numbers: int) -> tuple[int, ...]:
+def max_over_processes(*numbers: int) -> tuple[int, ...]:
     """The greatest of every number over all processes. Every process has to call it."""
     if world_size() == 1:
         return numbers
@@ -78,10 +78,10 @@ def agree(*numbers: int) -> tuple[int, ...]:
 
 def barrier() -> None:
     """Wait for all processes."""
-    agree(0)
+    max_over_processes(0)
 
 
-def from_first_process(make: tp.Callable[[], T]) -> T:
+def broadcast_from_first(make: tp.Callable[[], T]) -> T:
     """What a function gives in the first process, in all of them; so does what it raises.
 
     Every process has to call it. The result must be what `pickle` takes.
@@ -100,14 +100,14 @@ def from_first_process(make: tp.Callable[[], T]) -> T:
     return outcome[0]
 
 
-def leave_processes() -> None:
+def leave_process_group() -> None:
     """Take leave of the other processes, when all have come to the end."""
     if torch.distributed.is_initialized():
         barrier()
         torch.distributed.destroy_process_group()
 
 
-def await_gloo(timeout: float = 30.0) -> None:
+def wait_for_gloo(timeout: float = 30.0) -> None:
     """Wait until no thread of gloo is at work; called when the interpreter ends. Linux only.
 
     When a sum is done, such a thread still lets go of the tensors, for which it needs the lock of
@@ -194,7 +194,7 @@ def derive_batch_generators(
     if as_one_process:
         clips = [clip for sample in attributes for clip in sample.wav.values()]
         lengths = [int(c.length) * sample_rate // c.sample_rate[0] for c in clips]
-        shortest = -agree(-min(lengths, default=0))[0]
+        shortest = -max_over_processes(-min(lengths, default=0))[0]
     return BatchGenerators(
         batch=derive_generator(*name, "all" if as_one_process else rank()),
         items=[derive_generator(*name, "item", number) for number in numbers],
@@ -202,9 +202,9 @@ def derive_batch_generators(
     )
 
 
-def align(conditions: dict[str, Condition]) -> dict[str, Condition]:
+def pad_across_processes(conditions: dict[str, Condition]) -> dict[str, Condition]:
     """Conditions as long as the longest in any process: the padding is heard, too."""
-    lengths = agree(*(condition.embed.shape[1] for condition in conditions.values()))
+    lengths = max_over_processes(*(condition.embed.shape[1] for condition in conditions.values()))
     return {
         name: pad_condition(condition, length)
         for (name, condition), length in zip(conditions.items(), lengths)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import CheckpointError, ConfigError
 from .checkpoint import Checkpoints, read_state
 from .loggers import write_atomically
-from .warm_start import flat
+from .warm_start import flatten_settings
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ ABSENT = "absent"
 SHOWN = 20  # changes that are listed
 
 
-def resolved(cfg: DictConfig) -> Settings:
+def to_settings(cfg: DictConfig) -> Settings:
     """A configuration as plain values, its references followed."""
     return tp.cast(Settings, OmegaConf.to_container(cfg, resolve=True))
 
@@ -41,7 +41,7 @@ class Signature(tp.NamedTuple):
     beside: list[str]  # overrides that are excluded, or say no more than the defaults
 
 
-def signature_of(xp: XP) -> Signature:
+def parse_signature(xp: XP) -> Signature:
     """Take a signature apart."""
     delta = [(key, f"{key}={_shown(value)}") for key, value in xp.delta or []]
     overrides = [(arg.lstrip("+~").partition("=")[0], arg) for arg in xp.argv]
@@ -61,15 +61,15 @@ def _shown(value: tp.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def changes(began: Settings, now: Settings, dora: DoraConfig) -> list[str]:
+def changed_settings(began: Settings, now: Settings, dora: DoraConfig) -> list[str]:
     """How settings differ from those with which an experiment began, one line for each.
 
     Args:
-        began, now: As `resolved` gives them.
+        began, now: As `to_settings` gives them.
         dora: Knows the keys that do not make another experiment; they are left out.
     """
     began, now = (
-        {key.removeprefix("."): value for key, value in flat(settings, "").items()}
+        {key.removeprefix("."): value for key, value in flatten_settings(settings, "").items()}
         for settings in (began, now)
     )
     return [
@@ -79,7 +79,7 @@ def changes(began: Settings, now: Settings, dora: DoraConfig) -> list[str]:
     ]
 
 
-def settings_of(checkpoints: Checkpoints) -> Settings | None:
+def initial_settings(checkpoints: Checkpoints) -> Settings | None:
     """The settings with which an experiment began; `None` where nothing has been learnt yet."""
     saved = [path for path in (checkpoints.last, checkpoints.previous) if path.is_file()]
     if not saved:
@@ -89,26 +89,26 @@ def settings_of(checkpoints: Checkpoints) -> Settings | None:
         text = began.read_text() if began.is_file() else read_state(saved[0], mmap=True)["xp.cfg"]
     except CheckpointError:  # told by who restores it
         return None
-    return resolved(tp.cast(DictConfig, OmegaConf.create(text)))
+    return to_settings(tp.cast(DictConfig, OmegaConf.create(text)))
 
 
-def introduce(xp: XP, cfg: DictConfig, checkpoints: Checkpoints) -> None:
+def log_experiment(xp: XP, cfg: DictConfig, checkpoints: Checkpoints) -> None:
     """Say in the log what this experiment is, and what has changed since it began."""
-    logger.info("\n".join(describe(xp)))
-    now = resolved(cfg)
-    began = settings_of(checkpoints)
+    logger.info("\n".join(experiment_summary(xp)))
+    now = to_settings(cfg)
+    began = initial_settings(checkpoints)
     if began is not None:
-        changed = changes(began, now, xp.dora)
+        changed = changed_settings(began, now, xp.dora)
         if changed:
-            logger.warning(told(changed))
+            logger.warning(changed_settings_warning(changed))
     if began is None or not (checkpoints.folder / BEGAN).is_file():
         text = OmegaConf.to_yaml(OmegaConf.create(now if began is None else began))
         write_atomically(checkpoints.folder / BEGAN, text)
 
 
-def describe(xp: XP) -> list[str]:
+def experiment_summary(xp: XP) -> list[str]:
     """Signature, what it is made of, and where everything goes, as lines."""
-    given, following, beside = signature_of(xp)
+    given, following, beside = parse_signature(xp)
     lines = [
         f"Experiment {xp.sig} in {xp.folder} (AUDIOCRAFT_DORA_DIR moves it)",
         f"  its signature stands for: {' '.join(given) or 'the defaults'}",
@@ -120,7 +120,7 @@ def describe(xp: XP) -> list[str]:
     return lines
 
 
-def told(changed: list[str]) -> str:
+def changed_settings_warning(changed: list[str]) -> str:
     """The warning about settings that have changed since an experiment began."""
     lines = [f"  {line}" for line in changed[:SHOWN]]
     if len(changed) > SHOWN:
@@ -135,7 +135,7 @@ def told(changed: list[str]) -> str:
     )
 
 
-def check_outputs(folder: Path, make: bool = True) -> None:
+def check_output_folder(folder: Path, make: bool = True) -> None:
     """See that experiments can be written to a folder.
 
     Args:
@@ -154,10 +154,10 @@ def check_outputs(folder: Path, make: bool = True) -> None:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise output_folder_error(folder, error) from error
 
 
-def unwritable(folder: Path, error: OSError) -> ConfigError:
+def output_folder_error(folder: Path, error: OSError) -> ConfigError:
     """The error of a folder of outputs in which nothing can be written."""
     return ConfigError(
         f"Nothing can be written to {folder}: {error}. Mend that, or choose another "

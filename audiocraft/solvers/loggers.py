@@ -62,7 +62,7 @@ class JsonLinesLogger(Logger):
     def start(self, step: int, stage: str | None = None) -> None:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         read = [(line, _read_line(line)) for line in lines]
-        kept = [line for line, row in read if row and not comes_again(row, step, stage)]
+        kept = [line for line, row in read if row and not is_superseded(row, step, stage)]
         write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
@@ -86,7 +86,7 @@ class CsvLogger(Logger):
             with open(self.path, newline="") as file:
                 rows = list(csv.DictReader(file))
             try:
-                self.rows = [row for row in rows if not comes_again(row, step, stage)]
+                self.rows = [row for row in rows if not is_superseded(row, step, stage)]
             except (KeyError, TypeError, ValueError):
                 raise ConfigError(
                     f"{self.path} is not a table of ours: move it away and it is begun anew."
@@ -107,7 +107,7 @@ class CsvLogger(Logger):
         write_atomically(self.path, table.getvalue())
 
 
-def comes_again(row: tp.Mapping[str, tp.Any], step: int, stage: str | None) -> bool:
+def is_superseded(row: tp.Mapping[str, tp.Any], step: int, stage: str | None) -> bool:
     """Whether a run that starts at `step` will write a row anew; see `Logger.start`."""
     return int(row["epoch"]) >= step and stage in (None, row["stage"])
 

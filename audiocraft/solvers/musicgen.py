@@ -28,15 +28,27 @@ from ..models.musicgen import MusicGen
 from ..modules.conditioners import StyleConditioner, merge_excerpt_masks
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
 from .base import StandardSolver
-from .cross_entropy import TokenCounts, codebook_cross_entropy, describe_loss
-from .distributed import align, derive_batch_generators, rank, sum_over_processes, world_size
-from .optim_step import Updates, check_accumulation, in_pieces
+from .cross_entropy import TokenCounts, codebook_cross_entropy, loss_metrics
+from .distributed import (
+    derive_batch_generators,
+    pad_across_processes,
+    rank,
+    sum_over_processes,
+    world_size,
+)
+from .optim_step import OptimizerStep, check_accumulation, split_micro_batches
 from .progress import RunningMean
-from .sample_generation import SampleFolder, clips_of, make_samples, params_of, ways_of
-from .sharding import check_sharding, load_whole_weights, shard, whole_weights
-from .token_caching import write_cache
-from .validation import check_settings, padding_of
-from .warm_start import check_adapting, tell_differences, tell_fast_embeddings
+from .sample_generation import (
+    SampleWriter,
+    get_conditioning_modes,
+    get_generation_params,
+    load_clips,
+    write_samples,
+)
+from .sharding import check_sharding, gather_weights, scatter_weights, shard
+from .token_caching import write_token_cache
+from .validation import check_settings, padding_warning
+from .warm_start import check_lora, warn_fast_embeddings, warn_setting_differences
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +78,11 @@ class MusicGenSolver(StandardSolver):
             world_size=world_size(),
             tokenizer=describe_tokenizer(self.compression_model, cfg.compression_model_checkpoint),
         )
-        self.model = self.new_model()
+        self.model = self.build_model()
         self.lora = Lora(**cfg.lora)
         self.base_model: dict[str, str] = {}  # name and fingerprint of what adapters adapt
         if self.lora.use:
-            check_adapting(cfg, is_sharded=self.sharding.active)
+            check_lora(cfg, is_sharded=self.sharding.active)
             add_adapters(self.model, self.lora)
             self.register_stateful("base_model")
         if cfg.compile.use:
@@ -85,7 +97,7 @@ class MusicGenSolver(StandardSolver):
         self.ema = get_ema(self.model, cfg.optim.ema)
         needs_scaler = self.autocast_dtype is torch.float16 or self.sharding.needs_scaler
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)  # type: ignore
-        self.updates = Updates(
+        self.updates = OptimizerStep(
             self.model,
             self.optimizer,
             scaler=self.scaler,
@@ -101,7 +113,7 @@ class MusicGenSolver(StandardSolver):
             self.register_stateful("lr_scheduler")
         self.describe()
 
-    def new_model(self) -> LMModel:
+    def build_model(self) -> LMModel:
         """The language model of the configuration, with new weights."""
         return builders.get_lm_model(self.cfg, loaders.load_compression_model).to(self.device)
 
@@ -115,14 +127,16 @@ class MusicGenSolver(StandardSolver):
         logger.info(
             "Files: %s", ", ".join(f"{len(d.meta)} {split}" for split, d in datasets.items())
         )
-        padding = padding_of(datasets["train"].meta.durations, self.cfg.dataset.segment_duration)
+        padding = padding_warning(
+            datasets["train"].meta.durations, self.cfg.dataset.segment_duration
+        )
         if padding:
             logger.warning(padding)
 
     def run(self) -> None:
         """Train, or encode the data sets where `cache.write` asks for that."""
         if self.cfg.cache.write:
-            write_cache(self.cfg, self.model.condition_provider, self.device.type)
+            write_token_cache(self.cfg, self.model.condition_provider, self.device.type)
         else:
             super().run()
 
@@ -130,7 +144,7 @@ class MusicGenSolver(StandardSolver):
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
         """Learn from one batch, piece by piece, or only measure it when validating."""
-        pieces = in_pieces(batch, self.cfg.optim.accumulate if self.is_training else 1)
+        pieces = split_micro_batches(batch, self.cfg.optim.accumulate if self.is_training else 1)
         mean = RunningMean()
         for number, piece in enumerate(pieces):
             loss, measured = self.predict(piece, idx * len(pieces) + number)
@@ -148,7 +162,7 @@ class MusicGenSolver(StandardSolver):
 
         with self.autocast:
             conditions, output = self.model.listen_and_predict(
-                codes, prepared, align if self.cfg.as_one_process else None
+                codes, prepared, pad_across_processes if self.cfg.as_one_process else None
             )
             learnable = (
                 real & output.mask & ~merge_excerpt_masks(conditions, codes.shape[-1])[:, None]
@@ -165,7 +179,7 @@ class MusicGenSolver(StandardSolver):
         loss, *per_codebook = sum_over_processes(torch.cat([s.detach().view(-1) for s in share]))
         self.check_finite(loss)
         # Gradients will be averaged over processes, and the shares are to be summed.
-        return share[0] * world_size(), describe_loss(loss, torch.stack(per_codebook))
+        return share[0] * world_size(), loss_metrics(loss, torch.stack(per_codebook))
 
     @torch.no_grad()
     def tokenize(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -213,7 +227,7 @@ class MusicGenSolver(StandardSolver):
             ConfigError: It is none; the run's checkpoints are untouched.
         """
         if not torch.isfinite(loss):
-            raise self.diverged(f"loss became {loss.item()}")
+            raise self.divergence_error(f"loss became {loss.item()}")
 
     def update(self) -> dict:
         """Move the weights once; return the learning rate and the norm of the gradient.
@@ -224,7 +238,7 @@ class MusicGenSolver(StandardSolver):
         try:
             return self.updates.step()
         except FloatingPointError as error:
-            raise self.diverged(str(error)) from error
+            raise self.divergence_error(str(error)) from error
 
     # Baselines: what the tokens give away without a model.
 
@@ -262,7 +276,7 @@ class MusicGenSolver(StandardSolver):
         with self.averaged():
             if self.lora.use:
                 return merged_state(self.model)
-            return {key: value.clone() for key, value in whole_weights(self.model).items()}
+            return {key: value.clone() for key, value in gather_weights(self.model).items()}
 
     def on_best(self) -> None:
         """Also keep the adapters by themselves."""
@@ -280,17 +294,17 @@ class MusicGenSolver(StandardSolver):
 
     def continue_from(self, source: str) -> None:
         """Start from the weights of a published model, an experiment or a file."""
-        tell_differences(self.cfg, source)
-        tell_fast_embeddings(self.cfg)
+        warn_setting_differences(self.cfg, source)
+        warn_fast_embeddings(self.cfg)
         if self.sharding.active or self.lora.use:
-            model = self.new_model()
+            model = self.build_model()
             loaders.load_lm_weights(model, source)
             state = model.state_dict()
             if self.lora.use:
                 load_base(self.model, state)
                 self.base_model |= {"name": source, "fingerprint": fingerprint(state)}
             else:
-                load_whole_weights(self.model, state)
+                scatter_weights(self.model, state)
         else:
             loaders.load_lm_weights(self.model, source)
         if self.ema is not None:
@@ -311,7 +325,7 @@ class MusicGenSolver(StandardSolver):
             AudioError: They cannot be written, and were all that was asked for.
         """
         try:
-            metrics = self.listen()
+            metrics = self.generate_own_share()
         except (OSError, AudioError) as error:
             if self.cfg.execute_only:
                 raise AudioError(f"The samples cannot be written: {error}") from error
@@ -320,50 +334,50 @@ class MusicGenSolver(StandardSolver):
         totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
         return dict(zip(metrics, sum_over_processes(totals).tolist()))
 
-    def listen(self) -> dict[str, float]:
-        """This process's share of the samples; what `make_samples` measures of it."""
+    def generate_own_share(self) -> dict[str, float]:
+        """This process's share of the samples; what `write_samples` measures of it."""
         cfg = self.cfg.generate
         with self.averaged():
             model = MusicGen(
                 self.xp.sig,
                 self.compression_model,
-                self.whole_model(),
+                self.generation_model(),
                 self.cfg.dataset.segment_duration,
             )
-            model.generation_params = params_of(self.cfg)
+            model.generation_params = get_generation_params(self.cfg)
             model.set_custom_progress_callback(lambda done, total: self.watchdog.feed())
             loader = self.dataloaders["generate"]
-            return make_samples(
+            return write_samples(
                 model,
-                clips_of(loader, self.cfg.seed, rank()),
-                ways_of(self.cfg),
-                SampleFolder(
+                load_clips(loader, self.cfg.seed, rank()),
+                get_conditioning_modes(self.cfg),
+                SampleWriter(
                     self.samples_folder,
                     model.sample_rate,
                     self.loggers,
                     tp.cast(dict, OmegaConf.to_container(cfg.audio, resolve=True)),
                 ),
-                epoch=self.shown_epoch,
+                epoch=self.logged_epoch,
                 batch_size=loader.batch_size or 1,
                 progress=lambda batches: self.bar("generate", batches, 0, len(batches)),
             )
 
-    def whole_model(self) -> LMModel:
+    def generation_model(self) -> LMModel:
         """A model that can generate by itself, and fast: not in shards, and without adapters."""
         if not self.sharding.active and not self.lora.use:
             return self.model
-        state = merged_state(self.model) if self.lora.use else whole_weights(self.model)
-        model = self.new_model()
+        state = merged_state(self.model) if self.lora.use else gather_weights(self.model)
+        model = self.build_model()
         model.load_state_dict(state)
         return model
 
     @property
     def samples_folder(self) -> Path:
-        return self.folder / self.cfg.generate.path / str(self.shown_epoch)
+        return self.folder / self.cfg.generate.path / str(self.logged_epoch)
 
     # The end.
 
-    def conclude(self) -> None:
+    def log_results(self) -> None:
         if not is_rank_zero() or not self.history:
             return
         last = self.history[-1]["valid"]

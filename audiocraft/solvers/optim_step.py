@@ -14,7 +14,7 @@ from .sharding import as_float
 T = tp.TypeVar("T")
 
 
-class Updates:
+class OptimizerStep:
     """Moves weights; `add` a loss for every piece of a batch, then `step`.
 
     Args:
@@ -91,7 +91,7 @@ class Updates:
         return metrics
 
 
-def diverged(what: str, where: str, sig: str, is_saved: bool) -> ConfigError:
+def divergence_error(what: str, where: str, sig: str, is_saved: bool) -> ConfigError:
     """The error of a run whose numbers are none any more.
 
     Args:
@@ -111,7 +111,7 @@ def diverged(what: str, where: str, sig: str, is_saved: bool) -> ConfigError:
     )
 
 
-def in_pieces(batch: tuple[Tensor, list[T]], number: int) -> list[tuple[Tensor, list[T]]]:
+def split_micro_batches(batch: tuple[Tensor, list[T]], number: int) -> list[tuple[Tensor, list[T]]]:
     """Cut a batch, waveforms `[B, C, T]` and as many infos, into `number` equal ones."""
     wavs, infos = batch
     size = len(wavs) // number

@@ -50,7 +50,7 @@ class EpochProgress:
         self.mean.weights = dict(state["weights"])
 
 
-class SaveClock:
+class CheckpointTimer:
     """Tells when a checkpoint is due within an epoch.
 
     Args:

@@ -33,7 +33,7 @@ from .loggers import Loggers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SampleMetadata:
     """Everything needed to make a sample again."""
 
     mode: str  # unconditional | text | style | text_and_style | continuation
@@ -48,7 +48,7 @@ class Recipe:
     parameters: dict[str, tp.Any] = field(default_factory=dict)
 
 
-class SampleFolder:
+class SampleWriter:
     """Writes samples under `folder/<mode>/`.
 
     Each sample has a wav, a JSON with its recipe and a picture; the clip that conditioned it
@@ -72,7 +72,7 @@ class SampleFolder:
         self,
         name: str,
         wav: Tensor,
-        recipe: Recipe,
+        recipe: SampleMetadata,
         style: Tensor | None = None,
         heard: slice | None = None,
     ) -> Path:
@@ -114,7 +114,7 @@ Progress = tp.Callable[[tp.Sequence[tp.Any]], tp.Iterable[tp.Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Clip:
+class ConditioningClip:
     """One clip of the generation set."""
 
     name: str
@@ -126,7 +126,7 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ways:
+class ConditioningModes:
     """In which ways a model is asked for music; what it was not trained for is left out.
 
     Args:
@@ -162,19 +162,19 @@ class Ways:
         return ways + ["continuation"] * self.prompted
 
 
-def ways_of(cfg: DictConfig) -> Ways:
+def get_conditioning_modes(cfg: DictConfig) -> ConditioningModes:
     """The ways that `generate.lm` of a resolved configuration asks for."""
     lm = cfg.generate.lm
-    return Ways(
+    return ConditioningModes(
         prompted=lm.prompted_samples,
         unprompted=lm.unprompted_samples,
         use_text=not lm.no_text_conditioning,
-        prompt_duration=lm.prompt_duration or duration_of(cfg) / 4,
+        prompt_duration=lm.prompt_duration or sample_duration(cfg) / 4,
         remove_prompts=lm.remove_prompts,
     )
 
 
-def duration_of(cfg: DictConfig) -> float:
+def sample_duration(cfg: DictConfig) -> float:
     """Seconds of each sample.
 
     Raises:
@@ -186,12 +186,12 @@ def duration_of(cfg: DictConfig) -> float:
     return segment if given is None else given
 
 
-def params_of(cfg: DictConfig) -> GenerationParams:
+def get_generation_params(cfg: DictConfig) -> GenerationParams:
     """How `generate.lm` of a resolved configuration has a model generate."""
     lm = cfg.generate.lm
     return GenerationParams.within(
         cfg.dataset.segment_duration or DEFAULT_MAX_DURATION,
-        duration=duration_of(cfg),
+        duration=sample_duration(cfg),
         use_sampling=lm.use_sampling,
         sampling=Sampling(temperature=lm.temp, top_k=lm.top_k, top_p=lm.top_p),
         guidance=Guidance(
@@ -202,8 +202,8 @@ def params_of(cfg: DictConfig) -> GenerationParams:
     )
 
 
-def clips_of(loader: DataLoader, seed: int, rank: int = 0) -> list[Clip]:
-    """This process's share of the clips of the generation set, as `Clip`s.
+def load_clips(loader: DataLoader, seed: int, rank: int = 0) -> list[ConditioningClip]:
+    """This process's share of the clips of the generation set, as `ConditioningClip`s.
 
     A clip has the same number, and with it the same seed and name, however many processes share
     the work; those that only fill the last batch up are left out.
@@ -217,7 +217,7 @@ def clips_of(loader: DataLoader, seed: int, rank: int = 0) -> list[Clip]:
                 break
             stem = Path(info.meta.path).stem
             clips.append(
-                Clip(
+                ConditioningClip(
                     name=f"{number:02d}_{stem}",
                     wav=wav[..., : info.n_frames],
                     description=info.to_condition_attributes().text.get("description"),
@@ -229,11 +229,11 @@ def clips_of(loader: DataLoader, seed: int, rank: int = 0) -> list[Clip]:
     return clips
 
 
-def make_samples(
+def write_samples(
     model: MusicGen,
-    clips: list[Clip],
-    ways: Ways,
-    folder: SampleFolder,
+    clips: list[ConditioningClip],
+    ways: ConditioningModes,
+    folder: SampleWriter,
     *,
     epoch: int,
     batch_size: int,
@@ -265,7 +265,7 @@ def make_samples(
     return {"samples": count, "real_time_factor": audio_seconds / max(seconds, 1e-9)}
 
 
-def _long_enough(model: MusicGen, clips: list[Clip]) -> list[Clip]:
+def _long_enough(model: MusicGen, clips: list[ConditioningClip]) -> list[ConditioningClip]:
     """Clips of which a whole excerpt can be heard."""
     style = model.style_conditioner
     heard, short = [], []
@@ -281,7 +281,7 @@ def _long_enough(model: MusicGen, clips: list[Clip]) -> list[Clip]:
     return heard
 
 
-def _excerpt_start(model: MusicGen, clip: Clip) -> float:
+def _excerpt_start(model: MusicGen, clip: ConditioningClip) -> float:
     """Second of the clip from which the model listens, drawn from the clip's seed."""
     length = int(model.style_conditioner.excerpt_length * model.sample_rate)
     rng = derive_generator(clip.seed, "excerpt")
@@ -292,9 +292,9 @@ def _excerpt_start(model: MusicGen, clip: Clip) -> float:
 def _generate(
     model: MusicGen,
     way: str,
-    batch: list[Clip],
+    batch: list[ConditioningClip],
     starts: list[float | None],
-    ways: Ways,
+    ways: ConditioningModes,
 ) -> Tensor:
     """Audio `[B, C, T]` of one batch in one way."""
     rate = model.sample_rate
@@ -314,10 +314,10 @@ def _generate(
 
 
 def _write(
-    folder: SampleFolder,
+    folder: SampleWriter,
     model: MusicGen,
     way: str,
-    clip: Clip,
+    clip: ConditioningClip,
     wav: Tensor,
     start: float | None,
     epoch: int,
@@ -329,7 +329,7 @@ def _write(
         eval_q = model.style_conditioner.eval_q
         begin = round(start * model.sample_rate)
         heard = slice(begin, begin + int(excerpt_length * model.sample_rate))
-    recipe = Recipe(
+    recipe = SampleMetadata(
         mode=way,
         description=None if way in ("style", "unconditional") else clip.description,
         style_path=clip.path if heard else None,

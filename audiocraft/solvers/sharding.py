@@ -101,17 +101,17 @@ def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
     register_fsdp_forward_method(model, "listen_and_predict")
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     """The whole weights of a model that may be sharded. Every process has to call it."""
     return tp.cast(dict[str, Tensor], get_model_state_dict(model, options=WHOLE))
 
 
-def load_whole_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
+def scatter_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Give a sharded model its part of weights that every process holds."""
     set_model_state_dict(model, tp.cast(dict, state), options=WHOLE)
 
 
-class Parts:
+class ShardedState:
     """What of a run is sharded with its model, as distributed checkpoints want it.
 
     Names are those of the whole model, so parts fit any number of processes, also one that does
@@ -140,10 +140,10 @@ class Parts:
         set_model_state_dict(self.model, state["model"])
         set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
 
-    def load_whole(self, state: dict[str, tp.Any]) -> None:
+    def load_gathered(self, state: dict[str, tp.Any]) -> None:
         """Take this process's part of the state of a run that was not sharded."""
-        load_whole_weights(self.model, state["model"])
-        named = by_name(state["optimizer"], self.model)
+        scatter_weights(self.model, state["model"])
+        named = optimizer_state_by_name(state["optimizer"], self.model)
         set_optimizer_state_dict(self.model, self.optimizer, named, options=WHOLE)
         if self.ema is not None:
             for key, average in self.ema.state["model"].items():
@@ -153,7 +153,7 @@ class Parts:
                 average.copy_(value)
 
 
-def by_name(state: dict[str, tp.Any], model: nn.Module) -> dict[str, tp.Any]:
+def optimizer_state_by_name(state: dict[str, tp.Any], model: nn.Module) -> dict[str, tp.Any]:
     """An optimizer's state with the names of parameters in place of their numbers."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = get_optim_parameter_groups(model)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "evaluate")  # generation starts from audio
 
 
-def clip_rate(provider: ConditionProvider, sample_rate: int) -> int:
+def style_clip_rate(provider: ConditionProvider, sample_rate: int) -> int:
     """The lowest sample rate of clips that every conditioner accepts; 0 where nobody listens."""
     conditioners = [provider.conditioners[name] for name in provider.wav_conditions]
     if len(conditioners) == 1 and isinstance(conditioners[0], StyleConditioner):
@@ -29,7 +29,7 @@ def clip_rate(provider: ConditionProvider, sample_rate: int) -> int:
     return sample_rate if conditioners else 0
 
 
-def write_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> None:
+def write_token_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> None:
     """Encode every split of a run below `cache.path`; of several processes each does its share.
 
     Args:
@@ -56,7 +56,7 @@ def write_cache(cfg: DictConfig, provider: ConditionProvider, device: str) -> No
         stereo=("timesteps" if interleave.per_timestep else "codebooks")
         if interleave.use
         else None,
-        wave_rate=clip_rate(provider, cfg.sample_rate),
+        wave_rate=style_clip_rate(provider, cfg.sample_rate),
         device=device,
         workers=None if world_size() == 1 else 1,
     )

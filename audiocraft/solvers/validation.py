@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..models.musicgen import DEFAULT_MAX_DURATION
 from ..utils.device import resolve_dtype
 from ..utils.numbers import is_number, is_whole
-from .sample_generation import params_of, ways_of
+from .sample_generation import get_conditioning_modes, get_generation_params
 
 NOT_BUILT = (  # keys that may only be off
     *(f"evaluate.metrics.{name}" for name in ("fad", "kld", "text_consistency", "chroma_cosine")),
@@ -72,7 +72,7 @@ def check_settings(cfg: DictConfig) -> None:
 def _check_listening(cfg: DictConfig) -> None:
     """See that samples can be made, and written, when it is time: that can be days from now."""
     try:
-        params, ways = params_of(cfg), ways_of(cfg)
+        params, ways = get_generation_params(cfg), get_conditioning_modes(cfg)
         window = min(params.duration, cfg.dataset.segment_duration or DEFAULT_MAX_DURATION)
         if ways.prompted and ways.prompt_duration >= window:
             raise ValueError(
@@ -121,7 +121,7 @@ def _check_excerpts(cfg: DictConfig) -> None:
             )
 
 
-def padding_of(durations: np.ndarray, segment_duration: float | None) -> str | None:
+def padding_warning(durations: np.ndarray, segment_duration: float | None) -> str | None:
     """What to do where most of the segments of a data set would be padding; `None` is nothing.
 
     Args:

@@ -17,7 +17,7 @@ from ..utils.checkpoint_files import model_config, read_package
 
 logger = logging.getLogger(__name__)
 
-# What must be the same where weights go on; also what `inherit` takes over.
+# What must be the same where weights go on; also what `apply_warm_start_config` takes over.
 OF_THE_MODEL = (
     *("lm_model", "transformer_lm", "codebooks_pattern", "conditioners", "fuser"),
     *("compression_model_checkpoint", "compression_model_n_q", "interleave_stereo_codebooks"),
@@ -33,7 +33,7 @@ MOST = 12  # differences that are named
 Flat = dict[str, tp.Any]
 
 
-def settings_of(source: str) -> DictConfig:
+def source_settings(source: str) -> DictConfig:
     """The settings that come with the model of a name; none with a hand-made file."""
     config = read_package(find_file(source, LM_FILES)).config
     described = model_config(config)
@@ -44,7 +44,7 @@ def settings_of(source: str) -> DictConfig:
     return described
 
 
-def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
+def apply_warm_start_config(cfg: DictConfig, folder: Path) -> DictConfig:
     """The run's configuration, with the settings of the model that it continues if it says so.
 
     Args:
@@ -64,13 +64,13 @@ def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
     source = str(own) if own.is_file() else cfg.continue_from
     if source is None:
         raise ConfigError("continue_from_config=inherit needs continue_from: which model?")
-    theirs = settings_of(source)
+    theirs = source_settings(source)
     if not theirs.get("transformer_lm"):
         raise ConfigError(
             f"{source} holds weights without settings: nothing can be inherited. Set "
             "continue_from_config=null and choose model/lm/model_scale and conditioner yourself."
         )
-    told = differences(cfg, theirs, OF_THE_MODEL)
+    told = setting_differences(cfg, theirs, OF_THE_MODEL)
     if told:
         logger.info("Taken over from %s: %s.", source, "; ".join(told[:MOST]))
     merged = cfg.copy()
@@ -84,15 +84,15 @@ def inherit(cfg: DictConfig, folder: Path) -> DictConfig:
     return merged
 
 
-def tell_differences(cfg: DictConfig, source: str) -> None:
+def warn_setting_differences(cfg: DictConfig, source: str) -> None:
     """Say in which settings that matter the run differs from the model that it continues.
 
-    Where it has taken them over, `inherit` has told.
+    Where it has taken them over, `apply_warm_start_config` has told.
     """
     if cfg.continue_from_config:
         return
-    theirs = settings_of(source)
-    told = differences(cfg, theirs, (*OF_THE_MODEL, *OF_THE_TRAINING))
+    theirs = source_settings(source)
+    told = setting_differences(cfg, theirs, (*OF_THE_MODEL, *OF_THE_TRAINING))
     if told:
         more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""
         logger.warning(
@@ -104,7 +104,7 @@ def tell_differences(cfg: DictConfig, source: str) -> None:
         )
 
 
-def tell_fast_embeddings(cfg: DictConfig) -> None:
+def warn_fast_embeddings(cfg: DictConfig) -> None:
     """Say where a learnt model would get a rate that was meant for one that knows nothing."""
     emb_lr, lr = cfg.transformer_lm.get("emb_lr"), cfg.optim.lr
     if emb_lr is not None and emb_lr > lr and not cfg.lora.use and not cfg.execute_only:
@@ -117,14 +117,17 @@ def tell_fast_embeddings(cfg: DictConfig) -> None:
         )
 
 
-def differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> list[str]:
+def setting_differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> list[str]:
     """Sentences on the settings in which two models differ, where both have them."""
     told = []
     for key in keys:
         other = OmegaConf.select(theirs, key)
         if other is None or (OmegaConf.is_config(other) and not len(other)):
             continue
-        ours, found = flat(OmegaConf.select(cfg, key), key), flat(other, key)
+        ours, found = (
+            flatten_settings(OmegaConf.select(cfg, key), key),
+            flatten_settings(other, key),
+        )
         for name in sorted(ours.keys() | found.keys()):
             if name.rpartition(".")[2] in NOT_TOLD:
                 continue
@@ -134,7 +137,7 @@ def differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> 
     return told
 
 
-def flat(node: tp.Any, prefix: str) -> Flat:
+def flatten_settings(node: tp.Any, prefix: str) -> Flat:
     """Nested settings as dotted names."""
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node, resolve=True)
@@ -142,11 +145,11 @@ def flat(node: tp.Any, prefix: str) -> Flat:
         return {prefix: node}
     found: Flat = {}
     for key, value in node.items():
-        found |= flat(value, f"{prefix}.{key}")
+        found |= flatten_settings(value, f"{prefix}.{key}")
     return found
 
 
-def check_adapting(cfg: DictConfig, is_sharded: bool) -> None:
+def check_lora(cfg: DictConfig, is_sharded: bool) -> None:
     """See that adapters have something to adapt.
 
     Raises:

@@ -60,7 +60,10 @@ def test_only_the_last_kept_epochs_stay(tmp_path):
     checkpoints = Checkpoints(tmp_path, save_every=2, keep_last=2)
     for epoch in range(1, 9):
         checkpoints.save({"epoch": epoch}, epoch)
-    assert [p.name for p in checkpoints.of_epochs()] == ["checkpoint_6.th", "checkpoint_8.th"]
+    assert [p.name for p in checkpoints.epoch_checkpoints()] == [
+        "checkpoint_6.th",
+        "checkpoint_8.th",
+    ]
     assert checkpoints.load() == {"epoch": 8}
 
 

@@ -29,7 +29,7 @@ def environment(monkeypatch):
     def begin(**variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        distributed.join_step()
+        distributed.enter_srun_step()
         return distributed.rank(), distributed.world_size()
 
     return begin
@@ -73,7 +73,7 @@ for port in sys.argv[1:]:
         children.append(os.fork())
         if not children[-1]:
             os.environ |= {"MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
-            distributed.init_processes(torch.device("cpu"))
+            distributed.init_process_group(torch.device("cpu"))
             group = torch.distributed.group.WORLD  # kept, as a sharded model keeps it
             torch.distributed.all_reduce_coalesced([torch.zeros(1) for _ in range(50_000)])
             torch.distributed.destroy_process_group()

@@ -13,11 +13,11 @@ from audiocraft.errors import ConfigError
 from audiocraft.solvers.checkpoint import Checkpoints
 from audiocraft.solvers.experiment import (
     BEGAN,
-    changes,
-    check_outputs,
-    describe,
-    introduce,
-    signature_of,
+    changed_settings,
+    check_output_folder,
+    experiment_summary,
+    log_experiment,
+    parse_signature,
 )
 
 DORA = DoraConfig(exclude=["device", "logging.*", "dora.*"])
@@ -33,7 +33,7 @@ def test_a_signature_is_taken_apart():
             "transformer_lm={dim: 32, num_heads: 2}",
         ]
     )
-    given, following, beside = signature_of(xp)
+    given, following, beside = parse_signature(xp)
     assert given == [
         "solver=musicgen/musicgen_style_tiny",
         "optim.epochs=3",
@@ -55,7 +55,7 @@ def test_what_is_no_part_of_a_signature_does_not_change_it():
 
 def test_the_log_says_where_an_experiment_is(tmp_path):
     xp = new_xp(tmp_path, delta=[("optim.lr", 0.5)], argv=["optim.lr=0.5", "device=cpu"])
-    text = "\n".join(describe(xp))
+    text = "\n".join(experiment_summary(xp))
     assert str(tmp_path / "xps" / xp.sig) in text
     assert "stands for: optim.lr=0.5" in text
     assert "no part of it: device=cpu" in text
@@ -76,12 +76,12 @@ def changed(**optim):
 
 def test_changes_are_named_with_old_and_new_values():
     now = {"optim": {"lr": 0.5, "warmup": None}, "device": "cuda", "logging": {"level": "DEBUG"}}
-    assert changes(BEFORE, now, DORA) == [
+    assert changed_settings(BEFORE, now, DORA) == [
         "optim.lr: 1.0, now 0.5",
         "optim.max_norm: 1.0, now absent",
         "optim.warmup: absent, now null",
     ]
-    assert changes(BEFORE, BEFORE, DORA) == []
+    assert changed_settings(BEFORE, BEFORE, DORA) == []
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def run(tmp_path, caplog):
     def introduced(cfg, then_save=True):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            introduce(xp, cfg, checkpoints)
+            log_experiment(xp, cfg, checkpoints)
         if then_save:
             state = {"xp.cfg": OmegaConf.to_yaml(cfg), "model": {"w": torch.zeros(1)}}
             checkpoints.save(state)
@@ -143,17 +143,17 @@ def test_a_folder_in_which_nothing_can_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     for make in (True, False):
         with pytest.raises(ConfigError, match=r"choose another folder .* AUDIOCRAFT_DORA_DIR"):
-            check_outputs(tmp_path / "file" / "outputs", make)
+            check_output_folder(tmp_path / "file" / "outputs", make)
 
 
 def test_a_read_only_folder_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ConfigError, match="read-only for this user"):
-        check_outputs(tmp_path)
+        check_output_folder(tmp_path)
 
 
 def test_looking_makes_no_folder(tmp_path):
-    check_outputs(tmp_path / "new", make=False)
+    check_output_folder(tmp_path / "new", make=False)
     assert not (tmp_path / "new").exists()
-    check_outputs(tmp_path / "new")
+    check_output_folder(tmp_path / "new")
     assert (tmp_path / "new").is_dir()

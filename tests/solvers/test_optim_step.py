@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from audiocraft.errors import ConfigError
-from audiocraft.solvers.optim_step import Updates, check_accumulation, diverged, in_pieces
+from audiocraft.solvers.optim_step import (
+    OptimizerStep,
+    check_accumulation,
+    divergence_error,
+    split_micro_batches,
+)
 
 
 def updates(seed=0, **options):
@@ -12,7 +17,7 @@ def updates(seed=0, **options):
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return model, Updates(model, optimizer, scaler=scaler, **options)
+    return model, OptimizerStep(model, optimizer, scaler=scaler, **options)
 
 
 def test_pieces_move_the_weights_as_the_whole_batch_does():
@@ -65,18 +70,18 @@ def test_a_scaler_leaves_such_an_update_out():
 
 
 def test_a_run_that_diverged_is_told_what_is_left():
-    told = str(diverged("loss became nan", "epoch 3, train", "a1b2c3d4", is_saved=True))
+    told = str(divergence_error("loss became nan", "epoch 3, train", "a1b2c3d4", is_saved=True))
     assert told.startswith("The loss became nan in epoch 3, train. What was saved before is")
     assert "Lower optim.lr" in told
     assert "continue_from=//sig/a1b2c3d4" in told
-    told = str(diverged("loss became nan", "epoch 1, train", "a1b2c3d4", is_saved=False))
+    told = str(divergence_error("loss became nan", "epoch 1, train", "a1b2c3d4", is_saved=False))
     assert "Nothing had been saved yet" in told
     assert "continue_from" not in told
 
 
 def test_a_batch_is_cut_into_equal_pieces_that_keep_their_infos():
     wavs = torch.arange(6.0).view(6, 1, 1)
-    pieces = in_pieces((wavs, list("abcdef")), 3)
+    pieces = split_micro_batches((wavs, list("abcdef")), 3)
     assert [infos for _, infos in pieces] == [["a", "b"], ["c", "d"], ["e", "f"]]
     assert torch.equal(torch.cat([part for part, _ in pieces]), wavs)
 

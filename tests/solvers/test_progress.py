@@ -2,7 +2,7 @@
 
 import pytest
 
-from audiocraft.solvers.progress import EpochProgress, RunningMean, SaveClock
+from audiocraft.solvers.progress import CheckpointTimer, EpochProgress, RunningMean
 
 BATCHES = [({"ce": 3.0, "lr": 0.1}, 4), ({"ce": 1.5}, 2), ({"ce": 2.0, "lr": 0.3}, 4)]
 
@@ -44,13 +44,13 @@ def test_a_new_epoch_starts_from_nothing():
 
 
 def test_saving_is_due_after_updates():
-    clock = SaveClock(every_updates=3)
+    clock = CheckpointTimer(every_updates=3)
     assert [n for n in range(1, 10) if clock.is_due(n)] == [3, 6, 9]
 
 
 def test_saving_is_due_after_minutes_since_the_last_time():
     now = [0.0]
-    clock = SaveClock(every_minutes=2, now=lambda: now[0])
+    clock = CheckpointTimer(every_minutes=2, now=lambda: now[0])
     now[0] = 119
     assert not clock.is_due(1)
     now[0] = 120
@@ -60,4 +60,4 @@ def test_saving_is_due_after_minutes_since_the_last_time():
 
 
 def test_without_a_setting_saving_is_never_due():
-    assert not any(SaveClock(now=lambda: 1e9).is_due(n) for n in range(1, 100))
+    assert not any(CheckpointTimer(now=lambda: 1e9).is_due(n) for n in range(1, 100))

@@ -8,16 +8,21 @@ import torch
 
 from audiocraft.data.audio import audio_read
 from audiocraft.solvers.loggers import Loggers
-from audiocraft.solvers.sample_generation import Clip, SampleFolder, Ways, make_samples
+from audiocraft.solvers.sample_generation import (
+    ConditioningClip,
+    ConditioningModes,
+    SampleWriter,
+    write_samples,
+)
 
-EVERYTHING = Ways(prompted=True, unprompted=True, use_text=True, prompt_duration=0.1)
+EVERYTHING = ConditioningModes(prompted=True, unprompted=True, use_text=True, prompt_duration=0.1)
 
 
 @pytest.fixture
 def clips():
     rng = torch.Generator().manual_seed(0)
     return [
-        Clip(
+        ConditioningClip(
             name=f"{i:02d}",
             wav=0.1 * torch.randn(1, 64000, generator=rng),
             description=["calm piano", None][i],
@@ -30,8 +35,8 @@ def clips():
 
 
 def listen(model, clips, folder, ways=EVERYTHING):
-    samples = SampleFolder(folder, model.sample_rate, Loggers(), {"strategy": "clip"})
-    return make_samples(model, clips, ways, samples, epoch=3, batch_size=2, progress=lambda x: x)
+    samples = SampleWriter(folder, model.sample_rate, Loggers(), {"strategy": "clip"})
+    return write_samples(model, clips, ways, samples, epoch=3, batch_size=2, progress=lambda x: x)
 
 
 def test_every_way_that_the_model_knows_is_heard(tiny_musicgen, clips, tmp_path):
@@ -55,7 +60,7 @@ def test_a_clip_shorter_than_an_excerpt_is_heard_where_it_can_be(
 
 
 def test_without_text_only_the_style_is_left(tiny_musicgen, clips, tmp_path):
-    ways = Ways(prompted=False, unprompted=True, use_text=False, prompt_duration=0.1)
+    ways = ConditioningModes(prompted=False, unprompted=True, use_text=False, prompt_duration=0.1)
     listen(tiny_musicgen, clips, tmp_path, ways)
     assert [path.name for path in tmp_path.iterdir()] == ["style"]
 

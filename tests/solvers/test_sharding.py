@@ -5,7 +5,12 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.errors import ConfigError
-from audiocraft.solvers.sharding import Parts, Sharding, by_name, check_sharding
+from audiocraft.solvers.sharding import (
+    ShardedState,
+    Sharding,
+    check_sharding,
+    optimizer_state_by_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def learnt(seed: int):
 
 def test_an_optimizer_s_state_comes_back_by_the_names_of_parameters():
     model, optimizer = learnt(0)
-    named = by_name(optimizer.state_dict(), model)
+    named = optimizer_state_by_name(optimizer.state_dict(), model)
     assert set(named["state"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     assert named["param_groups"][0]["lr"] == 0.1
     for name, parameter in model.named_parameters():
@@ -70,9 +75,9 @@ def test_an_optimizer_s_state_comes_back_by_the_names_of_parameters():
 def test_parts_and_whole_states_are_two_ways_to_the_same_end():
     model, optimizer = learnt(0)
     by_parts, by_whole = learnt(1), learnt(2)
-    Parts(*by_parts, None).load_state_dict(Parts(model, optimizer, None).state_dict())
+    ShardedState(*by_parts, None).load_state_dict(ShardedState(model, optimizer, None).state_dict())
     whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    Parts(*by_whole, None).load_whole(whole)
+    ShardedState(*by_whole, None).load_gathered(whole)
     for other_model, other_optimizer in (by_parts, by_whole):
         for ours, theirs in zip(other_model.parameters(), model.parameters()):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

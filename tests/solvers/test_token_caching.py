@@ -4,7 +4,7 @@ from omegaconf import OmegaConf
 from audiocraft.errors import ConfigError
 from audiocraft.models import builders
 from audiocraft.modules.conditioners import ConditionProvider
-from audiocraft.solvers.token_caching import clip_rate, write_cache
+from audiocraft.solvers.token_caching import style_clip_rate, write_token_cache
 from tests.conftest import composed
 
 
@@ -25,15 +25,15 @@ def provider_of(conditioner):
     ],
 )
 def test_clips_are_kept_at_the_lowest_rate_that_will_do(conditioner, rate):
-    assert clip_rate(provider_of(conditioner), 32_000) == rate
+    assert style_clip_rate(provider_of(conditioner), 32_000) == rate
 
 
 def test_where_nobody_listens_no_clips_are_kept():
-    assert clip_rate(ConditionProvider({}), 32_000) == 0
+    assert style_clip_rate(ConditionProvider({}), 32_000) == 0
 
 
 def test_a_listener_never_asks_for_more_than_there_is():
-    assert clip_rate(provider_of("style2music"), 16_000) == 16_000
+    assert style_clip_rate(provider_of("style2music"), 16_000) == 16_000
 
 
 MISTAKES = {
@@ -48,4 +48,4 @@ def test_a_mistake_is_told(mistake, tmp_path):
     cache = {"path": str(tmp_path), "write_shard": 0, "write_num_shards": 1}
     config = OmegaConf.create({"cache": cache | changes})
     with pytest.raises(ConfigError, match=message):
-        write_cache(config, ConditionProvider({}), "cpu")
+        write_token_cache(config, ConditionProvider({}), "cpu")

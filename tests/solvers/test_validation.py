@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiocraft.errors import ConfigError
-from audiocraft.solvers.validation import check_settings, padding_of
+from audiocraft.solvers.validation import check_settings, padding_warning
 
 from ..conftest import composed
 
@@ -62,11 +62,11 @@ def test_every_way_to_write_samples_passes(format, strategy):
     [([10.0, 10.0], 10.0), ([200.0], 30.0), ([10.0, 10.0], 20.0), ([1.0, 100.0], None)],
 )
 def test_music_that_fills_segments_is_not_spoken_of(durations, segment_duration):
-    assert padding_of(np.array(durations), segment_duration) is None
+    assert padding_warning(np.array(durations), segment_duration) is None
 
 
 def test_segments_that_are_mostly_padding_are_told_with_both_lengths():
-    told = padding_of(np.array([5.0, 15.0]), 100.0)
+    told = padding_warning(np.array([5.0, 15.0]), 100.0)
     assert told is not None
     assert told.startswith("Only 10% of a segment is music")
     assert "is 100 s but files last 10.0 s" in told

@@ -8,10 +8,10 @@ from omegaconf import OmegaConf
 
 from audiocraft.errors import ConfigError
 from audiocraft.solvers.warm_start import (
-    check_adapting,
-    inherit,
-    tell_differences,
-    tell_fast_embeddings,
+    apply_warm_start_config,
+    check_lora,
+    warn_fast_embeddings,
+    warn_setting_differences,
 )
 
 
@@ -43,7 +43,7 @@ def cfg(tiny_config):
 def test_differences_are_told_with_both_values(cfg, tmp_path, caplog):
     source = checkpoint(tmp_path / "other.th", of_another(cfg))
     with caplog.at_level(logging.WARNING):
-        tell_differences(cfg, source)
+        warn_setting_differences(cfg, source)
     assert "transformer_lm.dim is 64 there and 32 here" in caplog.text
     assert "conditioners.self_wav.style.bins is 256 there and 1024 here" in caplog.text
     assert "dataset.segment_duration is 30 there and 6 here" in caplog.text
@@ -51,14 +51,14 @@ def test_differences_are_told_with_both_values(cfg, tmp_path, caplog):
 
 
 def test_of_the_same_settings_nothing_is_told(cfg, tmp_path, caplog):
-    tell_differences(cfg, checkpoint(tmp_path / "same.th", cfg))
+    warn_setting_differences(cfg, checkpoint(tmp_path / "same.th", cfg))
     assert caplog.text == ""
 
 
 def test_settings_of_the_model_are_taken_over_and_those_of_the_training_stay(cfg, tmp_path):
     source = checkpoint(tmp_path / "other.th", of_another(cfg))
     cfg.continue_from, cfg.continue_from_config = source, "inherit"
-    merged = inherit(cfg, tmp_path / "run")
+    merged = apply_warm_start_config(cfg, tmp_path / "run")
     assert merged.transformer_lm.dim == 64
     assert merged.conditioners.self_wav.style.bins == 256
     assert merged.dataset.segment_duration == 6
@@ -76,19 +76,19 @@ def test_how_a_model_is_trained_stays_the_run_s_own(cfg, tmp_path, caplog):
     source = checkpoint(tmp_path / "other.th", other)
     cfg.transformer_lm.update(OWN_WAY)
     cfg.continue_from, cfg.continue_from_config = source, "inherit"
-    merged = inherit(cfg, tmp_path / "run").transformer_lm
+    merged = apply_warm_start_config(cfg, tmp_path / "run").transformer_lm
     assert merged.dim == 64
     assert {key: merged[key] for key in OWN_WAY} == OWN_WAY
     cfg.continue_from_config = None
     with caplog.at_level(logging.WARNING):
-        tell_differences(cfg, source)
+        warn_setting_differences(cfg, source)
     assert "transformer_lm.dim" in caplog.text
     assert not any(key in caplog.text for key in OWN_WAY)
 
 
 def test_a_rate_for_embeddings_that_know_nothing_is_told(cfg, caplog):
     cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
-    tell_fast_embeddings(cfg)
+    warn_fast_embeddings(cfg)
     assert (
         "emb_lr=0.03 lets the embeddings learn faster than the rest (optim.lr=0.0001)"
         in caplog.text
@@ -101,19 +101,19 @@ def test_a_rate_for_embeddings_that_know_nothing_is_told(cfg, caplog):
 )
 def test_elsewhere_the_rate_of_embeddings_is_no_matter(override, cfg, caplog):
     cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
-    tell_fast_embeddings(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
+    warn_fast_embeddings(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
     assert caplog.text == ""
 
 
 def test_a_run_s_own_checkpoint_remembers_what_was_taken_over(cfg, tmp_path):
     checkpoint(tmp_path / "checkpoint.th", of_another(cfg))
     cfg.continue_from, cfg.continue_from_config = "//pretrained/gone/away", "inherit"
-    assert inherit(cfg, tmp_path).transformer_lm.dim == 64
+    assert apply_warm_start_config(cfg, tmp_path).transformer_lm.dim == 64
 
 
 def test_without_being_asked_nothing_is_taken_over(cfg, tmp_path):
     cfg.continue_from = checkpoint(tmp_path / "other.th", of_another(cfg))
-    assert inherit(cfg, tmp_path) is cfg
+    assert apply_warm_start_config(cfg, tmp_path) is cfg
 
 
 @pytest.mark.parametrize(
@@ -122,22 +122,22 @@ def test_without_being_asked_nothing_is_taken_over(cfg, tmp_path):
 def test_what_cannot_be_inherited_is_refused(value, message, cfg, tmp_path):
     cfg.continue_from_config = value
     with pytest.raises(ConfigError, match=message):
-        inherit(cfg, tmp_path)
+        apply_warm_start_config(cfg, tmp_path)
 
 
 def test_a_hand_made_file_has_nothing_to_inherit(cfg, tmp_path, caplog):
     cfg.continue_from = checkpoint(tmp_path / "made.th", None)
-    tell_differences(cfg, cfg.continue_from)
+    warn_setting_differences(cfg, cfg.continue_from)
     assert caplog.text == ""
     cfg.continue_from_config = "inherit"
     with pytest.raises(ConfigError, match="weights without settings"):
-        inherit(cfg, tmp_path)
+        apply_warm_start_config(cfg, tmp_path)
 
 
 def test_adapters_need_something_to_adapt(cfg):
     with pytest.raises(ConfigError, match="continue_from="):
-        check_adapting(cfg, is_sharded=False)
+        check_lora(cfg, is_sharded=False)
     cfg.continue_from = "//sig/a1b2c3d4"
-    check_adapting(cfg, is_sharded=False)
+    check_lora(cfg, is_sharded=False)
     with pytest.raises(ConfigError, match=r"fsdp\.use=false"):
-        check_adapting(cfg, is_sharded=True)
+        check_lora(cfg, is_sharded=True)
