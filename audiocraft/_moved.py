@@ -125,4 +125,5 @@ class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install() -> None:
     """Let `import` know the former names."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
-        sys.meta_path.append(MovedModules())
+        # First: below a renamed package the ordinary finder would load a second copy.
+        sys.meta_path.insert(0, MovedModules())
