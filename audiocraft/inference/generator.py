@@ -17,11 +17,12 @@ from torch import Tensor
 from ..data.audio import audio_write
 from ..errors import AudiocraftError, ConfigError
 from ..models.codecs.chunked_encoding import describe_tokenizer
+from ..models.generation.style_excerpt import StyleExcerpt
 from ..models.musicgen import MusicGen
 from ..utils.pictures import draw_sound, save_picture
 from .recipe import Recipe
 from .request import FIELDS, Request
-from .style_clip import StyleClip, excerpt_start, hash_file, load_excerpt
+from .style_clip import excerpt_start, hash_file, load_excerpt
 
 Report = tp.Callable[[float], None]  # seconds of music that are done
 
@@ -148,7 +149,7 @@ class Maker:
                 eval_q=request.style_detail, excerpt_length=request.excerpt_length
             )
 
-    def _clip(self, request: Request) -> StyleClip:
+    def _clip(self, request: Request) -> StyleExcerpt:
         """The excerpt that a request with a style is to hear."""
         path, start = tp.cast(str, request.style), tp.cast(float, request.excerpt_start)
         rate, channels = self.model.sample_rate, self.model.audio_channels

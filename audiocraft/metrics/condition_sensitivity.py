@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ..data.conditions import ConditioningAttributes, wav_condition
 from ..errors import ConfigError
 from ..models.musicgen import MusicGen
+from ..modules.conditioners import select_excerpt_start
 from ..utils.randomness import derive_generator, derive_seed
 
 STYLE = ("same piece", "same style", "other style", "no style")
@@ -92,10 +93,11 @@ def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: 
         rng = derive_generator(seed, target.name, kind)
         clip = candidates[int(torch.randint(len(candidates), (), generator=rng))]
         length = int(excerpt * rate)
-        spare = clip.wav.shape[-1] - length
-        if spare < 0:
+        if clip.wav.shape[-1] < length:
             raise ConfigError(f"{clip.name} is shorter than an excerpt of {excerpt} s.")
-        start = int(torch.randint(spare + 1, (), generator=rng))
+        seed_of_excerpt = derive_seed(seed, target.name, kind)
+        seconds = select_excerpt_start(clip.wav.shape[-1] / rate, excerpt, seed_of_excerpt)
+        start = round(seconds * rate)
         drawn[kind] = clip, clip.wav[:, start : start + length]
     return [
         *(Told(kind, style=drawn[kind][1]) for kind in STYLE[:3]),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.audio_utils import convert_audio
 from ..data.conditions import ConditioningAttributes, wav_condition
-from ..modules.conditioners import StyleConditioner, draw_excerpt
+from ..modules.conditioners import StyleConditioner
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device, resolve_dtype
 from .codecs.chunked_decoding import decode_long
@@ -34,6 +34,7 @@ from .generation.inputs import (
     generators_for,
     starts_for,
 )
+from .generation.style_excerpt import extract_excerpt
 from .generation.windows import Progress, frames_bar, generate_samples
 from .lm import LMModel
 from .loaders import load_musicgen
@@ -320,7 +321,7 @@ class MusicGen:
             style_sample_rate: Of the clips.
             progress, return_tokens, seed, generators: As in `generate`.
             excerpt_start: Second of the clip where the excerpt starts, for all or one per
-                sample; `None` draws it from the sample's dice.
+                sample; `None` selects it by the sample's seed, as the command line does.
 
         Raises:
             ValueError: The model hears no style, or a clip is shorter than the excerpt.
@@ -334,12 +335,16 @@ class MusicGen:
         for sample, clip, start, rng in zip(attributes, clips, starts, rngs):
             if clip is None:
                 continue
-            wav = self._convert(clip, style_sample_rate)
-            if start is None:
-                length = int(style.excerpt_length * self.sample_rate)
-                excerpt = draw_excerpt(wav.shape[-1], length, self.sample_rate, rng)
-                start = excerpt.start / self.sample_rate
-            sample.wav[name] = wav_condition(wav, self.sample_rate, start=start)
+            excerpt = extract_excerpt(
+                clip,
+                style_sample_rate,
+                style.excerpt_length,
+                start,
+                rng,
+                self.sample_rate,
+                self.audio_channels,
+            )
+            sample.wav[name] = wav_condition(excerpt.wav, self.sample_rate, start=excerpt.start)
         return self._generate(attributes, None, rngs, progress, return_tokens)
 
     def generate_with_chroma(

@@ -24,11 +24,11 @@ from ..data.sampler import ShardedSampler
 from ..models.generation.guidance import Guidance
 from ..models.generation.inputs import GenerationParams
 from ..models.musicgen import DEFAULT_MAX_DURATION, MusicGen
-from ..modules.conditioners import draw_excerpt
+from ..modules.conditioners import select_excerpt_start
 from ..modules.sampling import Sampling
 from ..utils.numbers import is_number
 from ..utils.pictures import as_array, draw_sound, save_picture
-from ..utils.randomness import derive_generator, derive_seed
+from ..utils.randomness import derive_seed
 from .loggers import Loggers
 
 
@@ -282,11 +282,9 @@ def _long_enough(model: MusicGen, clips: list[ConditioningClip]) -> list[Conditi
 
 
 def _excerpt_start(model: MusicGen, clip: ConditioningClip) -> float:
-    """Second of the clip from which the model listens, drawn from the clip's seed."""
-    length = int(model.style_conditioner.excerpt_length * model.sample_rate)
-    rng = derive_generator(clip.seed, "excerpt")
-    excerpt = draw_excerpt(clip.wav.shape[-1], length, model.sample_rate, rng)
-    return excerpt.start / model.sample_rate
+    """Start of the style excerpt in the clip, in seconds."""
+    duration = clip.wav.shape[-1] / model.sample_rate
+    return select_excerpt_start(duration, model.style_conditioner.excerpt_length, clip.seed)
 
 
 def _generate(

@@ -14,6 +14,7 @@ from .chroma import ChromaStemConditioner as ChromaStemConditioner
 from .dropout import AttributeDropout as AttributeDropout
 from .dropout import ClassifierFreeGuidanceDropout as ClassifierFreeGuidanceDropout
 from .excerpt import draw_excerpt as draw_excerpt
+from .excerpt import select_excerpt_start as select_excerpt_start
 from .features import EncodecFeatures as EncodecFeatures
 from .features import FeatureExtractor as FeatureExtractor
 from .features import MertFeatures as MertFeatures

@@ -7,12 +7,50 @@ be stacked; every clip has a start of its own, inside its real audio and never i
 Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
 """
 
+import math
 import typing as tp
 
 import torch
 from torch import Tensor
 
+from ...utils.randomness import derive_generator
 from .base import Rng, generator_for
+
+
+def select_excerpt_start(
+    duration: float, length: float, seed: int, start: float | None = None
+) -> float:
+    """Return where the style excerpt of a generated sample starts, in seconds.
+
+    Python API, command line, page and training samples all use this function, so that a seed
+    selects the same excerpt everywhere.
+
+    Args:
+        duration: Duration of the style clip, in seconds.
+        length: Length of the excerpt, in seconds.
+        seed: Seed of the sample; selects a whole millisecond.
+        start: Requested start, in seconds; `None` selects one by the seed.
+
+    Raises:
+        ValueError: The excerpt does not lie inside the clip.
+    """
+    slack = duration - length
+    if start is None:
+        milliseconds = math.floor(slack * 1000)
+        if milliseconds >= 0:
+            generator = derive_generator(seed, "excerpt")
+            return int(torch.randint(milliseconds + 1, (), generator=generator)) / 1000
+    elif 0 <= start <= slack + 1e-3:
+        return start
+    if slack < 0:
+        raise ValueError(
+            f"A style excerpt of {length:g} s does not fit in a clip of {duration:.5g} s. Provide "
+            "a longer clip or reduce `excerpt_length`."
+        )
+    raise ValueError(
+        f"excerpt_start={start:g} does not fit: an excerpt of {length:g} s in a clip of "
+        f"{duration:.5g} s can start between 0 and {slack:.5g} s."
+    )
 
 
 def draw_excerpt(

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocraft.modules.conditioners import draw_excerpt
+from audiocraft.modules.conditioners import draw_excerpt, select_excerpt_start
 from audiocraft.modules.conditioners.excerpt import covered_frames, draw_length
 
 
@@ -38,3 +38,16 @@ def test_a_length_fits_into_the_shortest_clip(longest, seed):
 def test_frames_are_covered_from_where_the_excerpt_starts():
     covered = covered_frames([slice(25, 56), None, slice(0, 9)], hop=10)
     assert covered.int().tolist() == [[0, 0, 1, 1, 1], [0] * 5, [0] * 5]
+
+
+def test_a_seed_selects_a_whole_millisecond_as_recipes_of_earlier_versions_do():
+    starts = [select_excerpt_start(10.0, 3.0, seed) for seed in (0, 7, 2**62 - 1)]
+    assert starts == [6.347, 4.15, 4.285]
+    assert select_excerpt_start(3.0, 3.0, 7) == 0
+    assert select_excerpt_start(10.0, 3.0, 7, start=6.9) == 6.9
+
+
+@pytest.mark.parametrize(("duration", "start"), [(2.9, None), (2.9, 0.0), (10, -0.1), (10, 7.1)])
+def test_an_excerpt_outside_the_clip_is_refused(duration, start):
+    with pytest.raises(ValueError, match="does not fit"):
+        select_excerpt_start(duration, 3.0, 7, start)
