@@ -29,7 +29,7 @@ from .solvers.builders import get_solver
 from .solvers.distributed import enter_srun_step
 from .solvers.experiment import check_output_folder, output_folder_error
 from .solvers.signals import Stopped, exit_status
-from .utils.deprecated_keys import why_retired
+from .utils.deprecated_keys import deprecation_reason
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def check_override(arg: str, find_config: tp.Callable[[], DictConfig]) -> None:
     if "=" not in arg:
         raise ConfigError(f"{arg!r} is not an override. Write key=value.")
     key, _, value = arg.lstrip("+").partition("=")
-    reason = why_retired(key) or why_retired(f"{key}={value}")
+    reason = deprecation_reason(key) or deprecation_reason(f"{key}={value}")
     if reason:
         raise ConfigError(f"{arg} is retired: {reason}. Leave it out.")
     if key.startswith("dora."):

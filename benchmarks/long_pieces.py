@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_boundaries
+from audiocraft.models.codecs.chunked_decoding import decode_chunked, decoding_boundaries
 from audiocraft.models.generation.windows import window_boundaries
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.models.musicgen import MusicGen
@@ -62,7 +62,7 @@ def _decode(name: str, codes: tp.Any, at_once: bool) -> float:
     with torch.inference_mode():
         codec.decode(tokens[..., :50])  # what a first call brings along
         with watched_memory() as seen:
-            codec.decode(tokens) if at_once else decode_long(codec, tokens)
+            codec.decode(tokens) if at_once else decode_chunked(codec, tokens)
     return max(seen) - seen[0]
 
 

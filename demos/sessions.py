@@ -17,7 +17,7 @@ from audiocraft.errors import ConfigError
 from audiocraft.inference.generator import Maker, Piece, write_piece
 from audiocraft.inference.prompts import as_name
 from audiocraft.inference.request import Request
-from audiocraft.utils.pictures import draw_sound, save_picture
+from audiocraft.utils.pictures import plot_audio, save_figure
 
 from .clips import Clip, latest_start, look_at
 from .sentences import Cancelled
@@ -210,7 +210,7 @@ def _write(piece: Piece, clip: str | None, folder: Path) -> File:
     recipe = dataclasses.replace(piece.recipe, request=dataclasses.replace(request, style=clip))
     audio = write_piece(folder, name, Piece(piece.wav, recipe))
     picture = folder / f"{name}.png"
-    save_picture(draw_sound(piece.wav, recipe.sample_rate), picture)
+    save_figure(plot_audio(piece.wav, recipe.sample_rate), picture)
     return File(audio, picture, folder / f"{name}.json")
 
 

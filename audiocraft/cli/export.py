@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
-from ..models.loaders import COMPRESSION_FILES, LM_FILES, find_file
+from ..models.loaders import COMPRESSION_FILES, LM_FILES, find_model_file
 from ..models.weights.hub import BUNDLED, PRETRAINED, SIGNATURE, hub_id
-from ..utils.checkpoint_files import read_package
+from ..utils.checkpoint_files import read_checkpoint_file
 from ..utils.export import export_encodec, export_lm, export_pretrained_compression_model
 
 SUFFIXES = {"release": ".bin", "safetensors": ".safetensors"}
@@ -45,7 +45,7 @@ def export_model(
     """Export a language model with its tokenizer, or a tokenizer alone.
 
     Args:
-        experiment: Signature, or any name that `find_file` understands.
+        experiment: Signature, or any name that `find_model_file` understands.
         out: Folder to write.
         suffix: `.bin` or `.safetensors`.
         dtype: Of the language model's weights; `None` keeps theirs.
@@ -56,8 +56,8 @@ def export_model(
     """
     is_signature = re.fullmatch(r"[0-9a-f]{8}", experiment) and not Path(experiment).exists()
     name = SIGNATURE + experiment if is_signature else experiment
-    checkpoint = find_file(name, LM_FILES, beside=COMPRESSION_FILES)
-    config = read_package(checkpoint).config
+    checkpoint = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES)
+    config = read_checkpoint_file(checkpoint).config
     _refuse_two_formats(out, suffix)
     if "transformer_lm" not in config:
         return [export_encodec(checkpoint, out / f"compression_state_dict{suffix}")]
@@ -78,10 +78,10 @@ def _tokenizer_of(name: str, checkpoint: Path, reference: str | None) -> Path | 
     if own is not None:
         return own
     if hub_id(name) is not None:
-        return find_file(name, COMPRESSION_FILES)
+        return find_model_file(name, COMPRESSION_FILES)
     if reference is None or reference.startswith((PRETRAINED, BUNDLED)) or hub_id(reference):
         return reference
-    return find_file(reference, COMPRESSION_FILES)
+    return find_model_file(reference, COMPRESSION_FILES)
 
 
 def _refuse_two_formats(out: Path, suffix: str) -> None:

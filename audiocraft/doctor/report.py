@@ -94,7 +94,7 @@ class Plan:
             num_codebooks=self.cfg.compression_model_n_q,
             interleave=self.cfg.interleave_stereo_codebooks,
         )
-        builders.check_agreement(self.cfg, tokenizer)
+        builders.check_tokenizer_matches(self.cfg, tokenizer)
         return tokenizer
 
     @cached_property

@@ -11,11 +11,11 @@ from ..errors import CheckpointError
 from ..models.loaders import (
     COMPRESSION_FILES,
     LM_FILES,
-    OF_TRANSFORMERS,
-    OTHER_PACKAGES,
-    find_file,
+    PACKAGE_CODECS,
+    TRANSFORMERS_CODECS,
+    find_model_file,
 )
-from ..models.weights.hub import PRETRAINED, hub_id, in_cache
+from ..models.weights.hub import PRETRAINED, find_in_cache, hub_id
 from ..models.weights.pretrained import MERT
 from ..solvers.checkpoint import Checkpoints, read_state
 
@@ -111,7 +111,7 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
     """
     why = f"{why}: {name}"
     repo_id = hub_id(name)
-    if name.startswith(PRETRAINED) and repo_id in OTHER_PACKAGES:
+    if name.startswith(PRETRAINED) and repo_id in PACKAGE_CODECS:
         if repo_id == "debug_compression_model":
             return Source(part, "made up on the spot, untrained", why)
         return Source(part, "fetched by a package of its own, unless it is there", why, False)
@@ -119,11 +119,11 @@ def located(part: str, name: str, why: str, filenames: tp.Sequence[str]) -> Sour
         repo_id = name  # of transformers, such as t5-base
     if repo_id is None:
         try:
-            return Source(part, str(find_file(name, filenames)), why)
+            return Source(part, str(find_model_file(name, filenames)), why)
         except CheckpointError as error:
             return Source(part, "nowhere", why, is_here=False, problem=str(error))
-    names = TRANSFORMERS_FILES if repo_id in OF_TRANSFORMERS else filenames
-    cached = in_cache(repo_id, names)
+    names = TRANSFORMERS_FILES if repo_id in TRANSFORMERS_CODECS else filenames
+    cached = find_in_cache(repo_id, names)
     if cached is not None:
         return Source(part, f"{cached} (in the cache)", why)
     where = f"not here: fetched from the hub into {AudioCraftEnvironment.get_cache_dir()}"

@@ -46,7 +46,7 @@ from ..data.tokens.writer import (
 )
 from ..errors import AudiocraftError, AudioError, ConfigError, ManifestError
 from ..models.codecs.base import CompressionModel
-from ..models.codecs.chunked_encoding import describe_tokenizer, encode_whole, silent_tokens
+from ..models.codecs.chunked_encoding import describe_tokenizer, encode_chunked, encode_silence
 from ..models.loaders import load_compression_model
 from ..utils.device import resolve_device
 
@@ -165,7 +165,7 @@ def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> TokenFolde
         tokenizer=facts,
         wave_rate=wave_rate or None,
         wave_type=encoding.wave_type,
-        silence=silent_tokens(model, facts),
+        silence=encode_silence(model, facts),
         manifest_hash=manifest_hash,
         shard_ends=shard_ends,
     )
@@ -269,7 +269,7 @@ def encode_file(
     except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
         nothing = np.zeros((0, facts.num_codebooks), header.code_type)
         return EncodedFile(nothing, np.zeros(0, header.wave_type), 0, info, str(error))
-    codes = encode_whole(model, facts, wav.to(device)).t()
+    codes = encode_chunked(model, facts, wav.to(device)).t()
     wave = np.zeros(0, header.wave_type)
     if header.wave_rate is not None:
         mono = resample(wav.mean(dim=0), facts.sample_rate, header.wave_rate)

@@ -19,7 +19,7 @@ from ..errors import AudiocraftError, ConfigError
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.generation.style_excerpt import StyleExcerpt
 from ..models.musicgen import MusicGen
-from ..utils.pictures import draw_sound, save_picture
+from ..utils.pictures import plot_audio, save_figure
 from .recipe import Recipe
 from .request import FIELDS, Request
 from .style_clip import excerpt_start, hash_file, load_excerpt
@@ -213,7 +213,7 @@ def write_piece(
     )
     if picture:
         title = piece.recipe.request.text or "no text"
-        save_picture(draw_sound(piece.wav, rate, title), folder / f"{name}.png")
+        save_figure(plot_audio(piece.wav, rate, title), folder / f"{name}.png")
     recipe = replace(piece.recipe, audio=audio.name)
     unfinished = folder / f".{name}.json.part"
     unfinished.write_text(json.dumps(recipe.to_dict(), indent=2, ensure_ascii=False))

@@ -18,7 +18,7 @@ from ..modules import conditioners as cond
 from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
 from ..modules.transformer import TransformerSpec
 from ..quantization import ResidualVectorQuantizer
-from ..utils.config_arguments import Kwargs, OnUnknown, arguments, choice, refuse
+from ..utils.config_arguments import Kwargs, OnUnknown, arguments, choice, reject_unknown_key
 from .codecs.spectral import SpectralTokenizer
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
@@ -36,7 +36,7 @@ PATTERNS: dict[str, type[patterns.CodebooksPatternProvider]] = {
 
 
 @contextlib.contextmanager
-def values_of(where: str) -> tp.Iterator[None]:
+def as_config_error(where: str) -> tp.Iterator[None]:
     """Tell what a class says against its arguments as an error of the node they come from.
 
     Raises:
@@ -53,7 +53,7 @@ def values_of(where: str) -> tp.Iterator[None]:
 # Tokenizers.
 
 
-def get_encodec(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
+def get_encodec(cfg: DictConfig, on_unknown: OnUnknown = reject_unknown_key) -> CompressionModel:
     """The native EnCodec of the nodes `encodec`, `seanet` and `rvq`."""
 
     def read(node: tp.Any, where: str, *takers: tp.Any, own: tp.Collection[str] = ()) -> Kwargs:
@@ -75,7 +75,7 @@ def get_encodec(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionM
     return EncodecModel(encoder, decoder, quantizer, frame_rate=frame_rate, **kwargs)
 
 
-def get_spectral(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
+def get_spectral(cfg: DictConfig, on_unknown: OnUnknown = reject_unknown_key) -> CompressionModel:
     """The spectral tokenizer of the node `spectral`."""
     return SpectralTokenizer(
         **arguments(cfg.spectral, "spectral", SpectralTokenizer, on_unknown=on_unknown)
@@ -93,7 +93,9 @@ class _EncodecParts:
     quantizer: str = "rvq"
 
 
-def get_compression_model(cfg: DictConfig, on_unknown: OnUnknown = refuse) -> CompressionModel:
+def get_compression_model(
+    cfg: DictConfig, on_unknown: OnUnknown = reject_unknown_key
+) -> CompressionModel:
     """Build the tokenizer that `cfg.compression_model` names, without weights.
 
     Args:
@@ -124,7 +126,7 @@ def get_debug_compression_model(sample_rate: int = 32000) -> CompressionModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Surroundings:
+class BuildContext:
     """What conditioners are built from beside their own nodes."""
 
     width: int  # of the language model
@@ -133,37 +135,37 @@ class Surroundings:
 
 
 def get_condition_provider(
-    cfg: DictConfig, load_codec: LoadCodec | None, on_unknown: OnUnknown = refuse
+    cfg: DictConfig, load_codec: LoadCodec | None, on_unknown: OnUnknown = reject_unknown_key
 ) -> cond.ConditionProvider:
     """One conditioner for every entry of the node `conditioners`."""
-    around = Surroundings(cfg.transformer_lm.dim, load_codec, on_unknown)
+    around = BuildContext(cfg.transformer_lm.dim, load_codec, on_unknown)
     built: dict[str, cond.BaseConditioner] = {}
     for name, node in (cfg.get("conditioners") or {}).items():
         where = f"conditioners.{name}"
         build = choice(CONDITIONERS, node.model, f"{where}.model")
         for key in sorted(set(node) - {"model", node.model}):
             on_unknown(f"{where}.{key}", ["model", node.model])
-        with values_of(where):
+        with as_config_error(where):
             built[str(name)] = build(node[node.model], f"{where}.{node.model}", around)
     return cond.ConditionProvider(built)
 
 
-def _read(node: tp.Any, where: str, taker: tp.Any, around: Surroundings, *own: str) -> Kwargs:
+def _read(node: tp.Any, where: str, taker: tp.Any, around: BuildContext, *own: str) -> Kwargs:
     kwargs = arguments(node, where, taker, own=("output_dim", *own), on_unknown=around.on_unknown)
     return kwargs | {"output_dim": around.width}
 
 
-def _t5(node: tp.Any, where: str, around: Surroundings) -> cond.T5Conditioner:
+def _t5(node: tp.Any, where: str, around: BuildContext) -> cond.T5Conditioner:
     return cond.T5Conditioner(
         load=load_t5, **_read(node, where, cond.T5Conditioner, around, "load")
     )
 
 
-def _lut(node: tp.Any, where: str, around: Surroundings) -> cond.LUTConditioner:
+def _lut(node: tp.Any, where: str, around: BuildContext) -> cond.LUTConditioner:
     return cond.LUTConditioner(**_read(node, where, cond.LUTConditioner, around))
 
 
-def _style(node: tp.Any, where: str, around: Surroundings) -> cond.StyleConditioner:
+def _style(node: tp.Any, where: str, around: BuildContext) -> cond.StyleConditioner:
     kwargs = _read(node, where, cond.StyleConditioner, around, "feature_extractor")
     feature_extractor = choice(
         FEATURE_EXTRACTORS, str(kwargs.get("model_name")), f"{where}.model_name"
@@ -186,7 +188,7 @@ FEATURE_EXTRACTORS: dict[str, tp.Callable[[Kwargs, LoadCodec | None], cond.Featu
 }
 
 
-def _chroma(node: tp.Any, where: str, around: Surroundings) -> cond.ChromaStemConditioner:
+def _chroma(node: tp.Any, where: str, around: BuildContext) -> cond.ChromaStemConditioner:
     with torch.device("cpu"):  # the filters are no weights: they are needed even on `meta`
         return cond.ChromaStemConditioner(**_read(node, where, cond.ChromaStemConditioner, around))
 
@@ -202,7 +204,7 @@ def get_condition_fuser(cfg: DictConfig) -> cond.ConditionFuser:
         for key in ("cross_attention_pos_emb", "cross_attention_pos_emb_scale")
         if key in node
     }
-    with values_of("fuser"):
+    with as_config_error("fuser"):
         return cond.ConditionFuser(node, **options)
 
 
@@ -211,11 +213,11 @@ def get_condition_dropouts(cfg: DictConfig) -> list:
     node = OmegaConf.to_container(cfg.get("attribute_dropout") or OmegaConf.create({}))
     kinds = tp.cast(Kwargs, node)
     options = kinds.pop("args", None) or {}
-    with values_of("classifier_free_guidance.training_dropout"):
+    with as_config_error("classifier_free_guidance.training_dropout"):
         everything = cond.ClassifierFreeGuidanceDropout(
             cfg.classifier_free_guidance.training_dropout
         )
-    with values_of("attribute_dropout"):
+    with as_config_error("attribute_dropout"):
         return [everything, cond.AttributeDropout(kinds, **options)]
 
 
@@ -223,23 +225,23 @@ def get_condition_dropouts(cfg: DictConfig) -> list:
 
 
 def get_codebooks_pattern_provider(
-    n_q: int, node: DictConfig, on_unknown: OnUnknown = refuse
+    n_q: int, node: DictConfig, on_unknown: OnUnknown = reject_unknown_key
 ) -> patterns.CodebooksPatternProvider:
     """How the codebooks of the node `codebooks_pattern` are laid out in time."""
     provider = choice(PATTERNS, node.modeling, "codebooks_pattern.modeling")
     where = f"codebooks_pattern.{node.modeling}"
     kwargs = arguments(node.get(node.modeling), where, provider, own=["n_q"], on_unknown=on_unknown)
     # Its tables are no weights: they are needed even on `meta`.
-    with torch.device("cpu"), values_of(where):
+    with torch.device("cpu"), as_config_error(where):
         return provider(n_q, **kwargs)
 
 
-GIVEN = ("condition_provider", "fuser", "pattern_provider")
-GIVEN += ("d_model", "dim_feedforward", "max_period", "positional_scale")
+PROVIDED = ("condition_provider", "fuser", "pattern_provider")
+PROVIDED += ("d_model", "dim_feedforward", "max_period", "positional_scale")
 
 
 def get_lm_model(
-    cfg: DictConfig, load_codec: LoadCodec | None = None, on_unknown: OnUnknown = refuse
+    cfg: DictConfig, load_codec: LoadCodec | None = None, on_unknown: OnUnknown = reject_unknown_key
 ) -> LMModel:
     """Build the language model with its conditioners, without weights.
 
@@ -251,7 +253,7 @@ def get_lm_model(
     choice({"transformer_lm": None}, cfg.lm_model, "lm_model")
     takers = (LMModel, TransformerSpec, _LMParts)
     kwargs = arguments(
-        cfg.transformer_lm, "transformer_lm", *takers, own=GIVEN, on_unknown=on_unknown
+        cfg.transformer_lm, "transformer_lm", *takers, own=PROVIDED, on_unknown=on_unknown
     )
     kwargs.pop("two_step_cfg", None)  # how a model is used, not how it is built
     fuser = get_condition_fuser(cfg)
@@ -261,7 +263,7 @@ def get_lm_model(
     for name in provider.conditioners:
         fuser.method(name)
     pattern = get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern, on_unknown)
-    with values_of("transformer_lm"):
+    with as_config_error("transformer_lm"):
         return LMModel(condition_provider=provider, fuser=fuser, pattern_provider=pattern, **kwargs)
 
 
@@ -272,7 +274,7 @@ class _LMParts:
     two_step_cfg: bool = False
 
 
-def check_agreement(cfg: DictConfig, tokenizer: CompressionModel) -> None:
+def check_tokenizer_matches(cfg: DictConfig, tokenizer: CompressionModel) -> None:
     """See that the tokenizer speaks what the language model and the data are told.
 
     Raises:

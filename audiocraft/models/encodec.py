@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
-from .codecs.base import CompressionModel, DescribedCodec, check_audio
+from .codecs.base import CompressionModel, FixedRateCodec, check_audio
 from .codecs.wrappers import (
     DAC,
     EncodecPackageCompressionModel,
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class EncodecModel(DescribedCodec):
+class EncodecModel(FixedRateCodec):
     """EnCodec, trainable, with the state keys of released checkpoints.
 
     Args:

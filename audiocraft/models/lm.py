@@ -206,7 +206,7 @@ class LMModel(nn.Module):
         )
         return LMOutput(logits, mask.expand(len(codes), -1, -1))
 
-    def listen_and_predict(
+    def encode_and_predict(
         self,
         codes: Tensor,
         prepared: tp.Mapping[str, tp.Any],

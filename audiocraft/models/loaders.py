@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig
 
 from ..errors import CheckpointError, ConfigError
-from ..utils.checkpoint_files import Package, read_package
-from ..utils.config_arguments import PassOver
+from ..utils.checkpoint_files import CheckpointFile, read_checkpoint_file
+from ..utils.config_arguments import IgnoredKeys
 from . import builders
 from .encodec import (
     DAC,
@@ -23,21 +23,26 @@ from .encodec import (
     InterleaveStereoCompressionModel,
 )
 from .lm import LMModel
-from .lora import refuse_adapter
-from .weights.checkpoint_config import read_described, read_described_lm, refuse_reference, require
-from .weights.hub import PRETRAINED, NotThere, fetch, hub_id, local_path
-from .weights.mismatch import load_checked
+from .lora import check_not_adapter
+from .weights.checkpoint_config import (
+    check_has_weights,
+    read_checkpoint,
+    read_lm_checkpoint,
+    require,
+)
+from .weights.hub import PRETRAINED, HubFileMissing, fetch, hub_id, local_path
+from .weights.mismatch import load_matching_state
 from .weights.pretrained import load_codec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
-OF_TRANSFORMERS = (
+TRANSFORMERS_CODECS = (
     *("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz"),
     *("descript/dac_44khz", "descript/dac_24khz", "descript/dac_16khz"),
 )
 
 # Tokenizers that other packages fetch, or that are made up on the spot: `//pretrained/NAME`.
-OTHER_PACKAGES: dict[str, tp.Callable[[], CompressionModel]] = {
+PACKAGE_CODECS: dict[str, tp.Callable[[], CompressionModel]] = {
     "debug_compression_model": builders.get_debug_compression_model,
     "encodec_24khz": lambda: EncodecPackageCompressionModel(load_package_encodec()),
     "dac_16khz": partial(DAC, "16khz"),
@@ -59,10 +64,10 @@ def load_musicgen(
     Raises:
         CheckpointError: There is no such model, or its files cannot be used.
     """
-    path = find_file(name, LM_FILES, beside=COMPRESSION_FILES)
-    package, config = read_described_lm(path)
+    path = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES)
+    package, config = read_lm_checkpoint(path)
     compression_model = _tokenizer_of(name, path, config, device)
-    lm = lm_from_package(package, config, path, device, dtype)
+    lm = lm_from_checkpoint(package, config, path, device, dtype)
     for word, wanted, given in (
         ("codebooks", lm.num_codebooks, compression_model.num_codebooks),
         ("entries per codebook", lm.card, compression_model.cardinality),
@@ -75,7 +80,7 @@ def load_musicgen(
     return compression_model, lm, config.dataset.segment_duration
 
 
-def find_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] = ()) -> Path:
+def find_model_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] = ()) -> Path:
     """The file that a name stands for: itself, or the first of `filenames` in its folder.
 
     Args:
@@ -99,8 +104,8 @@ def find_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] =
     raise CheckpointError(f"The folder {path} has no model: none of {', '.join(candidates)}.")
 
 
-def lm_from_package(
-    package: Package,
+def lm_from_checkpoint(
+    package: CheckpointFile,
     config: DictConfig,
     path: Path,
     device: torch.device,
@@ -110,17 +115,17 @@ def lm_from_package(
 
     Args:
         package: Weights, mapped from their file: they cost memory when they are used, once.
-        config: What `read_described` says about the model.
+        config: What `read_checkpoint` says about the model.
         path: Of the package, for errors.
         device: Where the model goes.
         dtype: Of the weights, those of the conditioners excepted; `None` keeps that of the file.
     """
-    passed_over = PassOver()
+    passed_over = IgnoredKeys()
     load_codec = partial(load_compression_model, device=device)
     with torch.device("meta"):
         lm = builders.get_lm_model(config, load_codec, passed_over)
     passed_over.tell(str(path))
-    load_checked(lm, package.state, str(path), assign=True)
+    load_matching_state(lm, package.state, str(path), assign=True)
     assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))  # noqa: S101
     if dtype is not None:
         for name, part in lm.named_children():  # the bottleneck compares distances: float32
@@ -132,9 +137,9 @@ def load_lm_model(
     name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> LMModel:
     """Load only the language model of a name, in the precision of its file or in `dtype`."""
-    path = find_file(name, LM_FILES)
-    package, config = read_described_lm(path)
-    return lm_from_package(package, config, path, torch.device(device), dtype)
+    path = find_model_file(name, LM_FILES)
+    package, config = read_lm_checkpoint(path)
+    return lm_from_checkpoint(package, config, path, torch.device(device), dtype)
 
 
 def load_lm_weights(lm: LMModel, name: str) -> None:
@@ -144,11 +149,11 @@ def load_lm_weights(lm: LMModel, name: str) -> None:
         CheckpointError: The weights are of another model; the message names the difference and
             guesses its cause.
     """
-    path = find_file(name, LM_FILES)
-    package = read_package(path)
-    refuse_reference(package, path)
-    refuse_adapter(package.state, path)
-    load_checked(lm, package.state, str(path))
+    path = find_model_file(name, LM_FILES)
+    package = read_checkpoint_file(path)
+    check_has_weights(package, path)
+    check_not_adapter(package.state, path)
+    load_matching_state(lm, package.state, str(path))
 
 
 def _tokenizer_of(
@@ -162,7 +167,7 @@ def _tokenizer_of(
     if path is None and repo_id is not None:
         try:
             path = str(fetch(repo_id, *COMPRESSION_FILES))
-        except NotThere:
+        except HubFileMissing:
             path = None
     if path is None and reference is None:
         raise CheckpointError(
@@ -187,7 +192,7 @@ def load_compression_model(
     """Load a frozen tokenizer.
 
     Args:
-        name: As in `load_musicgen`; those of `OF_TRANSFORMERS` come from there.
+        name: As in `load_musicgen`; those of `TRANSFORMERS_CODECS` come from there.
         device: Where it goes.
         num_codebooks: Use only so many; `None` uses all.
         interleave: `use` makes a stereo tokenizer of a mono one; `per_timestep` says how.
@@ -205,20 +210,20 @@ def load_compression_model(
 
 def _compression_model(name: str) -> CompressionModel:
     repo_id = hub_id(name)
-    if name.startswith(PRETRAINED) and repo_id in OTHER_PACKAGES:
+    if name.startswith(PRETRAINED) and repo_id in PACKAGE_CODECS:
         try:
-            return OTHER_PACKAGES[repo_id]()
+            return PACKAGE_CODECS[repo_id]()
         except ImportError as error:  # the package is an extra
             raise ConfigError(str(error)) from error
-    if repo_id in OF_TRANSFORMERS:
+    if repo_id in TRANSFORMERS_CODECS:
         return _codec_of_transformers(repo_id)
     if repo_id is None and _is_of_transformers(local_path(name)):
         return _codec_of_transformers(str(local_path(name)))
-    path = find_file(name, COMPRESSION_FILES)
-    package, config = read_described(path)
+    path = find_model_file(name, COMPRESSION_FILES)
+    package, config = read_checkpoint(path)
     if package.pretrained is not None:
         return _compression_model(package.pretrained)
-    return compression_model_from_package(package, config, path)
+    return compression_model_from_checkpoint(package, config, path)
 
 
 def _codec_of_transformers(name: str) -> CompressionModel:
@@ -233,16 +238,16 @@ def _is_of_transformers(folder: Path) -> bool:
     return (folder / "config.json").is_file() and not ours
 
 
-def compression_model_from_package(
-    package: Package, config: DictConfig, path: Path
+def compression_model_from_checkpoint(
+    package: CheckpointFile, config: DictConfig, path: Path
 ) -> CompressionModel:
     """Build the tokenizer that a package describes around the package's own tensors."""
     kind = config.compression_model
     require(config, kind, path)
-    passed_over = PassOver()
+    passed_over = IgnoredKeys()
     # What another kind computes from its configuration is no weight: it is needed even so.
     with torch.device("meta" if kind == "encodec" else "cpu"):
         model = builders.get_compression_model(config, passed_over)
     passed_over.tell(str(path))
-    load_checked(model, package.state, str(path), assign=True)
+    load_matching_state(model, package.state, str(path), assign=True)
     return model

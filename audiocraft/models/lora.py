@@ -102,32 +102,32 @@ def original_name(name: str) -> str:
     return name.replace(".base_layer", "")
 
 
-def is_addition(name: str) -> bool:
+def is_adapter_weight(name: str) -> bool:
     """Whether a weight belongs to an adapter."""
     return ".lora_" in name
 
 
-def refuse_adapter(state: tp.Mapping[str, Tensor], path: Path) -> None:
+def check_not_adapter(state: tp.Mapping[str, Tensor], path: Path) -> None:
     """See that weights are more than an adapter.
 
     Raises:
         CheckpointError: They are additions to a base that is not among them.
     """
-    has_base = any(".base_layer" in name and not is_addition(name) for name in state)
-    if any(map(is_addition, state)) and not has_base:
+    has_base = any(".base_layer" in name and not is_adapter_weight(name) for name in state)
+    if any(map(is_adapter_weight, state)) and not has_base:
         raise CheckpointError(
             f"{path} is an adapter, which goes with its base model: load that one and call "
             "`load_adapter`, or take //sig/SIG of the run that trained it, where it is merged."
         )
 
 
-def load_base(model: LMModel, state: StateDict) -> None:
+def load_base_weights(model: LMModel, state: StateDict) -> None:
     """Give a model with adapters the weights of the one that it adapts.
 
     Raises:
         CheckpointError: The weights are of another model.
     """
-    names = {original_name(key): key for key in model.state_dict() if not is_addition(key)}
+    names = {original_name(key): key for key in model.state_dict() if not is_adapter_weight(key)}
     missing, extra = names.keys() - state.keys(), state.keys() - names.keys()
     if missing or extra:
         raise CheckpointError(
@@ -137,19 +137,19 @@ def load_base(model: LMModel, state: StateDict) -> None:
     model.load_state_dict({names[key]: value for key, value in state.items()}, strict=False)
 
 
-def merged_state(model: LMModel) -> StateDict:
+def merged_state_dict(model: LMModel) -> StateDict:
     """The weights of a model like any other, with what its adapters add, under original names."""
     state = {
         original_name(key): value
         for key, value in model.state_dict().items()
-        if not is_addition(key)
+        if not is_adapter_weight(key)
     }
-    for name, addition in additions(model).items():
+    for name, addition in adapter_deltas(model).items():
         state[name] = state[name] + addition.to(state[name])
     return state
 
 
-def additions(model: nn.Module) -> StateDict:
+def adapter_deltas(model: nn.Module) -> StateDict:
     """What each adapter adds to which weight, by original names."""
     found: StateDict = {}
     for name, module in model.named_modules():
@@ -160,9 +160,9 @@ def additions(model: nn.Module) -> StateDict:
     return found
 
 
-def adapter_state(model: LMModel, lora: Lora) -> StateDict:
+def adapter_state_dict(model: LMModel, lora: Lora) -> StateDict:
     """What was learnt beside the base: the adapters, and codebooks that followed them."""
-    state = {key: value for key, value in model.state_dict().items() if is_addition(key)}
+    state = {key: value for key, value in model.state_dict().items() if is_adapter_weight(key)}
     if lora.style:
         buffers = {name for name, _ in model.named_buffers()}
         state |= {key: value for key, value in model.state_dict().items() if key in buffers}
@@ -195,7 +195,7 @@ def save_adapter(model: LMModel, lora: Lora, base: tp.Mapping[str, str], path: P
     """
     described = {"lora": json.dumps(asdict(lora))} | {f"base_{k}": v for k, v in base.items()}
     temporary = path.with_name(path.name + ".part")
-    write_safetensors_file(temporary, adapter_state(model, lora), described)
+    write_safetensors_file(temporary, adapter_state_dict(model, lora), described)
     temporary.replace(path)
 
 
@@ -227,4 +227,4 @@ def merge_adapter(model: LMModel, path: Path | str) -> None:
     adapted = copy.deepcopy(model)
     add_adapters(adapted, lora)
     adapted.load_state_dict(state, strict=False)
-    model.load_state_dict(merged_state(adapted))
+    model.load_state_dict(merged_state_dict(adapted))

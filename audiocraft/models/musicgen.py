@@ -18,7 +18,7 @@ from ..data.conditions import ConditioningAttributes, wav_condition
 from ..modules.conditioners import StyleConditioner
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device, resolve_dtype
-from .codecs.chunked_decoding import decode_long
+from .codecs.chunked_decoding import decode_chunked
 from .encodec import CompressionModel
 from .generation.guidance import Guidance
 from .generation.inputs import (
@@ -26,16 +26,16 @@ from .generation.inputs import (
     GenerationParams,
     Generators,
     Seed,
-    as_clips,
-    as_texts,
     broadcast,
+    check_clips,
+    check_descriptions,
     check_sample_rate,
     describe,
-    generators_for,
-    starts_for,
+    excerpt_starts,
+    make_generators,
 )
 from .generation.style_excerpt import extract_excerpt
-from .generation.windows import Progress, frames_bar, generate_samples
+from .generation.windows import ProgressCallback, frame_progress_bar, generate_samples
 from .lm import LMModel
 from .loaders import load_musicgen
 from .lora import merge_adapter
@@ -65,7 +65,7 @@ class MusicGen:
         self.compression_model = compression_model.eval()
         self.lm = lm.eval()
         self.max_duration = float(max_duration or DEFAULT_MAX_DURATION)
-        self.progress_callback: Progress | None = None
+        self.progress_callback: ProgressCallback | None = None
         self.set_generation_params(duration=min(30.0, self.max_duration))
 
     @staticmethod
@@ -188,7 +188,9 @@ class MusicGen:
         """
         merge_adapter(self.lm, path)
 
-    def set_custom_progress_callback(self, progress_callback: Progress | None = None) -> None:
+    def set_custom_progress_callback(
+        self, progress_callback: ProgressCallback | None = None
+    ) -> None:
         """Have `progress_callback(done, total)` called with counts of frames."""
         self.progress_callback = progress_callback
 
@@ -240,8 +242,8 @@ class MusicGen:
         Raises:
             ValueError: Something given cannot be used; the message names it.
         """
-        attributes = describe(as_texts(descriptions))
-        rngs = generators_for(seed, generators, len(attributes))
+        attributes = describe(check_descriptions(descriptions))
+        rngs = make_generators(seed, generators, len(attributes))
         return self._generate(attributes, None, rngs, progress, return_tokens)
 
     def generate_unconditional(
@@ -260,7 +262,7 @@ class MusicGen:
         """
         if not isinstance(num_samples, int) or num_samples < 1:
             raise ValueError(f"num_samples must be a number of at least 1 but is {num_samples!r}.")
-        rngs = generators_for(seed, generators, num_samples)
+        rngs = make_generators(seed, generators, num_samples)
         return self._generate(describe([None] * num_samples), None, rngs, progress, return_tokens)
 
     def generate_continuation(
@@ -290,9 +292,9 @@ class MusicGen:
                 f"prompt must be a tensor [B, C, T] or [C, T] but is a {type(prompt).__name__}."
             )
         check_sample_rate(prompt_sample_rate, "prompt_sample_rate")
-        texts = [None] if descriptions is None else as_texts(descriptions)
-        texts, clips = broadcast(texts, as_clips(prompt, "prompt"))
-        rngs = generators_for(seed, generators, len(texts))
+        texts = [None] if descriptions is None else check_descriptions(descriptions)
+        texts, clips = broadcast(texts, check_clips(prompt, "prompt"))
+        rngs = make_generators(seed, generators, len(texts))
         wavs = torch.stack([self._convert(clip, prompt_sample_rate) for clip in clips])
         with torch.inference_mode():
             codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
@@ -328,9 +330,11 @@ class MusicGen:
         """
         name, style = self._style()
         check_sample_rate(style_sample_rate, "style_sample_rate")
-        texts, clips = broadcast(as_texts(descriptions), as_clips(style_wavs, "style_wavs"))
-        rngs = generators_for(seed, generators, len(texts))
-        starts = starts_for(excerpt_start, len(texts))
+        texts, clips = broadcast(
+            check_descriptions(descriptions), check_clips(style_wavs, "style_wavs")
+        )
+        rngs = make_generators(seed, generators, len(texts))
+        starts = excerpt_starts(excerpt_start, len(texts))
         attributes = describe(texts)
         for sample, clip, start, rng in zip(attributes, clips, starts, rngs):
             if clip is None:
@@ -364,7 +368,7 @@ class MusicGen:
     def decode(self, tokens: Tensor) -> Tensor:
         """Turn tokens `[B, K, F]` into audio `[B, C, T]`, in constant memory beside the two."""
         with torch.inference_mode():
-            return decode_long(self.compression_model, tokens.to(self.codec_device))
+            return decode_chunked(self.compression_model, tokens.to(self.codec_device))
 
     @property
     def codec_device(self) -> torch.device:
@@ -385,7 +389,7 @@ class MusicGen:
         progress: bool,
         return_tokens: bool,
     ) -> tp.Any:
-        with frames_bar(progress, self.progress_callback) as report:
+        with frame_progress_bar(progress, self.progress_callback) as report:
             codes = generate_samples(
                 self.lm,
                 attributes,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..utils.numbers import is_number, is_whole
+from ..utils.numbers import is_integer, is_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Sampling:
     def __post_init__(self):
         if not is_number(self.temperature) or self.temperature < 0:
             raise ValueError(f"temperature must be at least 0 but is {self.temperature!r}.")
-        if not is_whole(self.top_k) or self.top_k < 0:
+        if not is_integer(self.top_k) or self.top_k < 0:
             raise ValueError(
                 f"top_k must be at least 0 (0 is off), a whole number, but is {self.top_k!r}."
             )

@@ -23,7 +23,14 @@ from ..errors import AudioError, ConfigError
 from ..models import builders, loaders
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.lm import LMModel
-from ..models.lora import Lora, add_adapters, fingerprint, load_base, merged_state, save_adapter
+from ..models.lora import (
+    Lora,
+    add_adapters,
+    fingerprint,
+    load_base_weights,
+    merged_state_dict,
+    save_adapter,
+)
 from ..models.musicgen import MusicGen
 from ..modules.conditioners import StyleConditioner, merge_excerpt_masks
 from ..optim.builders import get_ema, get_lr_scheduler, get_optimizer
@@ -70,7 +77,7 @@ class MusicGenSolver(StandardSolver):
             num_codebooks=cfg.compression_model_n_q,
             interleave=cfg.interleave_stereo_codebooks,
         )
-        builders.check_agreement(cfg, self.compression_model)
+        builders.check_tokenizer_matches(cfg, self.compression_model)
         check_accumulation(cfg.optim.accumulate, cfg.dataset.batch_size, world_size())
         self.dataloaders = get_audio_datasets(
             cfg,
@@ -161,7 +168,7 @@ class MusicGenSolver(StandardSolver):
         prepared = self.prepare_conditions(piece[1], idx)  # dice for dropout and excerpts
 
         with self.autocast:
-            conditions, output = self.model.listen_and_predict(
+            conditions, output = self.model.encode_and_predict(
                 codes, prepared, pad_across_processes if self.cfg.as_one_process else None
             )
             learnable = (
@@ -275,7 +282,7 @@ class MusicGenSolver(StandardSolver):
     def weights(self) -> dict[str, Tensor]:
         with self.averaged():
             if self.lora.use:
-                return merged_state(self.model)
+                return merged_state_dict(self.model)
             return {key: value.clone() for key, value in gather_weights(self.model).items()}
 
     def on_best(self) -> None:
@@ -301,7 +308,7 @@ class MusicGenSolver(StandardSolver):
             loaders.load_lm_weights(model, source)
             state = model.state_dict()
             if self.lora.use:
-                load_base(self.model, state)
+                load_base_weights(self.model, state)
                 self.base_model |= {"name": source, "fingerprint": fingerprint(state)}
             else:
                 scatter_weights(self.model, state)
@@ -366,7 +373,7 @@ class MusicGenSolver(StandardSolver):
         """A model that can generate by itself, and fast: not in shards, and without adapters."""
         if not self.sharding.active and not self.lora.use:
             return self.model
-        state = merged_state(self.model) if self.lora.use else gather_weights(self.model)
+        state = merged_state_dict(self.model) if self.lora.use else gather_weights(self.model)
         model = self.build_model()
         model.load_state_dict(state)
         return model

@@ -27,7 +27,7 @@ from ..models.musicgen import DEFAULT_MAX_DURATION, MusicGen
 from ..modules.conditioners import select_excerpt_start
 from ..modules.sampling import Sampling
 from ..utils.numbers import is_number
-from ..utils.pictures import as_array, draw_sound, save_picture
+from ..utils.pictures import figure_to_array, plot_audio, save_figure
 from ..utils.randomness import derive_seed
 from .loggers import Loggers
 
@@ -89,17 +89,17 @@ class SampleWriter:
         path = self._write_audio(stem, wav)
         text = json.dumps(asdict(recipe) | {"audio": path.name}, indent=2)
         stem.with_name(f"{name}.json").write_text(text)
-        picture = draw_sound(
+        picture = plot_audio(
             wav, self.sample_rate, f"{recipe.mode}: {recipe.description or 'no text'}"
         )
-        save_picture(picture, stem.with_name(f"{name}.png"))
+        save_figure(picture, stem.with_name(f"{name}.png"))
         if style is not None:
             self._write_audio(stem.with_name(f"{name}.style"), style)
-            heard_picture = draw_sound(style, self.sample_rate, "style clip", heard)
-            save_picture(heard_picture, stem.with_name(f"{name}.style.png"))
+            heard_picture = plot_audio(style, self.sample_rate, "style clip", heard)
+            save_figure(heard_picture, stem.with_name(f"{name}.style.png"))
         key = f"samples/{recipe.mode}/{name}"
         self.loggers.log_audio(key, wav.cpu(), self.sample_rate, recipe.epoch)
-        self.loggers.log_image(key, as_array(picture), recipe.epoch)
+        self.loggers.log_image(key, figure_to_array(picture), recipe.epoch)
         return path
 
     def _write_audio(self, stem: Path, wav: Tensor) -> Path:

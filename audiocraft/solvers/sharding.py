@@ -98,7 +98,7 @@ def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
         for layer in model.transformer.layers:
             fully_shard(layer, **options)
     fully_shard(model, **options)
-    register_fsdp_forward_method(model, "listen_and_predict")
+    register_fsdp_forward_method(model, "encode_and_predict")
 
 
 def gather_weights(model: nn.Module) -> dict[str, Tensor]:

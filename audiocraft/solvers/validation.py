@@ -12,7 +12,7 @@ from ..data.audio import audio_write
 from ..errors import ConfigError
 from ..models.musicgen import DEFAULT_MAX_DURATION
 from ..utils.device import resolve_dtype
-from ..utils.numbers import is_number, is_whole
+from ..utils.numbers import is_integer, is_number
 from .sample_generation import get_conditioning_modes, get_generation_params
 
 NOT_BUILT = (  # keys that may only be off
@@ -46,7 +46,7 @@ def check_settings(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} is not built yet and would do nothing. Set {key}=false.")
     for key, least in WHOLE_NUMBERS.items():
         value = OmegaConf.select(cfg, key)
-        if not is_whole(value) or value < least:
+        if not is_integer(value) or value < least:
             raise ConfigError(f"{key} is {value!r}. Give a whole number, {least} or more.")
     for key in COUNTS:
         value = OmegaConf.select(cfg, key)

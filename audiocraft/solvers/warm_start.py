@@ -12,8 +12,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import ConfigError
-from ..models.loaders import LM_FILES, find_file
-from ..utils.checkpoint_files import model_config, read_package
+from ..models.loaders import LM_FILES, find_model_file
+from ..utils.checkpoint_files import extract_model_config, read_checkpoint_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ Flat = dict[str, tp.Any]
 
 def source_settings(source: str) -> DictConfig:
     """The settings that come with the model of a name; none with a hand-made file."""
-    config = read_package(find_file(source, LM_FILES)).config
-    described = model_config(config)
+    config = read_checkpoint_file(find_model_file(source, LM_FILES)).config
+    described = extract_model_config(config)
     with open_dict(described):
         for key in list(described):
             if key not in config:  # what a missing setting means is not told

@@ -27,7 +27,7 @@ MODEL_KEYS = (
     *("compression_model_checkpoint", "compression_model_n_q", "dataset.segment_duration"),
 )
 # What a file means that does not say it.
-MISSING_MEANS: dict[str, tp.Any] = {
+DEFAULTS: dict[str, tp.Any] = {
     "lm_model": "transformer_lm",
     "codebooks_pattern": {"modeling": "delay"},  # that of all released models
     "conditioners": {},
@@ -39,7 +39,7 @@ LEFT_OUT = object()
 
 
 @dataclass(frozen=True)
-class Package:
+class CheckpointFile:
     """Weights with the configuration of their model.
 
     `pretrained` stands instead of weights where a file only refers to a published model.
@@ -50,7 +50,7 @@ class Package:
     pretrained: str | None = None
 
 
-def read_package(path: Path) -> Package:
+def read_checkpoint_file(path: Path) -> CheckpointFile:
     """Read a package from a file.
 
     Args:
@@ -70,8 +70,8 @@ def read_package(path: Path) -> Package:
         content = read_torch_file(path)
     config = _config_of(content.get("xp.cfg"), path)
     if "pretrained" in content:
-        return Package({}, config, pretrained=content["pretrained"])
-    return Package(_with_sums(_weights_of(content, path)), config)
+        return CheckpointFile({}, config, pretrained=content["pretrained"])
+    return CheckpointFile(_with_sums(_weights_of(content, path)), config)
 
 
 def _with_sums(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +119,7 @@ def _config_of(config: tp.Any, path: Path) -> DictConfig:
     return tree
 
 
-def model_config(config: DictConfig, on_unknown: OnUnknown | None = None) -> DictConfig:
+def extract_model_config(config: DictConfig, on_unknown: OnUnknown | None = None) -> DictConfig:
     """Copy the keys that describe a model, resolved; the rest of a configuration is left unread.
 
     Released configurations refer to their author's environment in places that nobody needs.
@@ -129,7 +129,7 @@ def model_config(config: DictConfig, on_unknown: OnUnknown | None = None) -> Dic
         on_unknown: Told of each value that refers to something that is not there; it is left out.
     """
     on_unknown = on_unknown or (lambda key, known: None)
-    resolved = OmegaConf.create(MISSING_MEANS)
+    resolved = OmegaConf.create(DEFAULTS)
     for key in MODEL_KEYS:
         node: tp.Any = config
         *parents, last = key.split(".")

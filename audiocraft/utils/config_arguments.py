@@ -11,7 +11,7 @@ import typing as tp
 from omegaconf import OmegaConf
 
 from ..errors import ConfigError
-from .deprecated_keys import why_retired
+from .deprecated_keys import deprecation_reason
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ Kwargs = dict[str, tp.Any]
 OnUnknown = tp.Callable[[str, tp.Collection[str]], None]
 
 
-def refuse(key: str, known: tp.Collection[str]) -> None:
+def reject_unknown_key(key: str, known: tp.Collection[str]) -> None:
     """Say that `key` is a mistake, and what would be right.
 
     Raises:
@@ -29,7 +29,7 @@ def refuse(key: str, known: tp.Collection[str]) -> None:
     raise ConfigError(f"{key} is not known. {where} takes: {', '.join(sorted(known))}.")
 
 
-class PassOver:
+class IgnoredKeys:
     """Collects unknown keys instead of refusing them, to tell of all at once."""
 
     def __init__(self):
@@ -53,7 +53,7 @@ def arguments(
     where: str,
     *takers: tp.Any,
     own: tp.Collection[str] = (),
-    on_unknown: OnUnknown = refuse,
+    on_unknown: OnUnknown = reject_unknown_key,
 ) -> Kwargs:
     """A configuration node as keyword arguments.
 
@@ -74,7 +74,7 @@ def arguments(
     known, needed = parameters_of(takers)
     known, needed = known - set(own), needed - set(own)
     for key in list(kwargs):
-        retired = bool(why_retired(f"{where}.{key}"))
+        retired = bool(deprecation_reason(f"{where}.{key}"))
         if retired or key not in known:
             del kwargs[key]
         if not retired and key not in known:

@@ -7,7 +7,7 @@ is a mistake.
 from fnmatch import fnmatchcase
 
 # A dotted name (`*` matches anything) retires the key and all that lies below it.
-RETIRED_KEYS: dict[str, str] = {
+DEPRECATED_KEYS: dict[str, str] = {
     "efficient_attention_backend": "there is one attention, torch's, and it is efficient",
     "transformer_lm.custom": "there is one attention, torch's",
     "transformer_lm.memory_efficient": "there is one attention, torch's, and it is efficient",
@@ -19,7 +19,7 @@ RETIRED_KEYS: dict[str, str] = {
 }
 
 # Choices of configuration groups, `group=choice`.
-RETIRED_CHOICES: dict[str, str] = {
+DEPRECATED_CHOICES: dict[str, str] = {
     "conditioner=clapemb2music": "CLAP as a condition is out of scope",
     "model=lm/audiogen_lm": "AudioGen is out of scope",
     "solver=audiogen/*": "AudioGen is out of scope",
@@ -28,9 +28,9 @@ RETIRED_CHOICES: dict[str, str] = {
 }
 
 
-def why_retired(key: str) -> str | None:
+def deprecation_reason(key: str) -> str | None:
     """The reason why a key, or a choice written `group=choice`, is retired; `None` if it is not."""
-    for pattern, reason in (RETIRED_KEYS | RETIRED_CHOICES).items():
+    for pattern, reason in (DEPRECATED_KEYS | DEPRECATED_CHOICES).items():
         if fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*"):
             return reason
     return None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import CheckpointError
-from .checkpoint_files import read_package
+from .checkpoint_files import read_checkpoint_file
 from .weight_files import write_safetensors_file
 
 
@@ -56,7 +56,7 @@ def export_pretrained_compression_model(pretrained_name: str, out_file: Path | s
 
 
 def _export_weights(checkpoint: Path, out_file: Path, dtype: torch.dtype | None = None) -> Path:
-    package = read_package(checkpoint)
+    package = read_checkpoint_file(checkpoint)
     if package.pretrained is not None:
         return export_pretrained_compression_model(package.pretrained, out_file)
     state = {key: _narrowed(key, value, dtype) for key, value in package.state.items()}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from .pictures import as_array
+from .pictures import figure_to_array
 
 try:
     import IPython.display as ipd
@@ -57,7 +57,7 @@ def display_pictures(figures: tp.Sequence[Figure], columns: int = 1) -> None:
     _require_notebook("display_pictures shows pictures")
     if not figures or columns < 1:
         raise ValueError(f"{len(figures)} figures in {columns} columns: give at least one of each.")
-    pixels = [as_array(figure) for figure in figures]
+    pixels = [figure_to_array(figure) for figure in figures]
     white = np.full_like(pixels[0], 255)
     pixels += [white] * (-len(pixels) % columns)
     rows = [np.hstack(pixels[i : i + columns]) for i in range(0, len(pixels), columns)]

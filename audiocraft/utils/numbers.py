@@ -12,6 +12,6 @@ def is_number(value: object) -> tp.TypeGuard[float]:
     return is_real and not isinstance(value, bool) and bool(abs(value) < math.inf)
 
 
-def is_whole(value: object) -> tp.TypeGuard[int]:
+def is_integer(value: object) -> tp.TypeGuard[int]:
     """Whether a value is a whole number, and of a type that has no others."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

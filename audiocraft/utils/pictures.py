@@ -15,7 +15,7 @@ N_FFT, N_MELS = 1024, 64
 LABELLED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, on the axis
 
 
-def draw_sound(wav: Tensor, sample_rate: int, title: str = "", marked: slice | None = None):
+def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | None = None):
     """Draw a waveform and its mel spectrogram.
 
     Args:
@@ -60,12 +60,12 @@ def _mel(hertz: float) -> float:
     return math.log10(1 + hertz / 700)
 
 
-def save_picture(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     figure.savefig(path, dpi=90)
 
 
-def as_array(figure: Figure) -> np.ndarray:
+def figure_to_array(figure: Figure) -> np.ndarray:
     """The pixels of a figure, `[height, width, 3]` in 0…255."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -9,7 +9,7 @@ from audiocraft.cli.export import export_model
 from audiocraft.errors import CheckpointError
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.weights import hub
-from audiocraft.utils.checkpoint_files import read_package
+from audiocraft.utils.checkpoint_files import read_checkpoint_file
 
 from ..conftest import composed
 
@@ -71,7 +71,7 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(
     for folder, option in (("whole", []), ("half", ["--half"])):
         main(["export", "abcd1234", str(tmp_path / folder), "--format", kind, *option])
     whole, half = (
-        read_package(tmp_path / folder / f"state_dict{FORMATS[kind]}").state
+        read_checkpoint_file(tmp_path / folder / f"state_dict{FORMATS[kind]}").state
         for folder in ("whole", "half")
     )
     assert {v.dtype for v in half.values()} == {torch.float16, torch.int64}
@@ -98,7 +98,7 @@ def test_formats_can_be_changed_back_and_forth(experiment, tiny_musicgen, tmp_pa
     export_model(str(tmp_path / "a"), tmp_path / "b", ".safetensors")
     export_model(str(tmp_path / "b"), tmp_path / "c", ".bin")
     same_model(tmp_path / "c", tiny_musicgen.lm)
-    first, last = (read_package(tmp_path / folder / "state_dict.bin") for folder in "ac")
+    first, last = (read_checkpoint_file(tmp_path / folder / "state_dict.bin") for folder in "ac")
     assert first.config == last.config
     torch.testing.assert_close(first.state, last.state, atol=0, rtol=0)
 
@@ -129,7 +129,7 @@ def test_a_tokenizer_alone_is_exported_too(suffix, tmp_path, capsys):
     torch.save(content, tmp_path / "checkpoint.th")
     (file,) = export_model(str(tmp_path / "checkpoint.th"), tmp_path / "out", suffix)
     assert file.name == f"compression_state_dict{suffix}"
-    torch.testing.assert_close(read_package(file).state, dict(tokenizer.state_dict()))
+    torch.testing.assert_close(read_checkpoint_file(file).state, dict(tokenizer.state_dict()))
 
 
 def test_an_export_of_the_other_format_is_not_left_to_win(experiment, tmp_path):

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from audiocraft.utils.deprecated_keys import RETIRED_KEYS
+from audiocraft.utils.deprecated_keys import DEPRECATED_KEYS
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent.name != "teams")
@@ -85,7 +85,7 @@ def test_dora_knows_every_group_that_a_command_line_chooses():
 @pytest.mark.parametrize("name", [name_of(p) for p in FILES if p.parent.parent.name == "solver"])
 def test_no_solver_sets_a_retired_key(name):
     cfg = composed(*command_line(name))
-    assert not [key for key in RETIRED_KEYS if OmegaConf.select(cfg, key) is not None]
+    assert not [key for key in DEPRECATED_KEYS if OmegaConf.select(cfg, key) is not None]
 
 
 def test_an_unknown_key_is_refused():

@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft.models import MusicGen, builders
-from audiocraft.utils.checkpoint_files import read_package
+from audiocraft.utils.checkpoint_files import read_checkpoint_file
 
 from .conftest import SMALL, command
 
@@ -44,7 +44,7 @@ def test_what_was_trained_comes_back_from_its_export(kind, finished, trained, tm
 def test_an_export_can_be_trained_on(finished, tmp_path):
     out = tmp_path / "exported"
     command("-m", "audiocraft", "export", finished.folder.name, str(out), outputs=finished.outputs)
-    best = read_package(finished.folder / "checkpoint.th").state
+    best = read_checkpoint_file(finished.folder / "checkpoint.th").state
     more = [a for a in SMALL if not a.startswith("optim.epochs")] + ["optim.epochs=1", "optim.lr=0"]
     more += ["transformer_lm.emb_lr=0"]
     run = command("-m", "dora", "run", *more, f"continue_from={out}", outputs=tmp_path / "outputs")

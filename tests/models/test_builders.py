@@ -67,9 +67,9 @@ def test_retired_keys_of_old_checkpoints_are_passed_over(config):
 )
 def test_a_tokenizer_that_disagrees_is_told_with_both_values(config, key, value, message):
     tokenizer = builders.get_debug_compression_model(sample_rate=32000)
-    builders.check_agreement(config, tokenizer)
+    builders.check_tokenizer_matches(config, tokenizer)
     OmegaConf.update(config, key, value)
-    refused(config, message, lambda cfg: builders.check_agreement(cfg, tokenizer))
+    refused(config, message, lambda cfg: builders.check_tokenizer_matches(cfg, tokenizer))
 
 
 def test_dropouts_have_the_probabilities_of_the_configuration(config):

@@ -13,9 +13,9 @@ from audiocraft.models.lora import (
     Lora,
     add_adapters,
     fingerprint,
-    load_base,
+    load_base_weights,
     merge_adapter,
-    merged_state,
+    merged_state_dict,
     save_adapter,
 )
 
@@ -61,7 +61,7 @@ def test_new_adapters_add_nothing_and_only_they_learn(base, style):
 def test_merged_they_are_a_model_like_any_other(base, style):
     model, _ = adapted(base, style=style)
     plain = copy.deepcopy(base)
-    plain.load_state_dict(merged_state(model))
+    plain.load_state_dict(merged_state_dict(model))
     torch.testing.assert_close(logits(plain), logits(model), atol=1e-4, rtol=1e-4)
     assert (logits(plain) - logits(base)).abs().max() > 0.1
 
@@ -131,10 +131,10 @@ def test_the_base_goes_under_the_adapters(base):
     other = copy.deepcopy(base)
     with torch.no_grad():
         other.emb[0].weight.add_(0.1)
-    load_base(model, other.state_dict())
+    load_base_weights(model, other.state_dict())
     assert torch.equal(model.emb[0].weight, other.emb[0].weight)
     with pytest.raises(CheckpointError, match="of another model"):
-        load_base(model, {"emb.0.weight": other.emb[0].weight})
+        load_base_weights(model, {"emb.0.weight": other.emb[0].weight})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from functools import cache
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from audiocraft.utils.deprecated_keys import why_retired
+from audiocraft.utils.deprecated_keys import deprecation_reason
 
 from .harness import ROOT
 
@@ -93,7 +93,7 @@ def composed(*overrides: str) -> Flat:
 
 def is_retired(*overrides: str) -> bool:
     """Whether one of the choices is out of scope."""
-    return any(why_retired(override) for override in overrides)
+    return any(deprecation_reason(override) for override in overrides)
 
 
 def expected(recorded: Flat) -> Flat:
@@ -101,7 +101,7 @@ def expected(recorded: Flat) -> Flat:
     ours = {
         key: DIFFERENT_VALUES.get((key, value), value) if isinstance(value, str) else value
         for key, value in recorded.items()
-        if not why_retired(key)
+        if not deprecation_reason(key)
     }
     if "dora.exclude" in ours:
         ours["dora.exclude"] = [*{*ours["dora.exclude"]} - EXCLUDE_GONE | EXCLUDE_ADDED]

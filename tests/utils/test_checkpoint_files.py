@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from audiocraft.errors import CheckpointError
-from audiocraft.utils.checkpoint_files import model_config, read_package
+from audiocraft.utils.checkpoint_files import extract_model_config, read_checkpoint_file
 
 STATE = {"emb.0.weight": torch.arange(6.0).view(2, 3)}
 CONFIG = {
@@ -73,27 +73,27 @@ FORMS = [
 
 @pytest.mark.parametrize("write", FORMS)
 def test_every_form_gives_the_best_weights_and_the_configuration(write, tmp_path):
-    package = read_package(write(tmp_path))
+    package = read_checkpoint_file(write(tmp_path))
     torch.testing.assert_close(package.state, STATE)
     assert package.config.rvq.n_q == 4
 
 
 def test_weights_made_by_hand_need_no_configuration(tmp_path):
     torch.save({"best_state": {"model": STATE}}, tmp_path / "mine.th")
-    package = read_package(tmp_path / "mine.th")
+    package = read_checkpoint_file(tmp_path / "mine.th")
     torch.testing.assert_close(package.state, STATE)
     assert not package.config
 
 
 def test_a_reference_to_a_published_model_has_no_weights(tmp_path):
     torch.save({"pretrained": "facebook/encodec_32khz", "exported": True}, tmp_path / "c.bin")
-    assert read_package(tmp_path / "c.bin").pretrained == "facebook/encodec_32khz"
+    assert read_checkpoint_file(tmp_path / "c.bin").pretrained == "facebook/encodec_32khz"
 
 
 def test_only_what_describes_a_model_is_resolved():
     config = OmegaConf.create({**CONFIG, "dora": {"dir": "${oc.env:NOBODY_SETS_THIS}"}})
     config.dataset = {"segment_duration": 30}
-    resolved = model_config(config)
+    resolved = extract_model_config(config)
     assert resolved.rvq.n_q == 4
     assert resolved.dataset.segment_duration == 30
     assert "dora" not in resolved
@@ -108,7 +108,7 @@ def test_values_that_refer_to_nothing_are_left_out_and_told():
         }
     )
     told = []
-    resolved = model_config(config, lambda key, known: told.append(key))
+    resolved = extract_model_config(config, lambda key, known: told.append(key))
     assert resolved.transformer_lm == {"dim": 8}
     assert resolved.sample_rate == 8000
     assert "channels" not in resolved
@@ -122,10 +122,10 @@ def test_values_that_refer_to_nothing_are_left_out_and_told():
 def test_a_configuration_that_is_none_says_so(config, message, tmp_path):
     torch.save({"best_state": STATE, "xp.cfg": config}, tmp_path / "x.bin")
     with pytest.raises(CheckpointError, match=rf"configuration in .*x\.bin .*{message}"):
-        read_package(tmp_path / "x.bin")
+        read_checkpoint_file(tmp_path / "x.bin")
 
 
 def test_a_checkpoint_without_weights_lists_what_it_has(tmp_path):
     torch.save({"history": [], "xp.cfg": "a: 1"}, tmp_path / "empty.th")
     with pytest.raises(CheckpointError, match="history"):
-        read_package(tmp_path / "empty.th")
+        read_checkpoint_file(tmp_path / "empty.th")

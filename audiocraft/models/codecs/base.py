@@ -70,7 +70,7 @@ class CompressionModel(ABC, nn.Module):
         """Codes `[B, K, F]`, with the scale from `encode`, to audio `[B, C, T]`.
 
         T is a whole number of frames, so it may exceed the length that was encoded. Codes from
-        `whole_frames(WINDOW, …)` on, or a multiple of it, give what they give with all before
+        `even_frame_count(WINDOW, …)` on, or a multiple of it, give what they give with all before
         them, but for the first moments.
         """
 
@@ -79,7 +79,7 @@ class CompressionModel(ABC, nn.Module):
         """Codes `[B, K, F]` to the quantized latent `[B, D, F]`, without the decoder."""
 
 
-class DescribedCodec(CompressionModel):
+class FixedRateCodec(CompressionModel):
     """A codec whose rates and channels are plain values given at construction."""
 
     def __init__(self, sample_rate: int, frame_rate: float, channels: int):
@@ -101,7 +101,7 @@ class DescribedCodec(CompressionModel):
         return self._channels
 
 
-def whole_frames(seconds: float, frame_rate: float) -> int:
+def even_frame_count(seconds: float, frame_rate: float) -> int:
     """How many frames fit, an even number: interleaved channels come in pairs."""
     return int(seconds * frame_rate) // 2 * 2
 

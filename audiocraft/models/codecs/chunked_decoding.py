@@ -9,13 +9,13 @@ no end, such as that of an LSTM.
 import torch
 from torch import Tensor
 
-from .base import WINDOW, CompressionModel, whole_frames
+from .base import WINDOW, CompressionModel, even_frame_count
 
 CONTEXT = 3.0  # seconds; further than the phases of the bundled tokenizer spread (2.1)
 FADE = 0.05  # seconds
 
 
-def decode_long(codec: CompressionModel, codes: Tensor) -> Tensor:
+def decode_chunked(codec: CompressionModel, codes: Tensor) -> Tensor:
     """Decode codes of any length.
 
     Args:
@@ -47,20 +47,23 @@ def decode_long(codec: CompressionModel, codes: Tensor) -> Tensor:
 
 
 def decoding_boundaries(codec: CompressionModel, num_frames: int) -> list[int]:
-    """The samples at which `decode_long` changes from one window to the next."""
+    """The samples at which `decode_chunked` changes from one window to the next."""
     starts, _ = windows_of(num_frames, codec.frame_rate)
     return [boundary_of(start, codec) for start in starts[1:]]
 
 
 def windows_of(num_frames: int, frame_rate: float) -> tuple[range, int]:
     """The first frames of the windows of a piece, and how many frames a window has at most."""
-    stride, overlap = whole_frames(WINDOW, frame_rate), 2 * whole_frames(CONTEXT, frame_rate)
+    stride, overlap = (
+        even_frame_count(WINDOW, frame_rate),
+        2 * even_frame_count(CONTEXT, frame_rate),
+    )
     return range(0, max(1, num_frames - overlap), stride), stride + overlap
 
 
 def boundary_of(start: int, codec: CompressionModel) -> int:
     """The sample at which the window that starts at a frame takes over."""
-    return (start + whole_frames(CONTEXT, codec.frame_rate)) * samples_per_frame(codec)
+    return (start + even_frame_count(CONTEXT, codec.frame_rate)) * samples_per_frame(codec)
 
 
 def samples_per_frame(codec: CompressionModel) -> int:

@@ -71,17 +71,17 @@ def _hash_of(value: Tensor) -> str:
     return digest.hexdigest()
 
 
-def silent_tokens(model: CompressionModel, facts: TokenizerSpec) -> list[int]:
+def encode_silence(model: CompressionModel, facts: TokenizerSpec) -> list[int]:
     """The tokens of silence, `[K]`: those in the middle of a second of it."""
     device = next(iter(model.state_dict().values())).device
-    codes = encode_whole(
+    codes = encode_chunked(
         model, facts, torch.zeros(facts.channels, facts.sample_rate, device=device)
     )
     return codes[:, codes.shape[-1] // 2].tolist()
 
 
 @torch.no_grad()
-def encode_whole(
+def encode_chunked(
     model: CompressionModel,
     facts: TokenizerSpec,
     wav: Tensor,

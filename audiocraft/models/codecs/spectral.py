@@ -20,18 +20,18 @@ from ...quantization.viterbi import change_penalised_codes
 from ...signal.stft import STFT, griffin_lim, mel_filters
 from .base import (
     WINDOW,
-    DescribedCodec,
+    FixedRateCodec,
     check_audio,
     check_codes,
     check_num_codebooks,
-    whole_frames,
+    even_frame_count,
 )
 
 SPECTRUM_UPDATES = 5
 SMALL = 1e-9
 
 
-class SpectralTokenizer(DescribedCodec):
+class SpectralTokenizer(FixedRateCodec):
     """Codes of spectral frames, mono.
 
     Decoding depends on nothing but the codes, and every item of a batch is decoded by itself.
@@ -183,7 +183,7 @@ class SpectralTokenizer(DescribedCodec):
         """Loudness in mel bands `[n_mels, F]` to a waveform `[F · hop_length]`."""
         amplitude = loudness.clamp(min=0).pow(1 / self.power)
         magnitude = self.spectrum(amplitude) * (self.stft.window.sum() / 2)
-        period = whole_frames(WINDOW, self.frame_rate)
+        period = even_frame_count(WINDOW, self.frame_rate)
         return griffin_lim(self.stft, magnitude, self.phase_iterations, period)
 
     def spectrum(self, bands: Tensor) -> Tensor:

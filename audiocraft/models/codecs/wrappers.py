@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...quantization import QuantizedResult
-from .base import DescribedCodec, check_audio, check_codes, check_num_codebooks
+from .base import FixedRateCodec, check_audio, check_codes, check_num_codebooks
 
 try:
     import dac
@@ -24,7 +24,7 @@ if tp.TYPE_CHECKING:
     import transformers
 
 
-class FrozenCodec(DescribedCodec):
+class FrozenCodec(FixedRateCodec):
     """A codec that only encodes and decodes.
 
     Args:

@@ -119,13 +119,13 @@ def generate_tokens(
     """
     conditions = conditions or {}
     sampling, guidance = sampling or Sampling(), guidance or Guidance()
-    batch_size = count_items(num_samples, conditions, prompt)
+    batch_size = resolve_batch_size(num_samples, conditions, prompt)
     if prompt is not None:
         check_prompt(lm, prompt, max_gen_len)
     num_known = 0 if prompt is None else prompt.shape[-1]
     pattern = lm.pattern_provider.get_pattern(max_gen_len)
     sequence = lay_out(lm, pattern, batch_size, prompt)
-    first = first_unknown_step(pattern, num_known)
+    first = first_generated_step(pattern, num_known)
     num_steps = pattern.num_steps
     decoder = Decoder(lm, conditions, guidance, batch_size, num_steps)
     uniform = None
@@ -156,7 +156,7 @@ def lay_out(lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | Non
     return pattern.build_pattern_sequence(codes, lm.special_token_id).values
 
 
-def count_items(
+def resolve_batch_size(
     num_samples: int | None, conditions: tp.Mapping[str, Condition], prompt: Tensor | None
 ) -> int:
     """The number of items that all the arguments agree on.
@@ -199,7 +199,7 @@ def check_prompt(lm: LMModel, prompt: Tensor, max_gen_len: int) -> None:
         )
 
 
-def first_unknown_step(pattern: Pattern, num_known: int) -> int:
+def first_generated_step(pattern: Pattern, num_known: int) -> int:
     """The first step that holds a code of the first frame after the known ones.
 
     Raises:

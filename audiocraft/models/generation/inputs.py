@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data.conditions import ConditioningAttributes
 from ...modules.sampling import Sampling
-from ...utils.numbers import is_number, is_whole
+from ...utils.numbers import is_integer, is_number
 from .guidance import Guidance
 
 Seed = int | tp.Sequence[int] | None
@@ -64,7 +64,7 @@ class GenerationParams:
         return chosen
 
 
-def generators_for(
+def make_generators(
     seed: Seed, generators: Generators, num_samples: int
 ) -> tp.Sequence[torch.Generator]:
     """One generator per sample, so that a sample does not depend on its neighbours.
@@ -83,14 +83,14 @@ def generators_for(
         return generators
     if seed is None:
         seeds: tp.Sequence[int] = torch.randint(2**62, (num_samples,)).tolist()
-    elif is_whole(seed):
+    elif is_integer(seed):
         seeds = range(seed, seed + num_samples)
     else:
         seeds = list(seed) if isinstance(seed, tp.Iterable) else [seed] * num_samples
     if len(seeds) != num_samples:
         raise ValueError(f"{len(seeds)} seeds were given for {num_samples} samples.")
     for value in seeds:
-        if not is_whole(value) or not -(2**63) <= value < 2**63:
+        if not is_integer(value) or not -(2**63) <= value < 2**63:
             raise ValueError(f"A seed must be a whole number of 64 bits but is {value!r}.")
     return [torch.Generator().manual_seed(int(value)) for value in seeds]
 
@@ -109,7 +109,7 @@ def _check_generators(
         raise ValueError("Two samples share a generator, and would depend on each other.")
 
 
-def as_texts(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
+def check_descriptions(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
     """Texts, checked; `None` is no description.
 
     Raises:
@@ -128,7 +128,7 @@ def as_texts(descriptions: tp.Sequence[str | None] | None) -> list[str | None]:
     return list(descriptions)
 
 
-def as_clips(wavs: Clips, name: str) -> list[Tensor | None]:
+def check_clips(wavs: Clips, name: str) -> list[Tensor | None]:
     """Clips `[C, T]` of any lengths, checked; `None` is no clip.
 
     Raises:
@@ -179,7 +179,7 @@ def check_sample_rate(sample_rate: int, name: str) -> None:
     Raises:
         ValueError: It is no positive whole number.
     """
-    if not is_whole(sample_rate) or sample_rate < 1:
+    if not is_integer(sample_rate) or sample_rate < 1:
         raise ValueError(
             f"{name} must be a whole number of samples per second but is {sample_rate!r}."
         )
@@ -200,7 +200,7 @@ def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
     return list(texts) * (count // len(texts)), list(clips) * (count // len(clips))
 
 
-def starts_for(
+def excerpt_starts(
     excerpt_start: float | tp.Sequence[float | None] | None, num_samples: int
 ) -> list[float | None]:
     """Where the excerpt of each sample starts, in seconds; `None` is to be drawn.

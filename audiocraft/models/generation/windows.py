@@ -18,7 +18,7 @@ from ..lm import LMModel
 from .decoding import generate_tokens
 from .inputs import GenerationParams
 
-Progress = tp.Callable[[int, int], None]  # frames that are done, of how many
+ProgressCallback = tp.Callable[[int, int], None]  # frames that are done, of how many
 Group = tuple[list[int], dict[str, Condition]]
 
 
@@ -56,7 +56,7 @@ def generate_samples(
         raise ValueError(
             f"duration is {params.duration} s, less than one frame of {1 / frame_rate} s."
         )
-    groups = groups_of(lm.condition_provider, attributes)
+    groups = group_by_condition_shape(lm.condition_provider, attributes)
     tokens: list[Tensor | None] = [None] * len(attributes)
     for number, (members, conditions) in enumerate(groups):
         codes = generate_windows(
@@ -74,7 +74,9 @@ def generate_samples(
     return torch.stack(tp.cast(list[Tensor], tokens))
 
 
-def groups_of(provider: ConditionProvider, attributes: list[ConditioningAttributes]) -> list[Group]:
+def group_by_condition_shape(
+    provider: ConditionProvider, attributes: list[ConditioningAttributes]
+) -> list[Group]:
     """Conditions, computed once for each sample, joined where they have the same form.
 
     A text that is padded to the length of its neighbour's would sound different, so only samples
@@ -168,7 +170,9 @@ def _refuse_prompt(seconds: float, duration: float, max_duration: float) -> tp.N
 
 
 @contextlib.contextmanager
-def frames_bar(shown: bool, callback: Progress | None) -> tp.Iterator[Progress]:
+def frame_progress_bar(
+    shown: bool, callback: ProgressCallback | None
+) -> tp.Iterator[ProgressCallback]:
     """A progress bar for a while: what is reported moves it and goes on to the callback."""
     with tqdm(disable=not shown, unit="frame") as bar:
 

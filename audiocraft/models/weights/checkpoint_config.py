@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ...errors import CheckpointError
-from ...utils.checkpoint_files import Package, model_config, read_package
-from ...utils.config_arguments import PassOver
-from ..lora import refuse_adapter
+from ...utils.checkpoint_files import CheckpointFile, extract_model_config, read_checkpoint_file
+from ...utils.config_arguments import IgnoredKeys
+from ..lora import check_not_adapter
 
 KINDS = {  # by the node that describes one
     "transformer_lm": "a language model",
@@ -16,29 +16,29 @@ KINDS = {  # by the node that describes one
 }
 
 
-def read_described(path: Path) -> tuple[Package, DictConfig]:
+def read_checkpoint(path: Path) -> tuple[CheckpointFile, DictConfig]:
     """A package, and what its configuration says about the model."""
-    package = read_package(path)
-    passed_over = PassOver()
-    config = model_config(package.config, passed_over)
+    package = read_checkpoint_file(path)
+    passed_over = IgnoredKeys()
+    config = extract_model_config(package.config, passed_over)
     passed_over.tell(str(path))
     return package, config
 
 
-def read_described_lm(path: Path) -> tuple[Package, DictConfig]:
+def read_lm_checkpoint(path: Path) -> tuple[CheckpointFile, DictConfig]:
     """A package that holds a language model.
 
     Raises:
         CheckpointError: It holds something else, or nothing says how the model is built.
     """
-    package, config = read_described(path)
-    refuse_reference(package, path)
-    refuse_adapter(package.state, path)
+    package, config = read_checkpoint(path)
+    check_has_weights(package, path)
+    check_not_adapter(package.state, path)
     require(config, "transformer_lm", path)
     return package, config
 
 
-def refuse_reference(package: Package, path: Path) -> None:
+def check_has_weights(package: CheckpointFile, path: Path) -> None:
     """See that a file holds weights, not the name of a tokenizer that others publish.
 
     Raises:

@@ -60,24 +60,24 @@ def local_path(name: str) -> Path:
     return path
 
 
-class NotThere(CheckpointError):
+class HubFileMissing(CheckpointError):
     """A repository of the hub has none of the files that were asked for."""
 
 
-def placed(repo_id: str) -> Path:
+def manual_folder(repo_id: str) -> Path:
     """Where files of a repository may be put by hand: a folder of its name in the cache."""
     return AudioCraftEnvironment.get_cache_dir() / repo_id
 
 
-def in_cache(repo_id: str, filenames: tp.Sequence[str]) -> Path | None:
+def find_in_cache(repo_id: str, filenames: tp.Sequence[str]) -> Path | None:
     """The first of some files of a repository that was brought by hand or downloaded before.
 
     Raises:
         CheckpointError: No repository can have that name.
     """
     for filename in filenames:
-        if (placed(repo_id) / filename).is_file():
-            return placed(repo_id) / filename
+        if (manual_folder(repo_id) / filename).is_file():
+            return manual_folder(repo_id) / filename
     cache = AudioCraftEnvironment.get_cache_dir()
     try:
         found = [try_to_load_from_cache(repo_id, filename, cache) for filename in filenames]
@@ -99,11 +99,11 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
         beside: Others that will be asked for next; told where the hub is out of reach.
 
     Raises:
-        NotThere: The repository has none of the files.
+        HubFileMissing: The repository has none of the files.
         CheckpointError: The hub cannot be reached and the cache has none of them, or it refuses;
             or no repository can have that name.
     """
-    found = in_cache(repo_id, filenames)
+    found = find_in_cache(repo_id, filenames)
     if found is not None:
         return found
     cache = AudioCraftEnvironment.get_cache_dir()
@@ -111,7 +111,7 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
         try:
             return Path(hf_hub_download(repo_id, filename, cache_dir=cache))
         except LocalEntryNotFoundError as error:
-            raise CheckpointError(how_to_place(repo_id, filenames, beside)) from error
+            raise CheckpointError(download_instructions(repo_id, filenames, beside)) from error
         except EntryNotFoundError:
             continue
         except HfHubHTTPError as error:
@@ -119,15 +119,15 @@ def fetch(repo_id: str, *filenames: str, beside: tp.Sequence[str] = ()) -> Path:
                 f"The hub refused {repo_id}/{filename}: {error}. Check the name; a private or "
                 "gated model needs `hf auth login` first."
             ) from error
-    raise NotThere(f"{repo_id} on the hub has none of: {', '.join(filenames)}.")
+    raise HubFileMissing(f"{repo_id} on the hub has none of: {', '.join(filenames)}.")
 
 
-def how_to_place(repo_id: str, *alternatives: tp.Sequence[str]) -> str:
+def download_instructions(repo_id: str, *alternatives: tp.Sequence[str]) -> str:
     """What to do where the hub is out of reach: which files to put where."""
     offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
     files = " and ".join(" or ".join(reversed(names)) for names in alternatives if names)
     return (
         f"{repo_id} is not in the cache and the hub cannot be reached{offline}. On a machine that "
-        f"reaches it run `hf download {repo_id}`, then put {files} into {placed(repo_id)}/. "
+        f"reaches it run `hf download {repo_id}`, then put {files} into {manual_folder(repo_id)}/. "
         "AUDIOCRAFT_CACHE_DIR moves the cache."
     )

@@ -32,7 +32,7 @@ _PROVIDER = "condition_provider.conditioners."
 SHOWN = 6  # groups that are told one by one
 
 
-def load_checked(model: nn.Module, state: State, source: str, assign: bool = False) -> None:
+def load_matching_state(model: nn.Module, state: State, source: str, assign: bool = False) -> None:
     """Load weights, if keys and shapes are exactly the model's.
 
     Args:

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from ...environment import AudioCraftEnvironment, bundled_dir
 from ...errors import CheckpointError
 from ...modules.conditioners import Musicnn, PretrainedText, build_hubert, load_hubert_state
-from .hub import fetch, how_to_place, in_cache, placed
+from .hub import download_instructions, fetch, find_in_cache, manual_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ CODECS = {"encodec": "EncodecModel", "dac": "DacModel"}  # classes by `model_typ
 def load_t5(name: str) -> PretrainedText:
     """A T5 encoder with its tokenizer, from the hub or a folder."""
     return PretrainedText(
-        from_hub(transformers.AutoTokenizer.from_pretrained, name, T5_FILES),
-        weights_from_hub(transformers.T5EncoderModel, name, T5_FILES),
+        load_from_hub(transformers.AutoTokenizer.from_pretrained, name, T5_FILES),
+        load_weights_from_hub(transformers.T5EncoderModel, name, T5_FILES),
     )
 
 
@@ -52,12 +52,12 @@ def load_codec(name: str) -> "transformers.EncodecModel | transformers.DacModel"
     Raises:
         CheckpointError: It cannot be fetched, or is another kind of model.
     """
-    kind = from_hub(transformers.AutoConfig.from_pretrained, name, CODEC_FILES).model_type
+    kind = load_from_hub(transformers.AutoConfig.from_pretrained, name, CODEC_FILES).model_type
     if kind not in CODECS:
         raise CheckpointError(
             f"{name} is a {kind} of transformers, not one of its codecs: {', '.join(CODECS)}."
         )
-    return weights_from_hub(getattr(transformers, CODECS[kind]), name, CODEC_FILES)
+    return load_weights_from_hub(getattr(transformers, CODECS[kind]), name, CODEC_FILES)
 
 
 def load_package_encodec() -> encodec.EncodecModel:
@@ -66,7 +66,7 @@ def load_package_encodec() -> encodec.EncodecModel:
     Raises:
         CheckpointError: It cannot be downloaded.
     """
-    folder = placed("encodec")
+    folder = manual_folder("encodec")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # its weight norm is an old function
@@ -84,14 +84,14 @@ def load_package_encodec() -> encodec.EncodecModel:
 
 def load_mert(name: str = MERT) -> "transformers.HubertModel":
     """MERT as the HuBERT that it is, from the hub or a folder."""
-    tell_licence()
+    warn_mert_licence()
     network = build_hubert()
     load_hubert_state(network, fetch(name, "model.safetensors", "pytorch_model.bin"))
     return network
 
 
 @cache
-def tell_licence() -> None:
+def warn_mert_licence() -> None:
     """Say once on what terms MERT may be used."""
     logger.warning(
         "MERT-v1-95M listens to the style clips. Its licence is CC-BY-NC 4.0: not for commerce."
@@ -105,7 +105,7 @@ def load_musicnn(name: str = "musicnn_mtt") -> Musicnn:
     return Musicnn.from_file(folder / "model.safetensors", labels)
 
 
-def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]]) -> tp.Any:
+def load_from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]]) -> tp.Any:
     """Call a loader of transformers; say what to do where the hub is out of reach.
 
     Args:
@@ -116,13 +116,15 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
     Raises:
         CheckpointError: The model is neither on disk nor to be had, or its folder is not whole.
     """
-    source = placed(name) if placed(name).is_dir() else Path(name)
+    source = manual_folder(name) if manual_folder(name).is_dir() else Path(name)
     is_folder = source.is_dir()
     if is_folder:
         for names in files:
             if not any((source / filename).is_file() for filename in names):
                 raise CheckpointError(f"{source} lacks {' or '.join(reversed(names))}.")
-    is_here = is_folder or all(in_cache(name, names) for names in files)  # then nobody is asked
+    is_here = is_folder or all(
+        find_in_cache(name, names) for names in files
+    )  # then nobody is asked
     try:
         found = str(source) if is_folder else name
         with torch.device("cpu"):  # real weights, even while a model is described on `meta`
@@ -133,20 +135,20 @@ def from_hub(load: tp.Callable, name: str, files: tp.Sequence[tp.Sequence[str]])
         reason = str(error).strip().partition("\n")[0]
         if is_folder:
             raise CheckpointError(f"{source} cannot be read: {reason}") from error
-        raise CheckpointError(f"{how_to_place(name, *files)} ({reason})") from error
+        raise CheckpointError(f"{download_instructions(name, *files)} ({reason})") from error
 
 
-def weights_from_hub(
+def load_weights_from_hub(
     kind: "type[transformers.PreTrainedModel]", name: str, files: tp.Sequence[tp.Sequence[str]]
 ) -> tp.Any:
     """A network of transformers, which would make up weights that its file lacks.
 
     Raises:
-        CheckpointError: As `from_hub`, or the file lacks weights.
+        CheckpointError: As `load_from_hub`, or the file lacks weights.
     """
     load = partial(kind.from_pretrained, output_loading_info=True)
     with _bar_hidden():
-        network, report = from_hub(load, name, files)
+        network, report = load_from_hub(load, name, files)
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...data.audio_utils import resample
 from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
-from ...utils.numbers import is_number, is_whole
+from ...utils.numbers import is_integer, is_number
 from ..batch_norm import SharedBatchNorm1d
 from ..transformer import StreamingTransformer
 from .base import BatchGenerators, Condition, Rng, WavConditioner, generator_for_all, length_to_mask
@@ -338,13 +338,13 @@ class StyleConditioner(WavConditioner):
 
     def _check_params(self, eval_q, excerpt_length, ds_factor, encodec_n_q) -> None:
         most = self.rvq.total_codebooks if self.rvq is not None else 0
-        if eval_q is not None and not (is_whole(eval_q) and 1 <= eval_q <= most):
+        if eval_q is not None and not (is_integer(eval_q) and 1 <= eval_q <= most):
             raise ValueError(
                 f"eval_q is {eval_q!r} but the bottleneck has {most} codebooks. Choose 1 to {most}."
             )
         if excerpt_length is not None:
             self._check_excerpt_length(excerpt_length)
-        if ds_factor is not None and not (is_whole(ds_factor) and ds_factor >= 1):
+        if ds_factor is not None and not (is_integer(ds_factor) and ds_factor >= 1):
             raise ValueError(f"ds_factor must be a whole number, at least 1, but is {ds_factor!r}.")
         if encodec_n_q is not None and not isinstance(self.feature_extractor, EncodecFeatures):
             raise ValueError(

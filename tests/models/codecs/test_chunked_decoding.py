@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audiocraft.models.codecs.chunked_decoding import decode_long, decoding_boundaries
+from audiocraft.models.codecs.chunked_decoding import decode_chunked, decoding_boundaries
 from audiocraft.models.codecs.spectral import SpectralTokenizer
 from audiocraft.models.encodec import EncodecModel, InterleaveStereoCompressionModel
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
@@ -81,7 +81,7 @@ def test_in_windows_it_sounds_as_at_once(kind, seconds):
     codes = codes_for(codec, seconds, batch=2)
     at_once = codec.decode(codes)
     assert at_once.std() > 1e-3
-    torch.testing.assert_close(decode_long(codec, codes), at_once, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decode_chunked(codec, codes), at_once, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("seconds", [36.2, 65.0, 66.2, 100.0])
@@ -94,7 +94,7 @@ def test_phases_are_found_alike_in_every_window(seconds):
     codec = spectral()
     codes = codes_for(codec, seconds)
     at_once = codec.decode(codes)
-    assert (decode_long(codec, codes) - at_once).std() < 1e-2 * at_once.std()
+    assert (decode_chunked(codec, codes) - at_once).std() < 1e-2 * at_once.std()
 
 
 @torch.inference_mode()
@@ -102,7 +102,7 @@ def test_a_memory_without_end_leaves_no_seam():
     codec = encodec(lstm=2)
     codes = codes_for(codec, 100)
     at_once = codec.decode(codes)
-    assert (decode_long(codec, codes) - at_once).abs().max() < 1e-4 * at_once.abs().max()
+    assert (decode_chunked(codec, codes) - at_once).abs().max() < 1e-4 * at_once.abs().max()
 
 
 @pytest.mark.parametrize("seconds", [0.5, 30.0, 36.0])
@@ -112,7 +112,7 @@ def test_what_is_not_long_is_left_to_the_codec(kind, seconds, calls):
     codec = CODECS[kind]()
     codes = codes_for(codec, seconds)
     given, results = calls(codec)
-    assert decode_long(codec, codes) is results[0]
+    assert decode_chunked(codec, codes) is results[0]
     assert given == [pytest.approx(seconds)]
     assert decoding_boundaries(codec, codes.shape[-1]) == []
 
@@ -122,7 +122,7 @@ def test_no_call_is_longer_for_a_longer_piece(calls):
     codec = encodec()
     given, _ = calls(codec)
     for minutes in (1, 2, 10):
-        decode_long(codec, codes_for(codec, 60 * minutes))
+        decode_chunked(codec, codes_for(codec, 60 * minutes))
         assert max(given) <= 36.0
     assert len(given) == 2 + 4 + 20
 
@@ -135,7 +135,7 @@ def test_seams_lie_where_a_window_takes_over(calls):
     told = codec.decode
     codec.decode = lambda codes, scale: torch.full_like(told(codes, scale), len(given))
     codes = codes_for(codec, 100)
-    wav = decode_long(codec, codes)[0, 0]
+    wav = decode_chunked(codec, codes)[0, 0]
     boundaries = decoding_boundaries(codec, codes.shape[-1])
     assert boundaries == [int(800 * second) for second in (33, 63, 93)]
     for number, boundary in enumerate(boundaries, start=1):

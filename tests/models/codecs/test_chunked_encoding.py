@@ -10,8 +10,8 @@ from audiocraft.errors import ConfigError
 from audiocraft.models import builders
 from audiocraft.models.codecs.chunked_encoding import (
     describe_tokenizer,
-    encode_whole,
-    silent_tokens,
+    encode_chunked,
+    encode_silence,
 )
 from audiocraft.models.codecs.spectral import SpectralTokenizer
 from audiocraft.models.encodec import InterleaveStereoCompressionModel
@@ -60,7 +60,7 @@ def facts_of(model):
 @pytest.mark.parametrize("window", [0.1, 0.5, 2.0])
 def test_a_spectral_tokenizer_encodes_in_windows_as_at_once(spectral, seconds, window):
     wav = music(seconds)
-    codes = encode_whole(spectral, facts_of(spectral), wav, window)
+    codes = encode_chunked(spectral, facts_of(spectral), wav, window)
     assert torch.equal(codes, spectral.encode(wav[None])[0][0])
 
 
@@ -74,23 +74,23 @@ def test_other_codecs_encode_windows_that_overlap(layers, stereo):
         wav = torch.cat([wav, wav.flip(1)])
     facts = facts_of(model)
     at_once = model.encode(wav[None])[0][0]
-    codes = encode_whole(model, facts, wav, window=2.0, context=0.5)
+    codes = encode_chunked(model, facts, wav, window=2.0, context=0.5)
     assert codes.shape == at_once.shape
     same = float((codes == at_once).float().mean())
     assert same == 1 if layers == 0 else same > 0.95  # what a recurrent layer remembers is lost
-    bare = encode_whole(model, facts, wav, window=2.0, context=0.0)
+    bare = encode_chunked(model, facts, wav, window=2.0, context=0.0)
     assert same > float((bare == at_once).float().mean())
 
 
 def test_a_window_without_room_for_its_context_is_refused(encodec):
     with pytest.raises(ValueError, match=r"no room for 1\.0 s at both ends"):
-        encode_whole(encodec, facts_of(encodec), music(4.0, 32_000), window=2.0, context=1.0)
+        encode_chunked(encodec, facts_of(encodec), music(4.0, 32_000), window=2.0, context=1.0)
 
 
 def test_silence_has_the_tokens_of_silence(spectral):
     facts = facts_of(spectral)
-    silence = encode_whole(spectral, facts, torch.zeros(1, 3 * RATE))
-    assert silence[:, 75].tolist() == silent_tokens(spectral, facts)
+    silence = encode_chunked(spectral, facts, torch.zeros(1, 3 * RATE))
+    assert silence[:, 75].tolist() == encode_silence(spectral, facts)
 
 
 def test_a_tokenizer_that_rescales_is_refused(encodec):
@@ -98,7 +98,7 @@ def test_a_tokenizer_that_rescales_is_refused(encodec):
         composed("solver=compression/debug", "encodec.renormalize=true", "encodec.causal=false")
     ).eval()
     with pytest.raises(ConfigError, match="rescales"):
-        encode_whole(model, facts_of(model), torch.randn(model.channels, model.sample_rate))
+        encode_chunked(model, facts_of(model), torch.randn(model.channels, model.sample_rate))
 
 
 # What identifies a tokenizer.
@@ -126,11 +126,11 @@ def test_what_weights_are_called_is_not_part_of_the_hash(encodec, monkeypatch):
 def test_how_many_codebooks_are_used_is_not_part_of_the_hash(spectral):
     facts = facts_of(spectral)
     wav = music(1.0)
-    codes = encode_whole(spectral, facts, wav)
+    codes = encode_chunked(spectral, facts, wav)
     spectral.set_num_codebooks(2)
     fewer = facts_of(spectral)
     assert fewer == replace(facts, num_codebooks=2)
-    assert torch.equal(encode_whole(spectral, fewer, wav), codes[:2])
+    assert torch.equal(encode_chunked(spectral, fewer, wav), codes[:2])
     spectral.set_num_codebooks(3)
 
 

@@ -106,7 +106,9 @@ def test_a_file_that_the_hub_lacks_is_passed_over(monkeypatch, tmp_path):
 
 def test_a_repository_without_the_files_says_so(monkeypatch):
     answering(monkeypatch, dict.fromkeys(BOTH, EntryNotFoundError("404")))
-    with pytest.raises(hub.NotThere, match=r"none of: state_dict\.safetensors, state_dict\.bin"):
+    with pytest.raises(
+        hub.HubFileMissing, match=r"none of: state_dict\.safetensors, state_dict\.bin"
+    ):
         hub.fetch("a/b", *BOTH)
 
 
@@ -115,7 +117,7 @@ def test_a_broken_connection_is_not_taken_for_a_missing_file(monkeypatch):
     answering(monkeypatch, {BOTH[0]: EntryNotFoundError("404"), BOTH[1]: gone})
     with pytest.raises(CheckpointError, match="cannot be reached") as caught:
         hub.fetch("a/b", *BOTH)
-    assert not isinstance(caught.value, hub.NotThere)
+    assert not isinstance(caught.value, hub.HubFileMissing)
 
 
 def test_a_hub_out_of_reach_is_asked_once(monkeypatch):

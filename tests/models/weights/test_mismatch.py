@@ -22,7 +22,7 @@ def model(*overrides: str) -> nn.Module:
 
 def complaint(wanted: nn.Module, state) -> str:
     with pytest.raises(CheckpointError) as caught:
-        mismatch.load_checked(wanted, state, "x.th")
+        mismatch.load_matching_state(wanted, state, "x.th")
     return str(caught.value)
 
 
@@ -136,6 +136,6 @@ def test_nothing_is_loaded_from_weights_that_do_not_fit():
 
 def test_tensors_can_be_taken_instead_of_copied():
     own, half = nn.Linear(2, 3), nn.Linear(2, 3).half().state_dict()
-    mismatch.load_checked(own, half, "x.th", assign=True)
+    mismatch.load_matching_state(own, half, "x.th", assign=True)
     assert own.weight.dtype == torch.float16
     assert own.weight.data_ptr() == half["weight"].data_ptr()

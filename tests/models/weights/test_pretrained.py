@@ -79,7 +79,7 @@ def test_without_hub_it_is_told_where_mert_goes(offline):
 
 def test_the_licence_of_mert_is_told_once(mert, offline, caplog):
     torch.save(mert.state_dict(), offline.place(pretrained.MERT, "pytorch_model.bin"))
-    pretrained.tell_licence.cache_clear()
+    pretrained.warn_mert_licence.cache_clear()
     with caplog.at_level(logging.WARNING):
         pretrained.load_mert()
         pretrained.load_mert()
@@ -127,9 +127,9 @@ def test_the_hub_is_asked_only_for_what_is_not_in_the_cache(offline, t5_folder):
         return not local_files_only
 
     for file in t5_folder.iterdir():
-        assert pretrained.from_hub(asks, "t5-base", pretrained.T5_FILES)
+        assert pretrained.load_from_hub(asks, "t5-base", pretrained.T5_FILES)
         offline.add("t5-base", file.name, file)
-    assert not pretrained.from_hub(asks, "t5-base", pretrained.T5_FILES)
+    assert not pretrained.load_from_hub(asks, "t5-base", pretrained.T5_FILES)
 
 
 def test_a_t5_that_is_trained_along_has_weights_of_its_own(with_t5):

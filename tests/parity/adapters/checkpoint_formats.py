@@ -11,7 +11,7 @@ from torch import nn
 
 from audiocraft.models.builders import get_compression_model, get_lm_model
 from audiocraft.utils import export
-from audiocraft.utils.checkpoint_files import read_package
+from audiocraft.utils.checkpoint_files import read_checkpoint_file
 
 from ..configuration import compose_config
 from ..harness import adapter, assert_close
@@ -51,7 +51,7 @@ def check_checkpoint(meta, key, override, build, exporter, folder):
     write = Described(model, config)
     torch.save(write(meta[key]), folder / "checkpoint.th")
 
-    package = read_package(folder / "checkpoint.th")
+    package = read_checkpoint_file(folder / "checkpoint.th")
     assert_close_states(package.state, model.state_dict())
     assert package.config == config
 

@@ -6,9 +6,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from audiocraft.models.builders import get_compression_model, get_lm_model
-from audiocraft.utils.checkpoint_files import model_config
-from audiocraft.utils.config_arguments import PassOver
-from audiocraft.utils.deprecated_keys import why_retired
+from audiocraft.utils.checkpoint_files import extract_model_config
+from audiocraft.utils.config_arguments import IgnoredKeys
+from audiocraft.utils.deprecated_keys import deprecation_reason
 
 from ..configuration import assert_same, composed, flatten, is_retired
 from ..harness import adapter
@@ -33,8 +33,8 @@ def check_resolved(case, call):
 
 def check_building(recorded):
     """Read from a file of weights, it builds the model, and no key means nothing to us."""
-    passed_over = PassOver()
-    config = model_config(OmegaConf.create(recorded), passed_over)
+    passed_over = IgnoredKeys()
+    config = extract_model_config(OmegaConf.create(recorded), passed_over)
     build = get_lm_model if "transformer_lm" in config else get_compression_model
     with torch.device("meta"):
         build(config, on_unknown=passed_over)
@@ -59,7 +59,7 @@ def check_effect(base, choice, effect):
         refused(*base, *choice)
         return
     before = composed(*base)
-    unknown = [k for k in effect["removed"] if k not in before and not why_retired(k)]
+    unknown = [k for k in effect["removed"] if k not in before and not deprecation_reason(k)]
     assert not unknown, f"{choice} removes what is not there: {unknown}"
     kept = {key: value for key, value in before.items() if key not in effect["removed"]}
     assert_same(composed(*base, *choice), kept | effect["set"], " ".join(base + choice))
