@@ -1,6 +1,5 @@
 """`python -m audiocraft steering`: does a model listen to clips and read texts?"""
 
-import argparse
 import json
 import typing as tp
 from pathlib import Path
@@ -14,11 +13,12 @@ from ..data.music_info import load_music_info
 from ..errors import ConfigError
 from ..metrics.condition_sensitivity import QUESTIONS, Clip, Steering, measure_steering
 from ..models.musicgen import MusicGen
+from .parser import CommandParser
 
 
 def main(argv: tp.Sequence[str]) -> int:
     """Measure how much less surprised a model is by held-out music when told the right things."""
-    parser = argparse.ArgumentParser("python -m audiocraft steering", description=main.__doc__)
+    parser = CommandParser("condition-sensitivity", main.__doc__)
     parser.add_argument("model", help="any name that get_pretrained takes")
     parser.add_argument("manifest", nargs="+", help="held-out music, several clips of every piece")
     parser.add_argument("--style-field", default="genre", help="metadata that says what is alike")

@@ -1,6 +1,5 @@
-"""`python -m audiocraft doctor OVERRIDES`: what a run would do, told before it does it."""
+"""`audiocraft doctor OVERRIDES`: report what a run will do, before it starts."""
 
-import argparse
 import typing as tp
 
 from hydra.errors import HydraException
@@ -12,33 +11,30 @@ from ..solvers.builders import solver_class
 from ..solvers.checkpoint import Checkpoints
 from ..solvers.warm_start import apply_warm_start_config
 from ..utils.device import resolve_device
+from .experiment import get_experiment
+from .parser import CommandParser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    options = argparse.ArgumentParser(
-        "python -m audiocraft doctor",
-        description="Say what a training run would do, and what is in its way. Nothing is "
-        "trained, written or fetched. The exit status is 1 if there is a problem.",
+def get_parser() -> CommandParser:
+    """The arguments of the command."""
+    parser = CommandParser(
+        "doctor",
+        "Report what a training run will do, and what will make it fail. Nothing is trained, "
+        "written or downloaded. The exit status is 1 if there is a problem.",
     )
-    options.add_argument("overrides", nargs="*", help="as for `dora run`, such as solver=…")
-    options.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="of the run; one per GPU (1)"
+    parser.add_argument("overrides", nargs="*", help="as for `dora run`, such as solver=…")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes of the run; one per GPU"
     )
-    return options
+    return parser
 
 
-def main(experiment: tp.Callable[[], tp.Any], argv: tp.Sequence[str]) -> int:
-    """Run the command; returns the exit status.
-
-    Args:
-        experiment: Finds the entry point of experiments, whose method `resolve` composes one.
-        argv: The command line, without the command.
-    """
-    args = parser().parse_intermixed_args(argv)
+def main(argv: tp.Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    args = get_parser().parse_intermixed_args(argv)
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}. Give at least 1.")
-    plan = make_plan(experiment(), args.overrides, args.processes)
+    plan = make_plan(get_experiment(), args.overrides, args.processes)
     problems = []
     for section in examine(plan):
         print("\n".join(shown(section)), flush=True)

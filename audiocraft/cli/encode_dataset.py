@@ -1,7 +1,6 @@
-"""The command line of `encode_dataset.py`."""
+"""`audiocraft encode-dataset`: encode a data set to tokens, or verify one."""
 
 import argparse
-import sys
 import typing as tp
 from dataclasses import fields
 from pathlib import Path
@@ -17,52 +16,61 @@ from ..errors import ManifestError
 from ..inference.encode_dataset import Encoding, encode_dataset, encode_file
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..utils.device import resolve_device
+from .parser import CommandParser
 
 EXPECTED_AGREEMENT = 0.99  # another device, or another version of torch, rounds differently
 
 
-def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m audiocraft encode-dataset",
-        description="Compute the tokens of a data set once. The same command goes on after a stop.",
+def get_parser() -> CommandParser:
+    """The arguments of the command."""
+    parser = CommandParser(
+        "encode-dataset", "Encode a data set to tokens, once. A stopped command resumes."
     )
     parser.add_argument("manifest", help="the audio: a manifest, or the folder that holds it")
     parser.add_argument("out", type=Path, help="folder to write, for datasource.train and others")
     parser.add_argument(
         "--tokenizer", help="//pretrained/HUB_ID | //bundled/NAME | //sig/SIG | path"
     )
-    parser.add_argument("--num_codebooks", type=int, help="use only so many")
+    parser.add_argument("--num-codebooks", type=int, help="codebooks kept [default: all]")
     parser.add_argument(
         "--stereo",
         choices=("codebooks", "timesteps"),
-        help="encode left and right with a mono tokenizer; how interleave_stereo_codebooks is set",
+        help="encode left and right with a mono tokenizer; as interleave_stereo_codebooks is set",
     )
     parser.add_argument(
-        "--wave_rate",
+        "--wave-rate",
         type=int,
-        help="Hz of the waveforms kept for the style conditioner: the rate of its listener, such "
-        "as 24000 for MERT (the tokenizer's rate)",
+        help="sample rate, in Hz, of the waveforms kept for the style conditioner: that of its "
+        "feature extractor, such as 24000 for MERT [default: the tokenizer's]",
     )
-    parser.add_argument("--no_wave", action="store_true", help="keep none: for text alone")
-    parser.add_argument("--wave_type", default="int16", help="int16 | float32 (int16)")
-    parser.add_argument("--shard_minutes", type=float, default=60.0, help="audio in one shard (60)")
-    parser.add_argument("--workers", type=int, help="processes (one per CPU, at most 4 per GPU)")
-    parser.add_argument("--device", default="auto", help="auto | cpu | cuda (auto)")
-    parser.add_argument("--part", type=int, default=0, help="what this machine writes, from 0 …")
-    parser.add_argument("--parts", type=int, default=1, help="… of so many parts")
     parser.add_argument(
-        "--verify", action="store_true", help="only read a finished folder from end to end"
+        "--no-wave", action="store_true", help="keep no waveforms: for text conditioning alone"
     )
-    parser.add_argument("--verify_files", type=int, default=2, help="files to encode again (2)")
+    parser.add_argument("--wave-type", default="int16", help="int16 | float32")
+    parser.add_argument(
+        "--shard-minutes", type=float, default=60.0, help="minutes of audio per shard"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="processes [default: one per CPU, at most 4 per GPU]"
+    )
+    parser.add_argument("--device", default="auto", help="auto | cpu | cuda")
+    parser.add_argument("--part", type=int, default=0, help="part that this machine writes, from 0")
+    parser.add_argument("--parts", type=int, default=1, help="number of parts")
+    parser.add_argument(
+        "--verify", action="store_true", help="check a finished folder instead of writing one"
+    )
+    parser.add_argument(
+        "--verify-files", type=int, default=2, help="files that --verify encodes again"
+    )
+    return parser
+
+
+def main(argv: tp.Sequence[str]) -> None:
+    """Run the command."""
+    parser = get_parser()
     args = parser.parse_args(argv)
     if args.tokenizer is None and not args.verify:
-        parser.error("--tokenizer is needed: the name of what encodes")
-    return args
-
-
-def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Encode a data set, or verify one that is encoded."""
-    args = parse_args(argv)
+        parser.error("--tokenizer is required: the name of the model that encodes")
     source = AudioCraftEnvironment.resolve_reference_path(args.manifest)
     metas = MetaTable.of(load_audio_manifest(source))
     if args.verify:
@@ -71,14 +79,10 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     if args.no_wave:
         args.wave_rate = 0
     encoding = Encoding(**{f.name: getattr(args, f.name) for f in fields(Encoding)})
-    try:
-        complete = encode_dataset(metas, args.out, encoding, args.part, args.parts, progress=True)
-    except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on from here.")
-    if complete:
+    if encode_dataset(metas, args.out, encoding, args.part, args.parts, progress=True):
         print(describe_folder(args.out))
     else:
-        print(f"{args.out} has what part {args.part} of {args.parts} should write.")
+        print(f"{args.out} holds the shards of part {args.part} of {args.parts}.")
 
 
 def describe_folder(folder: Path) -> str:

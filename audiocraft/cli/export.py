@@ -1,6 +1,5 @@
-"""`python -m audiocraft export`: an experiment as a folder that `MusicGen.get_pretrained` loads."""
+"""`audiocraft export`: write an experiment as a folder that `MusicGen.get_pretrained` loads."""
 
-import argparse
 import re
 import typing as tp
 from pathlib import Path
@@ -12,23 +11,31 @@ from ..models.loaders import COMPRESSION_FILES, LM_FILES, find_model_file
 from ..models.weights.hub import BUNDLED, PRETRAINED, SIGNATURE, hub_id
 from ..utils.checkpoint_files import read_checkpoint_file
 from ..utils.export import export_encodec, export_lm, export_pretrained_compression_model
+from .parser import CommandParser
 
 SUFFIXES = {"release": ".bin", "safetensors": ".safetensors"}
 
 
-def main(argv: tp.Sequence[str]) -> None:
-    """Write the best weights of an experiment as a folder that `get_pretrained` loads."""
-    parser = argparse.ArgumentParser("python -m audiocraft export", description=main.__doc__)
+def get_parser() -> CommandParser:
+    """The arguments of the command."""
+    parser = CommandParser(
+        "export", "Write the best weights of an experiment as a folder that get_pretrained loads."
+    )
     parser.add_argument("experiment", help="SIG, //sig/SIG, path of a checkpoint, or a hub id")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument(
         "--format",
         choices=list(SUFFIXES),
         default="release",
-        help="release: .bin files, as the published models; safetensors: the same without pickle",
+        help="release: .bin files as in the published models; safetensors: no pickle",
     )
     parser.add_argument("--half", action="store_true", help="weights of the model in float16")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: tp.Sequence[str]) -> None:
+    """Run the command."""
+    args = get_parser().parse_args(argv)
     dtype = torch.float16 if args.half else None
     files = export_model(args.experiment, args.out, SUFFIXES[args.format], dtype)
     for file in files:

@@ -18,6 +18,7 @@ from ..inference.prompts import Task, read_prompts, variations_of
 from ..inference.recipe import Recipe
 from ..inference.request import Request
 from ..models.musicgen import MusicGen
+from .parser import CommandParser
 
 BUNDLED = "//bundled/musicgen_style_tiny"
 RELEASED = "facebook/musicgen-style"
@@ -47,9 +48,9 @@ def default_model() -> str:
     return RELEASED if torch.cuda.is_available() else BUNDLED
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> CommandParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser("python -m audiocraft generate", description=main.__doc__)
+    parser = CommandParser("generate", main.__doc__)
     what = parser.add_argument_group("what to make")
     for name, text in HELP.items():
         default = DEFAULTS[name]

@@ -1,6 +1,5 @@
-"""`python -m audiocraft grid NAME`: the experiments of a grid, on SLURM or on this machine."""
+"""`audiocraft grid NAME`: run the experiments of a grid, on SLURM or on this machine."""
 
-import argparse
 import os
 import sys
 import typing as tp
@@ -14,44 +13,47 @@ from ..launch.explorer import remarks, say
 from ..launch.grid_file import load_explorer, read_experiments
 from ..launch.local import FAILED, LocalGrid
 from ..solvers.experiment import check_output_folder
+from .experiment import get_experiment
+from .parser import CommandParser
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    options = argparse.ArgumentParser(
-        "python -m audiocraft grid",
-        description="Run the experiments of a grid. Without --local it is `dora grid`, whose "
-        "options follow: the experiments are submitted to SLURM.",
+def get_parser() -> CommandParser:
+    """The arguments of the command."""
+    parser = CommandParser(
+        "grid",
+        "Run the experiments of a grid. Without --local this is `dora grid`, which submits them "
+        "to SLURM and whose options are accepted as well.",
     )
-    options.add_argument("grid", help="such as musicgen.musicgen_style_tiny")
-    options.add_argument(
-        "patterns", nargs="*", help="run only those with these words in their name, or numbers"
+    parser.add_argument("grid", help="name of the grid, such as musicgen.musicgen_style_tiny")
+    parser.add_argument(
+        "patterns",
+        nargs="*",
+        help="select experiments: words in their names, or their numbers among those selected",
     )
-    options.add_argument("--local", action="store_true", help="run on this machine")
-    options.add_argument(
-        "--parallel", type=int, metavar="N", help="with --local: so many at a time (1)"
+    parser.add_argument("--local", action="store_true", help="run on this machine")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        metavar="N",
+        help="with --local: experiments that run at the same time [default: 1]",
     )
-    options.add_argument("--dry_run", action="store_true", help="only list the experiments")
-    return options
+    parser.add_argument("--dry-run", action="store_true", help="only list the experiments")
+    return parser
 
 
-def main(find: tp.Callable[[], DecoratedMain], argv: tp.Sequence[str]) -> int:
-    """Run the command; returns the exit status.
-
-    Args:
-        find: Finds the entry point of experiments.
-        argv: The command line, without the command.
-    """
-    options = parser()
-    args, others = options.parse_known_intermixed_args(argv)
-    experiment = find()
+def main(argv: tp.Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    parser = get_parser()
+    args, others = parser.parse_known_intermixed_args(argv)
+    experiment = get_experiment()
     explorer = load_explorer(experiment, args.grid)
     if not args.local:
         if args.parallel is not None:
             raise ConfigError("--parallel is for --local; SLURM runs what it has room for.")
-        os.execv(sys.executable, [sys.executable, "-m", "dora", "grid", *argv])
+        dora = [sys.executable, "-m", "dora", "-P", "audiocraft", "grid", *for_dora(argv)]
+        os.execv(sys.executable, dora)
     if others:
-        options.error(f"--local does not know {' '.join(others)}")
+        parser.error(f"--local does not accept {' '.join(others)}")
 
     check_output_folder(experiment.dora.dir)
     sheeps, listed = read_experiments(experiment, explorer, args.grid)
@@ -69,6 +71,11 @@ def main(find: tp.Callable[[], DecoratedMain], argv: tp.Sequence[str]) -> int:
     grid.show(explorer)
     tell(grid, args.grid)
     return status
+
+
+def for_dora(argv: tp.Sequence[str]) -> list[str]:
+    """The arguments with Dora's names of options, which have underscores."""
+    return [arg if not arg.startswith("--") else f"--{arg[2:].replace('-', '_')}" for arg in argv]
 
 
 def chosen(experiment: DecoratedMain, sheeps: list[Sheep], patterns: list[str]) -> list[Sheep]:

@@ -1,14 +1,12 @@
-"""A data set of audio segments, and the command that writes the manifest of a folder.
+"""Dataset of audio segments drawn from the files of a manifest."""
 
-python -m audiocraft.data.audio_dataset FOLDER egs/NAME/data.jsonl.gz
-"""
-
-import argparse
 import hashlib
 import logging
 import math
+import sys
 import typing as tp
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,8 @@ from torch.utils.data import Dataset, default_collate
 from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
-from .manifest import (
-    MANIFEST_NAMES,
-    AudioMeta,
-    PathMap,
-    find_audio_files,
-    load_manifest,
-    save_manifest,
-)
+from .manifest import AudioMeta, PathMap, find_audio_files, load_manifest
 from .meta_table import MetaTable
-from .resume_log import ResumeLog
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)
@@ -283,40 +273,9 @@ def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> Me
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Write the manifest of a folder."""
-    logging.basicConfig(format="%(message)s")
-    parser = argparse.ArgumentParser(
-        prog="python -m audiocraft.data.audio_dataset",
-        description="Write the manifest of a folder of audio, or of a zip archive. "
-        "Files that cannot be read are named and left out. Stopped, it goes on when called again.",
-    )
-    parser.add_argument("folder", help="where the audio is, at any depth")
-    parser.add_argument("manifest", help="where to write: a path ending in .jsonl or .jsonl.gz")
-    depth = parser.add_mutually_exclusive_group()
-    depth.add_argument(
-        "--minimal", action="store_true", default=True, help="read headers only (the default)"
-    )
-    depth.add_argument(
-        "--complete", action="store_false", dest="minimal", help="also find amplitudes: slow"
-    )
-    parser.add_argument("--resolve", action="store_true", help="write absolute paths")
-    parser.add_argument("--workers", type=int, default=10, help="files read at the same time")
-    args = parser.parse_args(argv)
-    out = Path(args.manifest)
-    out = out / MANIFEST_NAMES[0] if out.is_dir() else out
-    settings = f"manifest minimal={args.minimal} resolve={args.resolve}"
-    try:
-        with ResumeLog(out, settings) as resume_log:
-            metas = find_audio_files(
-                args.folder, args.minimal, args.resolve, max(1, args.workers), True, resume_log
-            )
-            save_manifest(out, metas)
-    except AudiocraftError as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped. The same command goes on from here.") from None
-    hours = sum(meta.duration for meta in metas) / 3600
-    print(f"{len(metas)} files, {hours:.2f} hours: {out}")
+    """Run `audiocraft manifest`: `python -m audiocraft.data.audio_dataset FOLDER MANIFEST`."""
+    argv = sys.argv[1:] if argv is None else argv
+    import_module("audiocraft.cli.main").main(["manifest", *argv])  # at this path for scripts
 
 
 if __name__ == "__main__":

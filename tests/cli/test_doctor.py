@@ -8,7 +8,7 @@ import transformers
 from omegaconf import OmegaConf
 
 from audiocraft import train
-from audiocraft.__main__ import main
+from audiocraft.cli.main import main
 from audiocraft.doctor import report as examination
 from audiocraft.doctor.device_check import Verdict
 from audiocraft.doctor.memory import T5_SIZES, count, numel

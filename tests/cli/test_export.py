@@ -4,8 +4,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from audiocraft.__main__ import main
 from audiocraft.cli.export import export_model
+from audiocraft.cli.main import main
 from audiocraft.errors import CheckpointError
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.weights import hub

@@ -6,8 +6,8 @@ import logging
 import pytest
 import soundfile
 
-from audiocraft.__main__ import main
 from audiocraft.cli.generate import progress_bar
+from audiocraft.cli.main import main
 from audiocraft.models import MusicGen
 
 SHORT = ["--duration", "0.4", "--excerpt-length", "1.5", "--model", "tiny"]

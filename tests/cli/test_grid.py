@@ -5,7 +5,7 @@ import os
 import pytest
 
 from audiocraft import train
-from audiocraft.__main__ import main
+from audiocraft.cli.main import main
 
 GRID = "musicgen.musicgen_style_tiny"
 
@@ -45,7 +45,7 @@ def test_a_grid_that_is_not_there_lists_those_that_are(outputs):
 def test_an_option_of_slurm_does_not_go_with_local(outputs, capsys):
     with pytest.raises(SystemExit):
         main(["grid", GRID, "--local", "--retry"])
-    assert "--local does not know --retry" in capsys.readouterr().err
+    assert "--local does not accept --retry" in capsys.readouterr().err
 
 
 def test_none_at_a_time_is_refused(outputs):
@@ -62,8 +62,9 @@ def test_without_local_it_is_the_command_of_dora(outputs, monkeypatch):
     called = []
     monkeypatch.setattr(os, "execv", lambda *args: called.append(args) or exit(0))
     with pytest.raises(SystemExit):
-        main(["grid", GRID, "--retry", "--no_monitoring"])
-    assert called[0][1][1:] == ["-m", "dora", "grid", GRID, "--retry", "--no_monitoring"]
+        main(["grid", GRID, "--retry", "--no-monitoring"])
+    dora = ["-m", "dora", "-P", "audiocraft", "grid"]
+    assert called[0][1][1:] == [*dora, GRID, "--retry", "--no_monitoring"]
 
 
 def test_outputs_that_cannot_be_written_are_told(outputs, monkeypatch):

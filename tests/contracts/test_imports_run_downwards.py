@@ -1,4 +1,4 @@
-"""A file imports from its own floor or one below; nothing is fetched from above."""
+"""Layers of the package: a file imports from its own layer or a lower one."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "audiocraft"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FLOORS = [
+LAYERS = [
     {"errors", "_moved"},
     {"environment", "utils", "quantization"},
     {"optim", "signal"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"__main__"},
 ]
 OUTSIDE = {"benchmarks", "dataset", "demos", "grids", "tests", "train"}
-# Only these may be imported inside a function, because a user may not have them.
+# Optional dependencies: only these may be imported inside a function.
 OPTIONAL = {"bitsandbytes", "dac", "gradio", "IPython", "peft", "wandb"}
 
 
@@ -37,10 +37,10 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def floor_of(module: str) -> int | None:
-    """Floor of a dotted name; `None` for the package itself."""
+def layer_of(module: str) -> int | None:
+    """Index of the layer of a dotted name; `None` for the package itself."""
     parts = module.split(".")
-    return next((i for i, floor in enumerate(FLOORS) if parts[1:] and parts[1] in floor), None)
+    return next((i for i, layer in enumerate(LAYERS) if parts[1:] and parts[1] in layer), None)
 
 
 def imported(node: ast.AST, path: Path) -> list[str]:
@@ -65,21 +65,21 @@ def all_imports(path: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_file_imports_from_its_own_floor_or_below(path):
-    here = floor_of(name_of(path))
+def test_a_file_imports_from_its_own_layer_or_a_lower_one(path):
+    here = layer_of(name_of(path))
     if here is None:
-        assert name_of(path) == "audiocraft", f"{path} is on no floor"
+        assert name_of(path) == "audiocraft", f"{path} belongs to no layer"
         here = 0
-    above = [
+    higher = [
         f"line {line}: {name}"
         for line, name in all_imports(path)
-        if name.startswith("audiocraft.") and (floor_of(name) or 0) > here
+        if name.startswith("audiocraft.") and (layer_of(name) or 0) > here
     ]
-    assert not above, f"{name_of(path)} imports from above: {above}"
+    assert not higher, f"{name_of(path)} imports from a higher layer: {higher}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_the_package_does_not_know_what_is_built_on_it(path):
+def test_the_package_imports_nothing_that_is_built_on_it(path):
     outside = [name for _, name in all_imports(path) if name.split(".")[0] in OUTSIDE]
     assert not outside
 
@@ -98,17 +98,17 @@ def test_only_optional_packages_are_imported_inside_a_function(path):
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=name_of)
-def test_the_face_of_a_package_only_re_exports(path):
+def test_init_files_only_re_export(path):
     allowed = (ast.Import, ast.ImportFrom, ast.Assign)
-    if path.parent == PACKAGE:
-        allowed = (*allowed, ast.Expr)  # the call that lets former module names import
     docstring, *body = ast.parse(path.read_text()).body or [ast.Expr(ast.Constant(""))]
     assert isinstance(docstring, ast.Expr)
+    if path.parent == PACKAGE:  # the package itself also installs its former module names
+        body = body[:-1]
     assert all(isinstance(node, allowed) for node in body)
 
 
-def test_every_directory_of_the_package_stands_on_a_floor():
-    known = set().union(*FLOORS) | {"__init__", "__pycache__"}
+def test_every_directory_of_the_package_belongs_to_a_layer():
+    known = set().union(*LAYERS) | {"__init__", "__pycache__"}
     assert {path.stem for path in PACKAGE.iterdir()} <= known
 
 
@@ -117,12 +117,12 @@ def test_optional_packages_are_not_part_of_python():
 
 
 LATE = {"transformers.modeling_utils", "torch._dynamo", "scipy", "gradio", "peft"}
-BEFORE = f"import sys, audiocraft.train, audiocraft.studio; print({LATE!r} & set(sys.modules))"
+COMMANDS = "import sys, audiocraft.train, audiocraft.inference.generator"
+BEFORE = f"{COMMANDS}; print({LATE!r} & set(sys.modules))"
 
 
 @pytest.mark.slow
-def test_a_command_starts_before_the_networks_of_others_are_imported():
-    """They take seconds, and many runs need none of them."""
+def test_slow_optional_modules_are_not_imported_at_start():
     options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     run = subprocess.run([sys.executable, "-c", BEFORE], **options)
     assert run.stdout == "set()\n"

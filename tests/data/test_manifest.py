@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from audiocraft.cli import manifest as command
 from audiocraft.data import audio_dataset, manifest
 from audiocraft.data.io.files import list_audio_files
 from audiocraft.data.manifest import (
@@ -232,12 +233,13 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
+def test_the_stopped_command_says_how_to_resume(tmp_path, monkeypatch, capsys):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audio_dataset, "find_audio_files", stop)
-    assert "goes on" in str(run(tmp_path, tmp_path / "data.jsonl"))
+    monkeypatch.setattr(command, "find_audio_files", stop)
+    assert run(tmp_path, tmp_path / "data.jsonl") == 130
+    assert "resumes" in capsys.readouterr().out
 
 
 def test_links_in_a_circle_end(tmp_path):

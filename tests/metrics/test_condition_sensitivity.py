@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiocraft.__main__ import main
+from audiocraft.cli.main import main
 from audiocraft.data.audio import audio_write
 from audiocraft.data.conditions import ConditioningAttributes
 from audiocraft.errors import ConfigError

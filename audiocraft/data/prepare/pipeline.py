@@ -6,7 +6,6 @@ python -m audiocraft prepare SOURCE OUT [--by piece]
 `OUT` is moved. A call that was stopped goes on when it is made again.
 """
 
-import argparse
 import math
 import os
 import statistics
@@ -22,7 +21,7 @@ from ..manifest import MANIFEST_NAMES, AudioMeta, save_manifest
 from ..resume_log import ResumeLog
 from .duplicates import find_duplicates
 from .ingest import AudioFolder, IngestedTrack
-from .sources import COLUMN_NAMES, read_tracks
+from .sources import read_tracks
 from .splits import Group, assign_splits, join_groups
 from .statistics import AudioStatistics, compute_file_statistics
 
@@ -240,70 +239,3 @@ def _tell(what: str, files: tp.Sequence[str]) -> None:
         print(f"  {name}")
     if len(files) > NAMED:
         print(f"  … and {len(files) - NAMED} more")
-
-
-def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Make a data set of a folder, a table or a Hugging Face data set."""
-    args = _parser().parse_args(argv)
-    try:
-        shares = {split: getattr(args, split) for split in SHARES}
-        prepare(
-            args.source,
-            args.out,
-            SplitOptions(by=args.by, shares=shares, seed=args.seed),
-            columns=dict(args.column),
-            link=args.link,
-            report=args.report,
-            workers=args.workers,
-        )
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped. The same command goes on from here.") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m audiocraft prepare",
-        description="Turn music into a data set: audio, JSON files and a manifest per split, of "
-        "which none knows the music of another.",
-    )
-    parser.add_argument(
-        "source",
-        type=Path,
-        help="a folder of audio with .txt or .json beside it; a table (.csv, .tsv, .jsonl, "
-        ".parquet); or the folder of a Hugging Face data set",
-    )
-    parser.add_argument("out", type=Path, help="the folder of the data set")
-    parser.add_argument(
-        "--by",
-        default="artist",
-        metavar="WHAT",
-        help="what may not be in two splits: artist (the default), piece, folder, or a column",
-    )
-    for split, share in SHARES.items():
-        parser.add_argument(
-            f"--{split}", type=float, default=share, metavar="SHARE", help=f"default {share:g}"
-        )
-    parser.add_argument("--seed", type=int, default=0, help="another one draws other splits")
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        type=_column,
-        metavar="FIELD=NAME",
-        help=f"which column of a table holds a field ({', '.join(COLUMN_NAMES)}); may be repeated",
-    )
-    parser.add_argument("--link", action="store_true", help="hard links instead of copies")
-    parser.add_argument(
-        "--report", action="store_true", help="measure loudness and silence: OUT/report.json"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes; 0 takes none"
-    )
-    return parser
-
-
-def _column(text: str) -> tuple[str, str]:
-    field, equals, name = text.partition("=")
-    if not (field and equals and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=NAME")
-    return field, name

@@ -6,23 +6,17 @@ Every file is decoded to its end. Nothing is changed or deleted: what to do abou
 somebody with ears to say.
 """
 
-import argparse
 import collections
-import contextlib
-import os
-import sys
 import typing as tp
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import AudiocraftError, AudioError, ManifestError
-from ..io.files import exists, save_json
-from ..manifest import AudioMeta, load_manifest
+from ...errors import AudioError, ManifestError
+from ..io.files import exists
+from ..manifest import AudioMeta
 from ..music_info import info_path_of, load_music_info
-from ..resume_log import ResumeLog
-from ..worker_pool import TIME_LIMIT
 from .duplicates import find_duplicates
-from .statistics import AudioStatistics, compute_file_statistics
+from .statistics import AudioStatistics
 
 KINDS = {
     "unreadable": "cannot be decoded to its end, or holds samples that are not finite",
@@ -74,7 +68,7 @@ def find_problems(
 
     Args:
         metas: The files.
-        inspections: What was found in each, or why nothing was.
+        statistics: What was found in each, or why nothing was.
         limits: From where on something is a problem.
 
     Returns:
@@ -182,60 +176,3 @@ def as_json(
         "counts": {kind: counts[kind] for kind in KINDS},
         "problems": [problem._asdict() for problem in problems],
     }
-
-
-def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Check every file of a manifest; the exit status is 1 if there are problems."""
-    args = _parser().parse_args(argv)
-    limits = Limits(
-        min_duration=args.min_duration, max_silence=args.max_silence, max_clipped=args.max_clipped
-    )
-    try:
-        metas = [meta for manifest in args.manifests for meta in load_manifest(manifest)]
-    except AudiocraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    paths = [meta.path for meta in metas]
-    try:
-        with ResumeLog(args.json) if args.json else contextlib.nullcontext() as resume_log:
-            found = compute_file_statistics(paths, args.workers, args.time_limit, resume_log)
-            statistics = [found[path] for path in paths]
-            problems = find_problems(metas, statistics, limits)
-            seconds = sum(i.duration for i in statistics if isinstance(i, AudioStatistics))
-            amount = (len(metas), seconds / 3600)
-            if args.json:
-                save_json(args.json, as_json(problems, args.manifests, *amount))
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped." + (" The same command goes on." if args.json else "")) from None
-    print_table(problems, *amount)
-    tolerated = set(args.tolerate)
-    raise SystemExit(int(any(problem.kind not in tolerated for problem in problems)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    default = Limits()
-    parser = argparse.ArgumentParser(
-        "python -m audiocraft validate",
-        description="Decode every file of a manifest and report what is wrong. Several manifests "
-        "are taken as one, so that a piece that is in two splits is found. The exit status is 0 "
-        "without problems, 1 with some, 2 if a manifest cannot be read. Nothing is ever changed.",
-        epilog="problems: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
-    )
-    parser.add_argument("manifests", nargs="+", metavar="MANIFEST", help="file, or its folder")
-    parser.add_argument("--json", metavar="FILE", help="also write the report there")
-    parser.add_argument("--min-duration", type=float, default=default.min_duration, help="seconds")
-    parser.add_argument("--max-silence", type=float, default=default.max_silence, help="share")
-    parser.add_argument("--max-clipped", type=float, default=default.max_clipped, help="share")
-    parser.add_argument(
-        "--tolerate",
-        nargs="+",
-        default=[],
-        choices=list(KINDS),
-        metavar="PROBLEM",
-        help="kinds that are told but leave the exit status alone",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes; 0 takes none"
-    )
-    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, help="seconds for one file")
-    return parser
