@@ -127,7 +127,7 @@ class Contender:
             next(self.batches)
         began, cpu, count = time.perf_counter(), cpu_seconds(), 0
         while time.perf_counter() < began + seconds:
-            count += len(next(self.batches)[0])
+            count += len(next(self.batches))
         self.speeds.append(count / (time.perf_counter() - began))
         self.cpu.append(1000 * (cpu_seconds() - cpu) / count)
 

@@ -5,7 +5,6 @@ import logging
 import math
 import sys
 import typing as tp
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -13,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
+from .batch import Batch, SegmentInfo, stack
 from .manifest import AudioMeta, PathMap, find_audio_files, load_manifest
 from .meta_table import MetaTable
 from .sampler import SegmentSampler
@@ -26,18 +26,6 @@ logger = logging.getLogger(__name__)
 
 CHECKED_FILES = 64  # how many files `check` opens
 NAMED_FILES = 3  # how many damaged ones it names
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentInfo:
-    """Where a segment comes from, and how much of it is real."""
-
-    meta: AudioMeta | None = None
-    seek_time: float = 0.0  # seconds into the file
-    n_frames: int = 0  # samples that are real; zeros follow
-    total_frames: int = 0  # samples
-    sample_rate: int = 0  # Hz
-    channels: int = 0
 
 
 class AudioDataset(Dataset):
@@ -210,16 +198,12 @@ class AudioDataset(Dataset):
         )
         return F.pad(wav, (0, total - real)) if real < total else wav, segment
 
-    def collater(self, samples: tp.Sequence[tp.Any]) -> Tensor | tuple[Tensor, list[tp.Any]]:
-        """Stack samples, filled with zeros to the longest.
-
-        Returns:
-            Waveforms `[B, C, T]`, with a list of what is known about each if `return_info`.
-        """
+    def collater(self, samples: tp.Sequence[tp.Any]) -> Batch:
+        """Join samples to a batch, padded with zeros to the longest."""
         if not self.return_info:
-            return stack(samples)
+            return Batch(wavs=stack(samples), infos=[])
         wavs, infos = zip(*samples)
-        return stack(wavs), list(infos)
+        return Batch(wavs=stack(wavs), infos=list(infos))
 
     def check(self, limit: int = CHECKED_FILES) -> None:
         """Open some files, evenly chosen, so that mistakes show before any work is done.
@@ -247,12 +231,6 @@ class AudioDataset(Dataset):
                 len(chosen),
                 named,
             )
-
-
-def stack(wavs: tp.Sequence[Tensor]) -> Tensor:
-    """`[B, C, T]`; in a worker it lies at once where the training process will see it."""
-    longest = max(wav.shape[-1] for wav in wavs)
-    return default_collate([F.pad(wav, (0, longest - wav.shape[-1])) for wav in wavs])
 
 
 def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> MetaTable:

@@ -66,6 +66,18 @@ def null_wav(sample_rate: int) -> WavCondition:
     return WavCondition(torch.zeros(1, 1, 1), torch.tensor([0]), [sample_rate])
 
 
+def select_clips(clips: WavCondition, start: int, stop: int) -> WavCondition:
+    """Clips `start` to `stop` of a batch; tensors are views."""
+    return WavCondition(
+        wav=clips.wav[start:stop],
+        length=clips.length[start:stop],
+        sample_rate=clips.sample_rate[start:stop],
+        path=clips.path[start:stop],
+        seek_time=clips.seek_time[start:stop],
+        start=clips.start[start:stop],
+    )
+
+
 def drop_conditions(
     attributes: ConditioningAttributes,
     *,

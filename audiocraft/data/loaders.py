@@ -53,8 +53,7 @@ def get_audio_datasets(
         tokenizer: The model's; pre-encoded data have to be its tokens.
 
     Returns:
-        Loaders by split. Batches are `(wavs [B, C, T], infos)`, or `wavs` without
-        `dataset.return_info`; those of a folder of tokens are `(codes [B, K, F] long, infos)`.
+        Loaders of `Batch`es by split. Those of a token folder hold codes, others waveforms.
         `loader.dataset.set_epoch` belongs before every epoch; `loader.sampler.start_at` lets the
         next one begin in its middle.
 

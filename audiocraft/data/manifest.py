@@ -60,7 +60,8 @@ def find_manifest(source: str | Path) -> Path:
             return candidate
     if path.is_dir():
         raise ManifestError(
-            f"The folder {source} holds no {' or '.join(MANIFEST_NAMES)}. Give the folder of a manifest; "
+            f"The folder {source} holds no {' or '.join(MANIFEST_NAMES)}. "
+            f"Give the folder of a manifest; "
             f"one is written by `{COMMAND} AUDIO_FOLDER {path / MANIFEST_NAMES[0]}`."
         )
     raise ManifestError(

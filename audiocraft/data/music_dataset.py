@@ -5,12 +5,12 @@ import typing as tp
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ManifestError
 from ..utils.randomness import derive_generator
-from .audio_dataset import CHECKED_FILES, AudioDataset, SegmentInfo
+from .audio_dataset import CHECKED_FILES, AudioDataset
+from .batch import Batch, SegmentInfo, stack_clips
 from .conditions import WavCondition, wav_condition
 from .manifest import AudioMeta
 from .music_info import (
@@ -103,13 +103,14 @@ class MusicDataset(AudioDataset):
         meta = (segment and segment.meta) or self.meta[file]
         return load_music_info(meta, self.required_fields, segment, **more)
 
-    def collater(self, samples: tp.Sequence[tp.Any]) -> tuple[Tensor, list[MusicInfo]]:
-        """Stack waveforms to `[B, C, T]`; the clips of the infos become views of them.
-
-        A batch on its way from a worker so holds its audio once instead of twice.
-        """
-        wavs, infos = tp.cast(tuple[Tensor, list[MusicInfo]], super().collater(samples))
-        return wavs, share_batch_memory(infos, wavs)
+    def collater(self, samples: tp.Sequence[tp.Any]) -> Batch:
+        """Join samples to a batch; the waveforms are the style clips as well."""
+        batch = super().collater(samples)
+        clips = [info.self_wav for info in batch.infos]
+        infos = [replace(info, self_wav=None) for info in batch.infos]
+        return replace(
+            batch, infos=infos, style_clips=stack_clips(clips, tp.cast(Tensor, batch.wavs))
+        )
 
     def check(self, limit: int = CHECKED_FILES) -> None:
         """Open some files and read their metadata.
@@ -140,20 +141,3 @@ class MusicDataset(AudioDataset):
         if problems:
             told = f"{len(problems)} of {len(files)} JSON files cannot be read, such as"
             logger.warning("%s: %s Their audio will be skipped.", told, problems[0])
-
-
-def share_batch_memory(infos: list[MusicInfo], wavs: Tensor) -> list[MusicInfo]:
-    """Let the clips of a batch be parts of one tensor, and their lengths of another.
-
-    Two tensors travel between processes much faster than two for each sample.
-
-    Args:
-        infos: With a clip each, which is `wavs` without padding.
-        wavs: `[B, C, T]`.
-    """
-    clips = [tp.cast(WavCondition, info.self_wav) for info in infos]
-    lengths = torch.cat([clip.length for clip in clips])
-    return [
-        replace(info, self_wav=clip._replace(wav=wavs[i : i + 1], length=lengths[i : i + 1]))
-        for i, (info, clip) in enumerate(zip(infos, clips))
-    ]

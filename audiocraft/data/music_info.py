@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ManifestError
-from .audio_dataset import SegmentInfo
+from .batch import SegmentInfo
 from .conditions import ConditioningAttributes, WavCondition
 from .io.files import open_binary
 from .manifest import AudioMeta

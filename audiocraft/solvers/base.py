@@ -367,7 +367,7 @@ class StandardSolver(flashy.BaseSolver):
         """Run one batch with its own dice, and take its metrics into the mean."""
         self.watchdog.feed()
         torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
-        mean.add(self.run_step(idx, batch, {}), weight=len(batch[0]))
+        mean.add(self.run_step(idx, batch, {}), weight=len(batch))
 
     def divergence_error(self, what: str) -> ConfigError:
         """The error of a run whose numbers are none any more."""

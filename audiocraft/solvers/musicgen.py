@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ..data.audio_dataset import AudioDataset
+from ..data.batch import Batch
 from ..data.loaders import get_audio_datasets
 from ..errors import AudioError, ConfigError
 from ..models import builders, loaders
@@ -43,7 +44,7 @@ from .distributed import (
     sum_over_processes,
     world_size,
 )
-from .optim_step import OptimizerStep, check_accumulation, split_micro_batches
+from .optim_step import OptimizerStep, check_accumulation
 from .progress import RunningMean
 from .sample_generation import (
     SampleWriter,
@@ -60,7 +61,6 @@ from .warm_start import check_lora, warn_fast_embeddings, warn_setting_differenc
 logger = logging.getLogger(__name__)
 
 ADAPTER = "adapter.safetensors"
-Batch = tuple[Tensor, list]  # wavs [B, C, T] or codes [B, K, F], and what is known about each
 
 
 class MusicGenSolver(StandardSolver):
@@ -151,7 +151,7 @@ class MusicGenSolver(StandardSolver):
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
         """Learn from one batch, piece by piece, or only measure it when validating."""
-        pieces = split_micro_batches(batch, self.cfg.optim.accumulate if self.is_training else 1)
+        pieces = batch.split(self.cfg.optim.accumulate if self.is_training else 1)
         mean = RunningMean()
         for number, piece in enumerate(pieces):
             loss, measured = self.predict(piece, idx * len(pieces) + number)
@@ -165,7 +165,7 @@ class MusicGenSolver(StandardSolver):
     def predict(self, piece: Batch, idx: int) -> tuple[Tensor, dict[str, float]]:
         """How surprised the model is by piece number `idx`: a loss to learn from, and metrics."""
         codes, real = self.tokenize(piece)  # [B, K, F] long, [B, K, F] bool
-        prepared = self.prepare_conditions(piece[1], idx)  # dice for dropout and excerpts
+        prepared = self.prepare_conditions(piece, idx)  # dice for dropout and excerpts
 
         with self.autocast:
             conditions, output = self.model.encode_and_predict(
@@ -197,12 +197,14 @@ class MusicGenSolver(StandardSolver):
         Raises:
             ConfigError: The tokenizer rescales what it reads.
         """
-        codes, infos = batch[0].to(self.device), batch[1]
-        if codes.is_floating_point():
-            codes, scale = self.compression_model.encode(codes)
+        if batch.codes is not None:
+            codes = batch.codes.to(self.device)
+        else:
+            wavs = tp.cast(Tensor, batch.wavs).to(self.device)
+            codes, scale = self.compression_model.encode(wavs)
             if scale is not None:
                 raise ConfigError("The tokenizer rescales its input, which the model cannot learn.")
-        lengths = torch.tensor([info.n_frames for info in infos], dtype=torch.float64)  # samples
+        lengths = torch.tensor(batch.num_samples, dtype=torch.float64)  # samples
         frames = (lengths / self.cfg.sample_rate * self.compression_model.frame_rate).ceil()
         real = torch.arange(codes.shape[-1]) < frames[:, None]  # [B, F]
         real = real[:, None].expand(codes.shape).to(self.device)
@@ -210,9 +212,9 @@ class MusicGenSolver(StandardSolver):
             codes = codes.masked_fill(~real, self.model.special_token_id)
         return codes, real
 
-    def prepare_conditions(self, infos: list, idx: int) -> dict[str, tp.Any]:
+    def prepare_conditions(self, batch: Batch, idx: int) -> dict[str, tp.Any]:
         """Decide what the model is told about each sample; all dice of a step are thrown here."""
-        attributes = [info.to_condition_attributes() for info in infos]
+        attributes = batch.condition_attributes()
         if not self.is_training:
             attributes = [self.model.condition_provider.without_short_clips(a) for a in attributes]
         generators = derive_batch_generators(

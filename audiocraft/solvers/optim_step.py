@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .sharding import as_float
 
-T = tp.TypeVar("T")
-
 
 class OptimizerStep:
     """Moves weights; `add` a loss for every piece of a batch, then `step`.
@@ -109,14 +107,6 @@ def divergence_error(what: str, where: str, sig: str, is_saved: bool) -> ConfigE
         "autocast=false or autocast_dtype=bfloat16; changed settings are another "
         f"experiment{start}."
     )
-
-
-def split_micro_batches(batch: tuple[Tensor, list[T]], number: int) -> list[tuple[Tensor, list[T]]]:
-    """Cut a batch, waveforms `[B, C, T]` and as many infos, into `number` equal ones."""
-    wavs, infos = batch
-    size = len(wavs) // number
-    starts = range(0, size * number, size)
-    return [(wavs[i : i + size], infos[i : i + size]) for i in starts]
 
 
 def check_accumulation(accumulate: int, batch_size: int, world_size: int) -> None:

@@ -210,9 +210,9 @@ def load_clips(loader: DataLoader, seed: int, rank: int = 0) -> list[Conditionin
     """
     clips = []
     sampler = tp.cast(ShardedSampler, loader.sampler)
-    for batch, (wavs, infos) in enumerate(loader):
-        first = batch * sampler.batch_size + rank * len(infos)
-        for number, (wav, info) in enumerate(zip(wavs, infos), start=first):
+    for batch_index, batch in enumerate(loader):
+        first = batch_index * sampler.batch_size + rank * len(batch)
+        for number, (wav, info) in enumerate(zip(batch.wavs, batch.infos), start=first):
             if number >= sampler.num_samples:
                 break
             stem = Path(info.meta.path).stem

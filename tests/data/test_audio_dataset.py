@@ -44,9 +44,9 @@ def test_everything_gets_one_rate_and_one_number_of_channels(tmp_path):
         write_tone(tmp_path / "c.ogg", rate=22050, channels=2),
     ]
     dataset = make(metas, sample_rate=16000, channels=2, segment_duration=1.0)
-    wavs, infos = dataset.collater([dataset[i] for i in range(12)])
-    assert wavs.shape == (12, 2, 16000)
-    assert {info.meta.path for info in infos} == {meta.path for meta in metas}
+    batch = dataset.collater([dataset[i] for i in range(12)])
+    assert batch.wavs.shape == (12, 2, 16000)
+    assert {info.meta.path for info in batch.infos} == {meta.path for meta in metas}
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
@@ -62,7 +62,7 @@ def test_workers_change_nothing_and_hear_of_epochs(tones, num_workers):
     )
     for epoch in (1, 2, 1):
         dataset.set_epoch(epoch)
-        wavs = torch.cat([wavs for wavs, _ in loader])
+        wavs = torch.cat([batch.wavs for batch in loader])
         expected = make(tones)
         expected.set_epoch(epoch)
         assert torch.equal(wavs, torch.stack([expected[i][0] for i in range(12)]))
@@ -71,9 +71,9 @@ def test_workers_change_nothing_and_hear_of_epochs(tones, num_workers):
 def test_whole_files_are_padded_to_the_longest(tones):
     dataset = make(tones, segment_duration=None)
     assert len(dataset) == 4
-    wavs, infos = dataset.collater([dataset[0], dataset[3]])
-    assert wavs.shape == (2, 1, 8 * RATE)
-    assert [info.n_frames for info in infos] == [RATE, 8 * RATE]
+    batch = dataset.collater([dataset[0], dataset[3]])
+    assert batch.wavs.shape == (2, 1, 8 * RATE)
+    assert batch.num_samples == [RATE, 8 * RATE]
 
 
 def test_segments_need_not_be_padded(tones):
@@ -85,7 +85,7 @@ def test_segments_need_not_be_padded(tones):
 def test_without_info_there_are_only_waveforms(tones):
     dataset = make(tones, return_info=False)
     assert dataset[0].shape == (1, 2 * RATE)
-    assert dataset.collater([dataset[0], dataset[1]]).shape == (2, 1, 2 * RATE)
+    assert dataset.collater([dataset[0], dataset[1]]).wavs.shape == (2, 1, 2 * RATE)
 
 
 def test_without_audio_nothing_is_read(tones):

@@ -240,8 +240,8 @@ def test_an_epoch_over_all_that_is_broken_goes_on_and_changes_nothing(
     )
     with reported_to(tmp_path / "reported"):
         batches = list(loader)
-    wavs = torch.cat([wavs for wavs, _ in batches])
-    infos = [info for _, infos in batches for info in infos]
+    wavs = torch.cat([batch.wavs for batch in batches])
+    infos = [info for batch in batches for info in batch.infos]
     assert wavs.shape == (4 * len(metas), 1, 2400)
     assert wavs.isfinite().all()
     heard = {info.meta.path.removeprefix(f"{corpus}/") for info in infos}

@@ -58,9 +58,9 @@ def change(config, **changes):
 def test_there_is_a_loader_per_split_that_has_a_source(config):
     built = get_audio_datasets(config)
     assert list(built) == ["train", "valid", "evaluate"]
-    wavs, infos = next(iter(built["train"]))
-    assert wavs.shape == (4, 1, RATE)
-    assert infos[0].to_condition_attributes().wav["self_wav"].length.tolist() == [RATE]
+    batch = next(iter(built["train"]))
+    assert batch.wavs.shape == (4, 1, RATE)
+    assert batch.condition_attributes()[0].wav["self_wav"].length.tolist() == [RATE]
 
 
 def test_what_stands_in_a_split_wins(config):
@@ -70,10 +70,10 @@ def test_what_stands_in_a_split_wins(config):
         "valid": 2,
         "evaluate": 2,
     }
-    assert [len(wavs) for wavs, _ in built["valid"]] == [4, 2]
+    assert [len(batch) for batch in built["valid"]] == [4, 2]
     assert built["train"].dataset.sampler.shuffle
     assert not built["valid"].dataset.sampler.shuffle
-    assert [len(wavs) for wavs, _ in built["evaluate"]] == [2, 1]
+    assert [len(batch) for batch in built["evaluate"]] == [2, 1]
 
 
 def test_an_epoch_has_as_many_batches_as_updates(config):
@@ -93,13 +93,13 @@ def test_tokenizers_are_trained_on_waveforms_alone(config):
     del config.dataset.train.merge_text_p
     built = get_audio_datasets(change(config, solver="compression"))
     assert not isinstance(built["train"].dataset, MusicDataset)
-    assert next(iter(built["train"])).shape == (4, 1, RATE)
+    assert next(iter(built["train"])).wavs.shape == (4, 1, RATE)
 
 
 def batches_of(config, rank, world_size, split="train"):
     loader = get_audio_datasets(config, rank=rank, world_size=world_size)[split]
     loader.dataset.set_epoch(1)
-    return [wavs for wavs, _ in loader]
+    return [batch.wavs for batch in loader]
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -132,7 +132,7 @@ def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, ra
 
     def epoch(number):
         loader.dataset.set_epoch(number)
-        return [(wavs, [info.description for info in infos]) for wavs, infos in loader]
+        return [(batch.wavs, [info.description for info in batch.infos]) for batch in loader]
 
     whole, following = epoch(3), epoch(4)
     loader.sampler.start_at(4)
@@ -155,20 +155,15 @@ def test_workers_started_in_any_way_give_the_same(config, method, monkeypatch):
     loader = get_audio_datasets(change(config, dataset__num_workers=1))["train"]
     loader.multiprocessing_context = method
     loader.dataset.set_epoch(1)
-    assert all(torch.equal(wavs, own) for (wavs, _), own in zip(loader, expected, strict=True))
+    assert all(torch.equal(b.wavs, own) for b, own in zip(loader, expected, strict=True))
 
 
-def test_a_batch_holds_two_tensors_however_many_samples(config):
-    """Each further one would cost a worker as much as the reading of a text."""
-    loader = get_audio_datasets(change(config, dataset__batch_size=6))["train"]
-    wavs, infos = next(iter(loader))
-    for name, whole in (("wav", wavs), ("length", infos[0].self_wav.length)):
-        parts = [getattr(info.self_wav, name) for info in infos]
-        assert {part.untyped_storage().data_ptr() for part in parts} == {
-            whole.untyped_storage().data_ptr()
-        }
-    assert [info.self_wav.length.tolist() for info in infos] == [[i.n_frames] for i in infos]
-    assert torch.equal(torch.cat([info.self_wav.wav for info in infos]), wavs)
+def test_the_style_clips_of_an_audio_batch_are_its_waveforms(config):
+    change(config, dataset__num_workers=1)
+    batch = next(iter(get_audio_datasets(change(config, dataset__batch_size=6))["train"]))
+    assert batch.style_clips.wav.data_ptr() == batch.wavs.data_ptr()
+    assert batch.style_clips.length.tolist() == batch.num_samples
+    assert [info.self_wav for info in batch.infos] == [None] * 6
 
 
 def test_no_more_workers_than_cpus(config, monkeypatch):
@@ -230,4 +225,4 @@ def test_one_damaged_file_does_not(config, tmp_path):
     write_piece(tmp_path / "extra.wav")
     (tmp_path / "2.wav").write_bytes(b"")
     for loader in get_audio_datasets(config).values():
-        assert all("2.wav" not in info.meta.path for _, infos in loader for info in infos)
+        assert all("2.wav" not in info.meta.path for batch in loader for info in batch.infos)

@@ -29,13 +29,12 @@ def test_a_sample_is_its_sound_and_what_is_known_about_it(pieces):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_the_clips_of_a_batch_are_views_of_it(pieces, num_workers):
+def test_style_clips_share_the_memory_of_the_waveforms(pieces, num_workers):
     dataset = make(pieces)
     loader = DataLoader(dataset, 4, collate_fn=dataset.collater, num_workers=num_workers)
-    for wavs, infos in loader:
-        for wav, info in zip(wavs, infos):
-            assert torch.equal(info.self_wav.wav[0], wav)
-            assert info.self_wav.wav.data_ptr() == wav.data_ptr()
+    for batch in loader:
+        assert torch.equal(batch.style_clips.wav, batch.wavs)
+        assert batch.style_clips.wav.data_ptr() == batch.wavs.data_ptr()
 
 
 def test_descriptions_vary_with_the_epoch_and_nothing_else(pieces):

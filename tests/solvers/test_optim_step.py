@@ -8,7 +8,6 @@ from audiocraft.solvers.optim_step import (
     OptimizerStep,
     check_accumulation,
     divergence_error,
-    split_micro_batches,
 )
 
 
@@ -77,13 +76,6 @@ def test_a_run_that_diverged_is_told_what_is_left():
     told = str(divergence_error("loss became nan", "epoch 1, train", "a1b2c3d4", is_saved=False))
     assert "Nothing had been saved yet" in told
     assert "continue_from" not in told
-
-
-def test_a_batch_is_cut_into_equal_pieces_that_keep_their_infos():
-    wavs = torch.arange(6.0).view(6, 1, 1)
-    pieces = split_micro_batches((wavs, list("abcdef")), 3)
-    assert [infos for _, infos in pieces] == [["a", "b"], ["c", "d"], ["e", "f"]]
-    assert torch.equal(torch.cat([part for part, _ in pieces]), wavs)
 
 
 @pytest.mark.parametrize(

@@ -150,28 +150,28 @@ def test_workers_change_nothing(folder, num_workers):
     dataset = tokens_of(folder)
     loader = DataLoader(dataset, 8, num_workers=num_workers, collate_fn=dataset.collater)
     expected = [dataset[i] for i in range(len(dataset))]
-    found = [(c, i) for codes, infos in loader for c, i in zip(codes, infos)]
-    for (codes, info), (own_codes, own_info) in zip(found, expected, strict=True):
+    found = [item for b in loader for item in zip(b.codes, b.style_clips.wav, b.infos)]
+    for (codes, wav, info), (own_codes, own_info) in zip(found, expected, strict=True):
         assert torch.equal(codes, own_codes)
-        assert torch.equal(info.self_wav.wav, own_info.self_wav.wav)
+        assert torch.equal(wav, own_info.self_wav.wav[0])
         assert info.seek_time == own_info.seek_time
 
 
 def test_a_batch_is_as_long_as_its_longest(folder, music):
     dataset = tokens_of(folder, segment_duration=None)
-    codes, infos = dataset.collater([dataset[0], dataset[3]])
-    assert codes.shape == (2, 3, 200)
-    assert codes[0, :, 51:].T.tolist() == [SILENCE] * (200 - 51)
-    assert infos[0].self_wav.wav.shape == (1, 1, 4 * RATE)
-    assert int(infos[0].self_wav.length) == round(1.013 * RATE)
+    batch = dataset.collater([dataset[0], dataset[3]])
+    assert batch.codes.shape == (2, 3, 200)
+    assert batch.codes[0, :, 51:].T.tolist() == [SILENCE] * (200 - 51)
+    assert batch.style_clips.wav.shape == (2, 1, 4 * RATE)
+    assert int(batch.style_clips.length[0]) == round(1.013 * RATE)
 
 
 def test_without_listeners_there_are_no_waveforms(tmp_path, music):
     write_tokens(tmp_path / "mute", music, wave_rate=None)
     dataset = tokens_of(tmp_path / "mute", load_wav=False)
-    codes, infos = dataset.collater([dataset[0], dataset[1]])
-    assert codes.shape == (2, 3, FRAMES)
-    assert [info.self_wav for info in infos] == [None, None]
+    batch = dataset.collater([dataset[0], dataset[1]])
+    assert batch.codes.shape == (2, 3, FRAMES)
+    assert batch.style_clips is None
     with pytest.raises(ManifestError, match="encoded without waveforms"):
         tokens_of(tmp_path / "mute")
 
@@ -182,9 +182,9 @@ def test_for_generation_the_segments_are_audio_again(folder):
         (wav, info), (_, expected) = audio[index], tokens[index]
         assert torch.equal(wav, expected.self_wav.wav[0])
         assert info.n_frames == expected.n_frames
-    wavs, infos = audio.collater([audio[i] for i in range(3)])
-    assert wavs.shape == (3, 1, RATE)
-    assert torch.equal(infos[1].self_wav.wav[0], wavs[1])
+    batch = audio.collater([audio[i] for i in range(3)])
+    assert batch.wavs.shape == (3, 1, RATE)
+    assert torch.equal(batch.style_clips.wav, batch.wavs)
 
 
 def test_damaged_files_are_told_and_all_of_them_stop(tmp_path, music, caplog):
@@ -252,31 +252,30 @@ def built(config, tokenizer=FACTS):
 
 def test_tokens_and_audio_can_be_mixed(config):
     batches = {split: next(iter(loader)) for split, loader in built(config).items()}
-    assert batches["train"][0].shape == (2, 3, FRAMES)
-    assert batches["train"][0].dtype == torch.int64
-    assert batches["valid"][0].shape == batches["generate"][0].shape == (2, 1, RATE)
-    assert all(info.self_wav is not None for info in batches["train"][1])
+    assert batches["train"].codes.shape == (2, 3, FRAMES)
+    assert batches["train"].codes.dtype == torch.int64
+    assert batches["valid"].wavs.shape == batches["generate"].wavs.shape == (2, 1, RATE)
+    assert batches["train"].style_clips is not None
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_epoch_of_tokens_goes_on_in_its_middle(config, rank):
     loader = get_audio_datasets(config, rank=rank, world_size=2, tokenizer=FACTS)["train"]
     loader.dataset.set_epoch(2)
-    whole = [codes for codes, _ in loader]
+    whole = [batch.codes for batch in loader]
     loader.sampler.start_at(3)
-    rest = [codes for codes, _ in loader]
+    rest = [batch.codes for batch in loader]
     assert len(rest) == 1
     assert torch.equal(rest[0], whole[3])
 
 
 def test_a_model_that_only_reads_gets_no_waveforms(config):
     del config.conditioners.self_wav
-    _, infos = next(iter(built(config)["train"]))
-    assert infos[0].self_wav is None
+    assert next(iter(built(config)["train"])).style_clips is None
 
 
 def test_a_model_uses_as_many_codebooks_as_it_has(config):
-    codes, _ = next(iter(built(config, replace(FACTS, num_codebooks=2))["train"]))
+    codes = next(iter(built(config, replace(FACTS, num_codebooks=2))["train"])).codes
     assert codes.shape == (2, 2, FRAMES)
 
 
@@ -287,11 +286,11 @@ def test_the_cache_takes_the_place_of_the_audio(config, tmp_path, folder):
         built(config)
     for split in ("train", "valid"):
         (tmp_path / split).symlink_to(folder)
-    batches = {split: next(iter(loader))[0] for split, loader in built(config).items()}
-    assert batches["train"].shape == batches["valid"].shape == (2, 3, FRAMES)
-    assert batches["generate"].shape == (2, 1, RATE)
+    batches = {split: next(iter(loader)) for split, loader in built(config).items()}
+    assert batches["train"].codes.shape == batches["valid"].codes.shape == (2, 3, FRAMES)
+    assert batches["generate"].wavs.shape == (2, 1, RATE)
     config.cache.write = True  # which starts from the audio
-    assert next(iter(built(config)["train"]))[0].shape == (2, 1, RATE)
+    assert next(iter(built(config)["train"])).wavs.shape == (2, 1, RATE)
 
 
 def test_tokens_of_another_tokenizer_are_refused(config):
