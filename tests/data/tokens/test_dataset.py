@@ -320,8 +320,8 @@ def test_an_unknown_key_is_named_for_tokens_too(config):
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_that_are_started_anew_map_the_same_tokens(config, method, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
-    expected = [codes for codes, _ in built(config)["train"]]
+    expected = [batch.codes for batch in built(config)["train"]]
     config.dataset.num_workers = 1
     loader = built(config)["train"]
     loader.multiprocessing_context = method
-    assert all(torch.equal(c, own) for (c, _), own in zip(loader, expected, strict=True))
+    assert all(torch.equal(b.codes, own) for b, own in zip(loader, expected, strict=True))
