@@ -87,7 +87,7 @@ MOVED = {
     "studio": "inference",
     "studio.command": "cli.generate",
     "studio.folder": "inference.output_folder",
-    "studio.maker": "inference.generator",
+    "studio.maker": "inference.sample_generator",
     "studio.prompts": "inference.prompts",
     "studio.recipe": "inference.recipe",
     "studio.request": "inference.request",

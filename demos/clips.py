@@ -23,7 +23,7 @@ BARS = 300  # of the picture
 
 
 @dataclass(frozen=True)
-class Clip:
+class StyleClip:
     """A clip that can be used."""
 
     path: Path
@@ -41,7 +41,7 @@ def bundled_clips() -> dict[str, Path]:
     return {"electronic": ROOT / "assets" / "electronic.mp3"} | ours
 
 
-def look_at(path: Path) -> Clip:
+def inspect_clip(path: Path) -> StyleClip:
     """Read a clip.
 
     Args:
@@ -69,10 +69,10 @@ def look_at(path: Path) -> Clip:
         raise AudioError(f"{path} holds samples that are no numbers: it is damaged.")
     if peaks.max() < ENERGY_FLOOR / 10:
         raise AudioError(f"{path} is silent: there is no style to hear. Give another clip.")
-    return Clip(path, info.duration, np.minimum(peaks, 1.0))
+    return StyleClip(path, info.duration, np.minimum(peaks, 1.0))
 
 
-def latest_start(clip: Clip, length: float) -> float:
+def max_start(clip: StyleClip, length: float) -> float:
     """The last second, in tenths, at which an excerpt of so many seconds can start.
 
     Raises:
@@ -87,7 +87,7 @@ def latest_start(clip: Clip, length: float) -> float:
     return spare
 
 
-def draw_clip(clip: Clip, start: float, length: float) -> str:
+def draw_clip(clip: StyleClip, start: float, length: float) -> str:
     """The waveform with the excerpt marked, as HTML.
 
     Args:
@@ -97,18 +97,18 @@ def draw_clip(clip: Clip, start: float, length: float) -> str:
     """
     count = len(clip.peaks)
     tallest = float(clip.peaks.max())
-    heard = (start / clip.duration * count, (start + length) / clip.duration * count)
+    excerpt = (start / clip.duration * count, (start + length) / clip.duration * count)
     bars = {True: "", False: ""}
     for index, peak in enumerate(clip.peaks):
         height = max(0.6, 28 * float(peak) / tallest)
         bar = f"M{index + 0.5:.1f} {30 - height:.1f}v{2 * height:.1f}"
-        bars[heard[0] <= index + 0.5 <= heard[1]] += bar
+        bars[excerpt[0] <= index + 0.5 <= excerpt[1]] += bar
     name = html.escape(clip.path.name)
     words = f"heard: {start:.1f} to {start + length:.1f} s"
     return (
         f'<figure class="clip" role="img" aria-label="Waveform of {name}, {words}">'
         f'<svg viewBox="0 0 {count} 60" preserveAspectRatio="none">'
-        f'<rect class="mark" x="{heard[0]:.1f}" width="{heard[1] - heard[0]:.1f}" height="60"/>'
+        f'<rect class="mark" x="{excerpt[0]:.1f}" width="{excerpt[1] - excerpt[0]:.1f}" height="60"/>'
         f'<path class="rest" d="{bars[False]}"/><path class="heard" d="{bars[True]}"/></svg>'
         f"<figcaption><span>0 s</span><strong>{words}</strong>"
         f"<span>{clip.duration:.1f} s</span></figcaption></figure>"

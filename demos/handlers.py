@@ -13,16 +13,16 @@ import gradio as gr
 
 from audiocraft.errors import ConfigError
 
-from .clips import bundled_clips, draw_clip, latest_start
-from .sentences import Cancelled, sentence_of
-from .sessions import MOST, Sessions, Studio, Take, Wish
+from .clips import bundled_clips, draw_clip, max_start
+from .sentences import Cancelled, error_message
+from .sessions import MAX_VARIATIONS, FormValues, GenerationService, Result, SessionStore
 
 PROGRESS = gr.Progress()  # Gradio fills it in, for each call
-SHOWN = 12  # seconds; sentences that stay would pile up over the buttons
-PER_PIECE = 5  # outputs: column, player, picture, two downloads
+ERROR_SECONDS = 12  # seconds; sentences that stay would pile up over the buttons
+OUTPUTS_PER_SAMPLE = 5  # outputs: column, player, picture, two downloads
 
 
-def friendly(handler: tp.Callable) -> tp.Callable:
+def shows_errors(handler: tp.Callable) -> tp.Callable:
     """A handler whose errors visitors can read."""
 
     @functools.wraps(handler)
@@ -32,14 +32,14 @@ def friendly(handler: tp.Callable) -> tp.Callable:
         except gr.Error:
             raise
         except Exception as error:
-            raise sorry(sentence_of(error)) from None
+            raise page_error(error_message(error)) from None
 
     return wrapped
 
 
-def sorry(sentence: str) -> gr.Error:
+def page_error(sentence: str) -> gr.Error:
     """A sentence as Gradio shows it."""
-    return gr.Error(sentence, duration=SHOWN, print_exception=False)
+    return gr.Error(sentence, duration=ERROR_SECONDS, print_exception=False)
 
 
 class Handlers:
@@ -51,12 +51,12 @@ class Handlers:
         folder: Below it lie uploads; nothing else is ever read for a visitor.
     """
 
-    def __init__(self, studio: Studio, sessions: Sessions, folder: Path):
-        self.studio = studio
+    def __init__(self, service: GenerationService, sessions: SessionStore, folder: Path):
+        self.service = service
         self.sessions = sessions
         self.folder = folder.resolve()
 
-    @friendly
+    @shows_errors
     def choose_bundled(self, name: str | None, request: gr.Request):
         """A bundled clip, as if it had been uploaded."""
         if not name:
@@ -64,25 +64,25 @@ class Handlers:
         clips = bundled_clips()
         if name not in clips:
             raise ConfigError(f"There is no bundled clip {name!r}. Choose: {', '.join(clips)}.")
-        folder = self.sessions.of(request.session_hash).folder
+        folder = self.sessions.get(request.session_hash).folder
         return shutil.copy(clips[name], folder / clips[name].name)
 
-    def look(self, clip: str | None, start: float, length: float, request: gr.Request):
+    def show_clip(self, clip: str | None, start: float, length: float, request: gr.Request):
         """The picture of the clip, or why there is none; and the slider of the start.
 
         A new clip is heard in its middle, another excerpt of the same from the same place if it
         fits. The slider is left alone unless it has to change: somebody may be moving it.
         """
-        session = self.sessions.of(request.session_hash)
+        session = self.sessions.get(request.session_hash)
         before, session.drawn = session.drawn, None
         if clip is None:
             return "", gr.Slider(visible=False)
         path = Path(clip)
         try:
-            looked_at = session.look_at(self._ours(path))
-            latest = latest_start(looked_at, length)
+            looked_at = session.inspect_clip(self._ours(path))
+            latest = max_start(looked_at, length)
         except Exception as error:
-            words = sentence_of(error, path)
+            words = error_message(error, path)
             return f'<p class="sorry" role="alert">{words}</p>', gr.Slider(visible=False)
         session.drawn = drawn = (path, latest)
         is_new = before is None or before[0] != path
@@ -90,51 +90,53 @@ class Handlers:
         slider = gr.Slider(value=start, maximum=max(latest, 0.1), visible=latest > 0)
         return draw_clip(looked_at, start, length), gr.skip() if drawn == before else slider
 
-    @friendly
+    @shows_errors
     def generate(
         self,
         values: dict[gr.components.Component, tp.Any],
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> list:
-        """Fulfil the wish that stands on the page; its fields are called as those of `Wish`."""
-        wish = Wish(**{str(component.elem_id): value for component, value in values.items()})
-        clip = None if wish.clip is None else self._ours(Path(wish.clip))
-        session = self.sessions.of(request.session_hash)
+        """Fulfil the wish that stands on the page; its fields are called as those of `FormValues`."""
+        form = FormValues(**{str(component.elem_id): value for component, value in values.items()})
+        clip = None if form.clip is None else self._ours(Path(form.clip))
+        session = self.sessions.get(request.session_hash)
 
         def report(done: float, total: float) -> None:
             progress(done / total, desc=f"{done:.1f} of {total:g} s of music")
 
         try:
-            take = self.studio.make(wish, session, report)
+            result = self.service.generate(form, session, report)
         except Cancelled:
-            return ["Cancelled.", *[gr.skip()] * (1 + PER_PIECE * MOST)]
+            return ["Cancelled.", *[gr.skip()] * (1 + OUTPUTS_PER_SAMPLE * MAX_VARIATIONS)]
         except Exception as error:
-            raise sorry(sentence_of(error, clip)) from None
-        return [*show(take), self._history(request)]
+            raise page_error(error_message(error, clip)) from None
+        return [*show(result), self._history(request)]
 
-    @friendly
+    @shows_errors
     def cancel(self, request: gr.Request) -> str:
         """End what this visitor waits for."""
-        self.sessions.of(request.session_hash).cancelled.set()
+        self.sessions.get(request.session_hash).cancelled.set()
         return "Cancelled. Change what you like and generate again."
 
-    @friendly
-    def show_earlier(self, index: int | None, request: gr.Request) -> list:
+    @shows_errors
+    def show_result(self, index: int | None, request: gr.Request) -> list:
         """A take of the session's history."""
-        takes = self.sessions.of(request.session_hash).takes
-        if index is None or not 0 <= index < len(takes):
-            return [gr.skip()] * (1 + PER_PIECE * MOST)
-        return show(takes[index])
+        results = self.sessions.get(request.session_hash).results
+        if index is None or not 0 <= index < len(results):
+            return [gr.skip()] * (1 + OUTPUTS_PER_SAMPLE * MAX_VARIATIONS)
+        return show(results[index])
 
-    def forget(self, request: gr.Request) -> None:
+    def remove(self, request: gr.Request) -> None:
         """A tab was closed."""
-        self.sessions.forget(request.session_hash)
+        self.sessions.remove(request.session_hash)
 
     def _history(self, request: gr.Request) -> gr.Radio:
-        takes = self.sessions.of(request.session_hash).takes
-        choices = [(f"{_short(take.title)} · {take.details}", i) for i, take in enumerate(takes)]
-        return gr.Radio(choices=choices[::-1], value=len(takes) - 1, visible=True)
+        results = self.sessions.get(request.session_hash).results
+        choices = [
+            (f"{_short(result.title)} · {result.details}", i) for i, result in enumerate(results)
+        ]
+        return gr.Radio(choices=choices[::-1], value=len(results) - 1, visible=True)
 
     def _ours(self, path: Path) -> Path:
         """A path, if it lies where uploads lie."""
@@ -143,13 +145,13 @@ class Handlers:
         return path
 
 
-def show(take: Take) -> list:
+def show(result: Result) -> list:
     """A take on the page: its description, and what stands in each of the places."""
-    text = f"<strong>{html.escape(take.title)}</strong><br>{html.escape(take.details)}"
+    text = f"<strong>{html.escape(result.title)}</strong><br>{html.escape(result.details)}"
     shown: list[tp.Any] = [text]
-    for place in range(MOST):
-        if place < len(take.files):
-            file = take.files[place]
+    for place in range(MAX_VARIATIONS):
+        if place < len(result.files):
+            file = result.files[place]
             audio, picture, recipe = map(str, file)
             shown += [gr.Column(visible=True), audio, picture, audio, recipe]
         else:

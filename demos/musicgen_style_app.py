@@ -9,13 +9,13 @@ import tempfile
 import typing as tp
 from pathlib import Path
 
-from audiocraft.cli.generate import BUNDLED, RELEASED, default_model, load_maker
+from audiocraft.cli.generate import BUNDLED, RELEASED, default_model, load_generator
 from audiocraft.errors import AudiocraftError, ConfigError
 
 from .clips import MAX_BYTES
 from .handlers import Handlers
 from .page import build_page
-from .sessions import Sessions, Studio
+from .sessions import GenerationService, SessionStore
 from .theme import CSS, THEME
 
 LOCAL = ("127.0.0.1", "localhost")
@@ -76,15 +76,17 @@ def serve(args: argparse.Namespace, auth: tuple[str, str] | None) -> None:
     Raises:
         ConfigError: Gradio finds no free port.
     """
-    maker = load_maker(args.model or default_model(), None)
+    sample_generator = load_generator(args.model or default_model(), None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed
     with tempfile.TemporaryDirectory(prefix="audiocraft_page_", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
-        uploads, pieces = folder / "files", folder / "sessions"
+        uploads, samples = folder / "files", folder / "sessions"
         uploads.mkdir()
-        pieces.mkdir()
+        samples.mkdir()
         os.environ |= {"GRADIO_TEMP_DIR": str(uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
-        page = build_page(Handlers(Studio(maker), Sessions(pieces), uploads))
+        page = build_page(
+            Handlers(GenerationService(sample_generator), SessionStore(samples), uploads)
+        )
         try:
             page.launch(
                 server_name=args.listen,

@@ -9,7 +9,7 @@ from audiocraft.models.musicgen import MusicGen
 
 from .clips import MAX_BYTES, MAX_SECONDS, bundled_clips
 from .handlers import Handlers
-from .sessions import LONGEST, MOST
+from .sessions import MAX_DURATION, MAX_VARIATIONS
 from .theme import ACCENT
 
 PAUSE, AGE = 600, 6 * 3600  # seconds: how often copies of files are looked at, how old they get
@@ -43,7 +43,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     Args:
         handlers: What the page does.
     """
-    model = handlers.studio.maker.model
+    model = handlers.service.sample_generator.model
     with gr.Blocks(
         title="Music in a style",
         analytics_enabled=False,
@@ -60,13 +60,13 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 go, stop, outputs, history = _outputs()
         _connect(handlers, fields, (picture, bundled), (go, stop), (outputs, history))
-        page.unload(handlers.forget)
+        page.unload(handlers.remove)
     page.queue(max_size=WAITING, default_concurrency_limit=8)
     return page
 
 
 def _inputs(model: MusicGen):
-    """The fields of a `Wish` by name, the picture of the clip, and the list of bundled ones."""
+    """The fields of a `FormValues` by name, the picture of the clip, and the list of bundled ones."""
     fields: dict[str, gr.components.Component] = {}
     fields["text"] = gr.Textbox(
         label="Describe the music",
@@ -113,7 +113,7 @@ def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
     with gr.Row():
         fields["duration"] = gr.Slider(
             1,
-            LONGEST,
+            MAX_DURATION,
             step=1,
             value=min(DEFAULT.duration, model.max_duration),
             label="Duration",
@@ -122,7 +122,7 @@ def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
             elem_id="duration",
         )
         fields["count"] = gr.Radio(
-            list(range(1, MOST + 1)),
+            list(range(1, MAX_VARIATIONS + 1)),
             value=2,
             label="Variations",
             info=EXPLAINED["count"],
@@ -136,7 +136,9 @@ def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
         conditioner = model.style_conditioner
         most = conditioner.rvq.total_codebooks if conditioner.rvq is not None else 1
         shortest, longest = conditioner.varying_lengths
-    except ValueError:  # a model of text only: `Maker.check` tells it to those who give a clip
+    except (
+        ValueError
+    ):  # a model of text only: `SampleGenerator.check` tells it to those who give a clip
         most, shortest, longest = 6, 1.5, 4.5
     detail = EXPLAINED["style_detail"].format(most=most)
     ranges = {
@@ -166,7 +168,7 @@ def _outputs():
         go = gr.Button("Generate", variant="primary", elem_id="go", min_width=140)
         stop = gr.Button("Cancel", variant="stop", elem_id="stop", interactive=False, min_width=140)
     outputs = [gr.HTML("Your music will be here.", elem_id="status", container=True)]
-    for place in range(1, MOST + 1):
+    for place in range(1, MAX_VARIATIONS + 1):
         with gr.Column(visible=False, elem_classes="take", min_width=0) as column:
             player = gr.Audio(
                 label=f"Variation {place}",
@@ -205,7 +207,7 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
     bundled.input(handlers.choose_bundled, bundled, clip, **quick)
     gr.on(  # one event for all, so that no late answer replaces a newer one
         [clip.change, length.release, start.input],
-        handlers.look,
+        handlers.show_clip,
         [clip, start, length],
         [picture, start],
         js=WITHIN,
@@ -229,7 +231,7 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
     stop.click(handlers.cancel, None, outputs[0], cancels=[making], queue=False, **quick).then(
         lambda: _running(False), None, [go, stop], queue=False, **quick
     )
-    history.input(handlers.show_earlier, history, outputs, **quick)
+    history.input(handlers.show_result, history, outputs, **quick)
 
 
 def _running(is_running: bool):

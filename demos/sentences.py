@@ -18,7 +18,7 @@ class Cancelled(Exception):
     """A visitor does not want the piece any more."""
 
 
-def sentence_of(error: Exception, clip: Path | None = None) -> str:
+def error_message(error: Exception, clip: Path | None = None) -> str:
     """An error in words for the page, safe to show as HTML.
 
     What nobody foresaw is written to the log with its traceback.
@@ -28,8 +28,8 @@ def sentence_of(error: Exception, clip: Path | None = None) -> str:
         clip: The style clip, which the visitor knows by its name only.
     """
     if isinstance(error, AudiocraftError):
-        told = str(error) if clip is None else str(error).replace(str(clip), clip.name)
-        return html.escape(told, quote=False)
+        reported = str(error) if clip is None else str(error).replace(str(clip), clip.name)
+        return html.escape(reported, quote=False)
     if isinstance(error, Cancelled):
         return "Cancelled."
     if isinstance(error, OSError) and error.errno in FULL:

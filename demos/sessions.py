@@ -14,23 +14,23 @@ from pathlib import Path
 import torch
 
 from audiocraft.errors import ConfigError
-from audiocraft.inference.generator import Maker, Piece, write_piece
-from audiocraft.inference.prompts import as_name
+from audiocraft.inference.prompts import slugify
 from audiocraft.inference.request import Request
+from audiocraft.inference.sample_generator import Sample, SampleGenerator, write_sample
 from audiocraft.utils.pictures import plot_audio, save_figure
 
-from .clips import Clip, latest_start, look_at
+from .clips import StyleClip, inspect_clip, max_start
 from .sentences import Cancelled
 
-MOST = 4  # variations
-LONGEST = 60.0  # seconds
-KEPT = 30  # takes of a session; older ones are forgotten
+MAX_VARIATIONS = 4  # variations
+MAX_DURATION = 60.0  # seconds
+MAX_RESULTS = 30  # takes of a session; older ones are forgotten
 
-Report = tp.Callable[[float, float], None]  # seconds of music that are done, and of all
+ProgressCallback = tp.Callable[[float, float], None]  # seconds of music that are done, and of all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class FormValues:
     """What the page asks for."""
 
     text: str | None
@@ -45,7 +45,7 @@ class Wish:
     text_weight: float
 
 
-class File(tp.NamedTuple):
+class SampleFiles(tp.NamedTuple):
     """The files of a piece."""
 
     audio: Path
@@ -53,12 +53,12 @@ class File(tp.NamedTuple):
     recipe: Path
 
 
-class Take(tp.NamedTuple):
+class Result(tp.NamedTuple):
     """What one wish became."""
 
     title: str
     details: str
-    files: list[File]
+    files: list[SampleFiles]
 
 
 @dataclass
@@ -66,19 +66,19 @@ class Session:
     """What one visitor has looked at and made."""
 
     folder: Path
-    takes: list[Take] = field(default_factory=list)  # the newest last
+    results: list[Result] = field(default_factory=list)  # the newest last
     cancelled: threading.Event = field(default_factory=threading.Event)
-    clip: Clip | None = None  # the last that was looked at
+    clip: StyleClip | None = None  # the last that was looked at
     drawn: tuple[Path, float] | None = None  # the clip in the picture, latest start of an excerpt
 
-    def look_at(self, path: Path) -> Clip:
+    def inspect_clip(self, path: Path) -> StyleClip:
         """A clip, read once."""
         if self.clip is None or self.clip.path != path:
-            self.clip = look_at(path)
+            self.clip = inspect_clip(path)
         return self.clip
 
 
-class Sessions:
+class SessionStore:
     """The visitors of a server, by the name that the page gives each open tab.
 
     Args:
@@ -90,7 +90,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def of(self, name: str | None) -> Session:
+    def get(self, name: str | None) -> Session:
         """A visitor's session, new at the first visit."""
         with self._lock:
             key = name or ""
@@ -98,7 +98,7 @@ class Sessions:
                 self._sessions[key] = Session(Path(tempfile.mkdtemp(dir=self.folder)))
             return self._sessions[key]
 
-    def forget(self, name: str | None) -> None:
+    def remove(self, name: str | None) -> None:
         """End what a visitor waits for, and delete the files."""
         with self._lock:
             session = self._sessions.pop(name or "", None)
@@ -107,18 +107,18 @@ class Sessions:
             shutil.rmtree(session.folder, ignore_errors=True)
 
 
-class Studio:
+class GenerationService:
     """One model, which serves one wish after the other.
 
     Args:
         maker: The model.
     """
 
-    def __init__(self, maker: Maker):
-        self.maker = maker
+    def __init__(self, sample_generator: SampleGenerator):
+        self.sample_generator = sample_generator
         self._lock = threading.Lock()
 
-    def make(self, wish: Wish, session: Session, report: Report) -> Take:
+    def generate(self, form: FormValues, session: Session, report: ProgressCallback) -> Result:
         """Fulfil a wish.
 
         Args:
@@ -132,10 +132,10 @@ class Studio:
             OSError: The disk does not take the files.
         """
         cancelled = session.cancelled = threading.Event()
-        if wish.clip is not None:
-            latest_start(session.look_at(Path(wish.clip)), wish.excerpt_length)
-        wanted = requests_of(wish)
-        total = wish.duration * wish.count
+        if form.clip is not None:
+            max_start(session.inspect_clip(Path(form.clip)), form.excerpt_length)
+        wanted = build_requests(form)
+        total = form.duration * form.count
 
         def tell(done: float) -> None:
             if cancelled.is_set():
@@ -144,55 +144,57 @@ class Studio:
 
         with self._lock:
             tell(0.0)
-            requests = [self.maker.check(request) for request in wanted]  # sets the model up
-            pieces = list(self.maker.make(requests, wish.count, tell))
+            requests = [
+                self.sample_generator.check(request) for request in wanted
+            ]  # sets the model up
+            samples = list(self.sample_generator.generate(requests, form.count, tell))
         tell(total)
-        take = keep(pieces, wish, session.folder)
-        session.takes.append(take)
-        for old in session.takes[:-KEPT]:
+        result = write_result(samples, form, session.folder)
+        session.results.append(result)
+        for old in session.results[:-MAX_RESULTS]:
             shutil.rmtree(old.files[0].audio.parent, ignore_errors=True)
-        del session.takes[:-KEPT]
-        return take
+        del session.results[:-MAX_RESULTS]
+        return result
 
 
-def requests_of(wish: Wish) -> list[Request]:
+def build_requests(form: FormValues) -> list[Request]:
     """A request for each variation.
 
     Raises:
         ConfigError: The wish is empty, or too large.
     """
-    text = (wish.text or "").strip() or None
-    if text is None and wish.clip is None:
+    text = (form.text or "").strip() or None
+    if text is None and form.clip is None:
         raise ConfigError("Describe the music, or give a clip in whose style it shall be, or both.")
-    if not 1 <= wish.count <= MOST:
-        raise ConfigError(f"There can be 1 to {MOST} variations, not {wish.count}.")
-    if not 0 < wish.duration <= LONGEST:
+    if not 1 <= form.count <= MAX_VARIATIONS:
+        raise ConfigError(f"There can be 1 to {MAX_VARIATIONS} variations, not {form.count}.")
+    if not 0 < form.duration <= MAX_DURATION:
         raise ConfigError(
-            f"A piece can last up to {LONGEST:g} s here, not {wish.duration:g} s. "
+            f"A piece can last up to {MAX_DURATION:g} s here, not {form.duration:g} s. "
             "`python -m audiocraft generate` makes longer ones."
         )
-    seed = tp.cast(int, torch.seed() % 10**6 if wish.seed in (None, "") else wish.seed)
+    seed = tp.cast(int, torch.seed() % 10**6 if form.seed in (None, "") else form.seed)
     first = Request(
         text=text,
-        style=wish.clip,
+        style=form.clip,
         seed=seed,
-        duration=wish.duration,
-        guidance=wish.guidance,
-        text_weight=wish.text_weight,
-        style_detail=wish.style_detail,
-        excerpt_length=wish.excerpt_length,
-        excerpt_start=wish.start,
+        duration=form.duration,
+        guidance=form.guidance,
+        text_weight=form.text_weight,
+        style_detail=form.style_detail,
+        excerpt_length=form.excerpt_length,
+        excerpt_start=form.start,
     )
-    return [dataclasses.replace(first, seed=first.seed + index) for index in range(wish.count)]
+    return [dataclasses.replace(first, seed=first.seed + index) for index in range(form.count)]
 
 
-def keep(pieces: tp.Sequence[Piece], wish: Wish, folder: Path) -> Take:
+def write_result(samples: tp.Sequence[Sample], form: FormValues, folder: Path) -> Result:
     """Write pieces into a new folder, all of them or none."""
-    request = pieces[0].recipe.request
+    request = samples[0].recipe.request
     clip = None if request.style is None else Path(request.style).name
     ours = Path(tempfile.mkdtemp(dir=folder))
     try:
-        files = [_write(piece, clip, ours) for piece in pieces]
+        files = [_write(sample, clip, ours) for sample in samples]
         copies = sum(path.stat().st_size for file in files for path in file)
         if shutil.disk_usage(ours).free < copies:  # Gradio serves copies
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ours))
@@ -200,18 +202,18 @@ def keep(pieces: tp.Sequence[Piece], wish: Wish, folder: Path) -> Take:
         shutil.rmtree(ours, ignore_errors=True)
         raise
     parts = [part for part in (request.text, clip and f"in the style of {clip}") if part]
-    return Take(" ".join(parts), _details(request, clip, wish.count), files)
+    return Result(" ".join(parts), _details(request, clip, form.count), files)
 
 
-def _write(piece: Piece, clip: str | None, folder: Path) -> File:
-    request = piece.recipe.request
-    name = f"{as_name(request.text or Path(clip or 'free').stem)}_{request.seed}"
+def _write(sample: Sample, clip: str | None, folder: Path) -> SampleFiles:
+    request = sample.recipe.request
+    name = f"{slugify(request.text or Path(clip or 'free').stem)}_{request.seed}"
     # The visitor has the clip somewhere else: `--style` says where.
-    recipe = dataclasses.replace(piece.recipe, request=dataclasses.replace(request, style=clip))
-    audio = write_piece(folder, name, Piece(piece.wav, recipe))
+    recipe = dataclasses.replace(sample.recipe, request=dataclasses.replace(request, style=clip))
+    audio = write_sample(folder, name, Sample(sample.wav, recipe))
     picture = folder / f"{name}.png"
-    save_figure(plot_audio(piece.wav, recipe.sample_rate), picture)
-    return File(audio, picture, folder / f"{name}.json")
+    save_figure(plot_audio(sample.wav, recipe.sample_rate), picture)
+    return SampleFiles(audio, picture, folder / f"{name}.json")
 
 
 def _details(request: Request, clip: str | None, count: int) -> str:

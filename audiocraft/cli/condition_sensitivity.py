@@ -1,4 +1,4 @@
-"""`python -m audiocraft steering`: does a model listen to clips and read texts?"""
+"""`python -m audiocraft sensitivity`: does a model listen to clips and read texts?"""
 
 import json
 import typing as tp
@@ -11,7 +11,12 @@ from ..data.audio_utils import convert_audio
 from ..data.manifest import load_manifest
 from ..data.music_info import load_music_info
 from ..errors import ConfigError
-from ..metrics.condition_sensitivity import QUESTIONS, Clip, Steering, measure_steering
+from ..metrics.condition_sensitivity import (
+    COMPARISONS,
+    ConditionSensitivity,
+    LabelledClip,
+    measure_condition_sensitivity,
+)
 from ..models.musicgen import MusicGen
 from .parser import CommandParser
 
@@ -36,7 +41,7 @@ def main(argv: tp.Sequence[str]) -> int:
         for manifest in args.manifest
         for clip in load_clips(manifest, model, args.style_field, args.piece_field)
     ]
-    steering = measure_steering(
+    sensitivity = measure_condition_sensitivity(
         model,
         clips,
         excerpt=args.excerpt,
@@ -45,8 +50,8 @@ def main(argv: tp.Sequence[str]) -> int:
         seed=args.seed,
         progress=tqdm,
     )
-    report = describe(steering)
-    print(f"{len(clips)} targets of {len(set(steering.pieces))} pieces, nat per token:")
+    report = describe(sensitivity)
+    print(f"{len(clips)} targets of {len(set(sensitivity.tracks))} pieces, nat per token:")
     for name, (mean, low, high) in report["conditions"].items():
         print(f"  {name:12} {mean:.4f}  [{low:.4f}, {high:.4f}]")
     for question in report["questions"]:
@@ -58,7 +63,9 @@ def main(argv: tp.Sequence[str]) -> int:
     return 0
 
 
-def load_clips(manifest: str, model: MusicGen, style_field: str, piece_field: str) -> list[Clip]:
+def load_clips(
+    manifest: str, model: MusicGen, style_field: str, piece_field: str
+) -> list[LabelledClip]:
     """The clips of a manifest with their labels, as long as the model's window.
 
     Raises:
@@ -73,9 +80,9 @@ def load_clips(manifest: str, model: MusicGen, style_field: str, piece_field: st
                 raise ConfigError(f"{meta.path} has no {name} in its metadata.")
         wav, rate = audio_read(meta.path, 0.0, model.max_duration)
         clips.append(
-            Clip(
+            LabelledClip(
                 name=Path(meta.path).stem,
-                piece=f"{texts[style_field]}: {texts[piece_field]}",
+                track=f"{texts[style_field]}: {texts[piece_field]}",
                 style=tp.cast(str, texts[style_field]),
                 text=tp.cast(str, texts["description"]),
                 wav=convert_audio(wav, rate, model.sample_rate, model.audio_channels),
@@ -84,18 +91,20 @@ def load_clips(manifest: str, model: MusicGen, style_field: str, piece_field: st
     return clips
 
 
-def describe(steering: Steering) -> dict[str, tp.Any]:
+def describe(sensitivity: ConditionSensitivity) -> dict[str, tp.Any]:
     """Means, differences and intervals as plain values."""
     return {
-        "targets": len(steering.pieces),
-        "pieces": len(set(steering.pieces)),
-        "conditions": {name: list(steering.within(name)) for name in steering.conditions},
+        "targets": len(sensitivity.tracks),
+        "pieces": len(set(sensitivity.tracks)),
+        "conditions": {
+            name: list(sensitivity.condition_interval(name)) for name in sensitivity.conditions
+        },
         "questions": [
             {
                 "asked": f"{less} < {more}",
-                "difference": list(steering.difference(less, more)),
-                "apart": steering.apart(less, more),
+                "difference": list(sensitivity.difference(less, more)),
+                "apart": sensitivity.is_lower(less, more),
             }
-            for less, more in QUESTIONS
+            for less, more in COMPARISONS
         ],
     }

@@ -13,7 +13,7 @@ from ..data.tokens.format import TokenFolder, check_tokenizer, read_header
 from ..data.tokens.writer import hash_of_manifest, verify_folder
 from ..environment import AudioCraftEnvironment
 from ..errors import ManifestError
-from ..inference.encode_dataset import Encoding, encode_dataset, encode_file
+from ..inference.encode_dataset import EncodingParams, encode_dataset, encode_file
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..utils.device import resolve_device
 from .parser import CommandParser
@@ -78,7 +78,7 @@ def main(argv: tp.Sequence[str]) -> None:
         return
     if args.no_wave:
         args.wave_rate = 0
-    encoding = Encoding(**{f.name: getattr(args, f.name) for f in fields(Encoding)})
+    encoding = EncodingParams(**{f.name: getattr(args, f.name) for f in fields(EncodingParams)})
     if encode_dataset(metas, args.out, encoding, args.part, args.parts, progress=True):
         print(describe_folder(args.out))
     else:
@@ -141,7 +141,7 @@ def encode_again(metas: MetaTable, args: argparse.Namespace) -> tuple[int, list[
     stereo = None
     if facts.channels == 2 and args.stereo is None:
         stereo = "timesteps" if facts.frames_per_cut == 2 else "codebooks"
-    encoding = Encoding(
+    encoding = EncodingParams(
         tokenizer=args.tokenizer or facts.name,
         num_codebooks=args.num_codebooks,
         stereo=args.stereo or stereo,

@@ -12,11 +12,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..data.io.encoders import FORMATS
 from ..errors import AudiocraftError, AudioError, ConfigError
-from ..inference.generator import Maker, hash_wave, write_piece
-from ..inference.output_folder import still_to_make
-from ..inference.prompts import Task, read_prompts, variations_of
+from ..inference.output_folder import missing_tasks
+from ..inference.prompts import Task, expand_variations, read_prompts
 from ..inference.recipe import Recipe
 from ..inference.request import Request
+from ..inference.sample_generator import SampleGenerator, hash_waveform, write_sample
 from ..models.musicgen import MusicGen
 from .parser import CommandParser
 
@@ -38,8 +38,15 @@ HELP = {  # fields of `Request`
     "extend_stride": "in pieces longer than the model's window: seconds that each window adds",
 }
 NUMBERS = {"style_detail": int, "top_k": int}
-OF_STYLE = ("text_weight", "style_detail", "excerpt_length", "excerpt_start")
-AGAIN = ("style", "model", "device", "out", "format", "pictures")  # go with --from-recipe
+STYLE_OPTIONS = ("text_weight", "style_detail", "excerpt_length", "excerpt_start")
+REPRODUCE_OPTIONS = (
+    "style",
+    "model",
+    "device",
+    "out",
+    "format",
+    "pictures",
+)  # go with --from-recipe
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
@@ -88,7 +95,7 @@ def main(argv: tp.Sequence[str]) -> int:
     if args.out.is_file():
         raise ConfigError(f"--out {args.out} is a file: give a folder.")
     try:
-        return again(args) if args.from_recipe else generate(args)
+        return reproduce_sample(args) if args.from_recipe else generate(args)
     except OSError as error:
         raise AudiocraftError(
             f"{error.filename or args.out} cannot be written: {error.strerror}. What is finished "
@@ -98,29 +105,31 @@ def main(argv: tp.Sequence[str]) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """Make everything that was asked for and is not in the folder yet."""
-    any_seed = args.seed is None
-    seed = torch.seed() % 2**31 if any_seed else args.seed
+    seed_is_free = args.seed is None
+    seed = torch.seed() % 2**31 if seed_is_free else args.seed
     tasks = tasks_of(args, seed)
-    idle = [f"--{name.replace('_', '-')}" for name in OF_STYLE if getattr(args, name) is not None]
+    idle = [
+        f"--{name.replace('_', '-')}" for name in STYLE_OPTIONS if getattr(args, name) is not None
+    ]
     if idle and not any(task.request.style for task in tasks):
         print(f"Without a style clip this changes nothing: {', '.join(idle)}.")
-    maker = load_maker(args.model or default_model(), args.device)
+    sample_generator = load_generator(args.model or default_model(), args.device)
     missing = tasks
     if not args.overwrite:
         wanted = args.format, args.pictures
-        missing = still_to_make(tasks, args.out, maker.model_hash, any_seed, *wanted)
+        missing = missing_tasks(tasks, args.out, sample_generator.model_hash, seed_is_free, *wanted)
     if len(missing) < len(tasks):
         print(f"{len(tasks) - len(missing)} of {len(tasks)} are in {args.out} already.")
-    checked = [Task(task.name, _checked(maker, task)) for task in missing]
+    checked = [Task(task.name, _checked(sample_generator, task)) for task in missing]
     total = sum(task.request.duration for task in checked)
     with progress_bar(total) as bar:
-        pieces = maker.make(
+        samples = sample_generator.generate(
             [task.request for task in checked], args.batch_size, lambda done: _show(bar, done)
         )
         try:
-            for task, piece in zip(checked, pieces):
-                path = write_piece(args.out, task.name, piece, args.format, args.pictures)
-                bar.write(f"{path}  (seed {piece.recipe.request.seed})")
+            for task, sample in zip(checked, samples):
+                path = write_sample(args.out, task.name, sample, args.format, args.pictures)
+                bar.write(f"{path}  (seed {sample.recipe.request.seed})")
         except KeyboardInterrupt:
             bar.close()
             print("Stopped. What is finished is kept; the same command goes on.")
@@ -133,10 +142,10 @@ def tasks_of(args: argparse.Namespace, seed: int) -> list[Task]:
     given = {name: getattr(args, name) for name in HELP if getattr(args, name) is not None}
     if args.prompts is not None:
         return list(read_prompts(args.prompts, given, args.count, seed))
-    return list(variations_of(Request(**given, seed=seed), args.count, 1))
+    return list(expand_variations(Request(**given, seed=seed), args.count, 1))
 
 
-def again(args: argparse.Namespace) -> int:
+def reproduce_sample(args: argparse.Namespace) -> int:
     """Make the piece of a recipe again, and say whether it is the same.
 
     Raises:
@@ -150,27 +159,27 @@ def again(args: argparse.Namespace) -> int:
         )
     torch.set_num_threads(int(recipe.machine.get("threads", torch.get_num_threads())))
     device = args.device or recipe.machine.get("device")
-    maker = load_maker(args.model or recipe.model, device)
+    sample_generator = load_generator(args.model or recipe.model, device)
     with progress_bar(recipe.request.duration * recipe.batch_size) as bar:
         try:
-            piece = maker.make_again(recipe, lambda done: _show(bar, done))
+            sample = sample_generator.reproduce(recipe, lambda done: _show(bar, done))
         except AudioError as error:
             raise AudioError(f"{error} Where is the clip now? Say it with --style.") from error
-    path = write_piece(args.out, args.from_recipe.stem, piece, args.format, args.pictures)
-    if hash_wave(piece.wav) == recipe.waveform_sha256:
+    path = write_sample(args.out, args.from_recipe.stem, sample, args.format, args.pictures)
+    if hash_waveform(sample.wav) == recipe.waveform_sha256:
         print(f"{path}: the same music, bit for bit.")
         return 0
     print(
         f"{path}: not the same bits. It was made on {recipe.machine}, this is "
-        f"{piece.recipe.machine}."
+        f"{sample.recipe.machine}."
     )
     return 1
 
 
-def load_maker(name: str, device: str | None) -> Maker:
+def load_generator(name: str, device: str | None) -> SampleGenerator:
     """Load a model by name, and say which."""
     print(f"Loading {name} …", flush=True)
-    return Maker(MusicGen.get_pretrained(name, device=device))
+    return SampleGenerator(MusicGen.get_pretrained(name, device=device))
 
 
 @contextmanager
@@ -185,9 +194,9 @@ def progress_bar(seconds: float) -> tp.Iterator[tqdm]:
         yield bar
 
 
-def _checked(maker: Maker, task: Task) -> Request:
+def _checked(sample_generator: SampleGenerator, task: Task) -> Request:
     try:
-        return maker.check(task.request)
+        return sample_generator.check(task.request)
     except AudiocraftError as error:
         raise type(error)(f"{task.name}: {error}") from error
 
@@ -196,11 +205,11 @@ def _refuse_changes(args: argparse.Namespace) -> None:
     """See that nothing is asked for that a recipe decides."""
     parser = get_parser()
     asked = [name for name, value in vars(args).items() if value != parser.get_default(name)]
-    refused = [name for name in asked if name not in (*AGAIN, "from_recipe")]
+    refused = [name for name in asked if name not in (*REPRODUCE_OPTIONS, "from_recipe")]
     if refused:
         raise ConfigError(
             f"--from-recipe makes the piece as it was: it takes no {_as_options(refused)}, only "
-            f"{_as_options(AGAIN)}."
+            f"{_as_options(REPRODUCE_OPTIONS)}."
         )
 
 

@@ -54,7 +54,7 @@ WORTH_A_PROCESS = 0.5  # hours of audio, below which starting a process takes lo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
+class EncodingParams:
     """How a data set is encoded.
 
     Args:
@@ -106,7 +106,7 @@ class Encoding:
 def encode_dataset(
     metas: tp.Sequence[AudioMeta],
     folder: Path,
-    encoding: Encoding,
+    encoding: EncodingParams,
     part: int = 0,
     parts: int = 1,
     progress: bool = False,
@@ -150,7 +150,7 @@ def encode_dataset(
         ) from error
 
 
-def new_header(metas: MetaTable, folder: Path, encoding: Encoding) -> TokenFolderHeader:
+def new_header(metas: MetaTable, folder: Path, encoding: EncodingParams) -> TokenFolderHeader:
     """What a folder of these files shall say about itself; begun ones keep their shards."""
     model = encoding.load("cpu")
     facts = describe_tokenizer(model, encoding.tokenizer)
@@ -177,7 +177,11 @@ def _hours(metas: MetaTable, header: TokenFolderHeader, shards: list[int]) -> fl
 
 
 def _encode_shards(
-    metas: MetaTable, folder: Path, header: TokenFolderHeader, encoding: Encoding, shards: list[int]
+    metas: MetaTable,
+    folder: Path,
+    header: TokenFolderHeader,
+    encoding: EncodingParams,
+    shards: list[int],
 ) -> tp.Iterator[int]:
     """Encode shards, as many at a time as there are workers; yields those that are written."""
     device = resolve_device(encoding.device)
@@ -237,14 +241,18 @@ def _start_worker(counter: tp.Any, gpus: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(encoding: Encoding) -> tuple[CompressionModel, torch.device]:
+def _loaded(encoding: EncodingParams) -> tuple[CompressionModel, torch.device]:
     """The tokenizer of this process, and the device that it is on."""
     device = resolve_device(encoding.device)
     return encoding.load(device), device
 
 
 def _encode_shard(
-    folder: Path, header: TokenFolderHeader, encoding: Encoding, shard: int, metas: list[AudioMeta]
+    folder: Path,
+    header: TokenFolderHeader,
+    encoding: EncodingParams,
+    shard: int,
+    metas: list[AudioMeta],
 ) -> None:
     model, device = _loaded(encoding)
     write_shard(folder, header, shard, (encode_file(model, device, header, m) for m in metas))

@@ -12,11 +12,11 @@ from .recipe import Recipe
 from .request import Request
 
 
-def still_to_make(
+def missing_tasks(
     tasks: tp.Sequence[Task],
     folder: Path,
     model_hash: str,
-    any_seed: bool,
+    seed_is_free: bool,
     format: str = "wav",
     pictures: bool = False,
 ) -> list[Task]:
@@ -47,7 +47,7 @@ def still_to_make(
             missing.append(task)
             continue
         recipe = Recipe.load(file)
-        difference = _difference(recipe, task.request, model_hash, any_seed)
+        difference = _difference(recipe, task.request, model_hash, seed_is_free)
         if difference:
             raise ConfigError(
                 f"{file} is of another piece: {difference}. Choose another folder with --out, or "
@@ -59,7 +59,9 @@ def still_to_make(
     return missing
 
 
-def _difference(recipe: Recipe, request: Request, model_hash: str, any_seed: bool) -> str | None:
+def _difference(
+    recipe: Recipe, request: Request, model_hash: str, seed_is_free: bool
+) -> str | None:
     """What differs between what was made and what is asked for; `None` if nothing does."""
     if recipe.model_hash != model_hash:
         return f"it was made with {recipe.model} ({recipe.model_hash}, not {model_hash})"
@@ -67,7 +69,7 @@ def _difference(recipe: Recipe, request: Request, model_hash: str, any_seed: boo
         made, wanted = getattr(recipe.request, field.name), getattr(request, field.name)
         if field.name == "excerpt_start" and request.excerpt_start is None:
             continue  # follows from the seed
-        if field.name == "seed" and any_seed:
+        if field.name == "seed" and seed_is_free:
             continue
         if made != wanted:
             return f"its {field.name} is {json.dumps(made)}, not {json.dumps(wanted)}"

@@ -48,7 +48,7 @@ def read_prompts(
         name = given.pop("name", None)
         first = given.pop("seed", seed + total)
         request = Request.from_dict({**common, **given, "seed": first}, where, ("count", "name"))
-        yield from variations_of(request, variations, number, name)
+        yield from expand_variations(request, variations, number, name)
         total += variations
     if total == 0:
         raise ConfigError(
@@ -56,7 +56,7 @@ def read_prompts(
         )
 
 
-def variations_of(
+def expand_variations(
     request: Request, count: int, number: int, name: str | None = None
 ) -> tp.Iterator[Task]:
     """The same request with seeds that count up.
@@ -67,13 +67,13 @@ def variations_of(
         number: Of the prompt, from 1; the files are sorted by it.
         name: Stem of the files; made of the text or the clip if not given.
     """
-    stem = f"{number:03d}_{as_name(name or request.text or Path(request.style or 'free').stem)}"
+    stem = f"{number:03d}_{slugify(name or request.text or Path(request.style or 'free').stem)}"
     for index in range(count):
         name = stem if count == 1 else f"{stem}_{index + 1}"
         yield Task(name, replace(request, seed=request.seed + index))
 
 
-def as_name(text: str) -> str:
+def slugify(text: str) -> str:
     """A text as part of a file's name: letters and digits of any script, joined by hyphens."""
     name = "-".join(re.findall(r"\w+", text.lower()))[:NAME_LENGTH].strip("-_")
     return name or "untitled"

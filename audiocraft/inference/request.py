@@ -1,7 +1,7 @@
 """What somebody asks for: one piece of music, in clear words.
 
 The names are those of the command line and of the page. `MusicGen` keeps the names that scripts
-for the original use; `FIELDS` says which is which.
+for the original use; `PARAMETER_NAMES` says which is which.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ MAX_TEXT = 2000  # characters
 MAX_SEED = 2**62 - 1
 
 # What a request calls it, and what `MusicGen` does.
-FIELDS = {
+PARAMETER_NAMES = {
     "guidance": "cfg_coef",
     "text_weight": "cfg_coef_beta",
     "style_detail": "eval_q",
@@ -28,7 +28,7 @@ class Request:
     """One piece of music. Times are in seconds.
 
     Raises:
-        ConfigError: A value is of the wrong kind; what a model cannot do is found out by `Maker`.
+        ConfigError: A value is of the wrong kind; what a model cannot do is found out by `SampleGenerator`.
     """
 
     text: str | None = None  # a sentence that describes it
@@ -71,7 +71,7 @@ class Request:
 
     @staticmethod
     def from_dict(
-        values: tp.Mapping[str, tp.Any], where: str, beside: tp.Sequence[str] = ()
+        values: tp.Mapping[str, tp.Any], where: str, extra_names: tp.Sequence[str] = ()
     ) -> "Request":
         """A request from plain values, such as a line of a table.
 
@@ -86,7 +86,7 @@ class Request:
         known = [field.name for field in dataclasses.fields(Request)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            names = ", ".join([*known, *beside])
+            names = ", ".join([*known, *extra_names])
             raise ConfigError(f"{where}: {unknown[0]!r} is unknown. There is: {names}.")
         try:
             return Request(**values)

@@ -23,10 +23,10 @@ from ..models.musicgen import MusicGen
 from ..modules.conditioners import select_excerpt_start
 from ..utils.randomness import derive_generator, derive_seed
 
-STYLE = ("same piece", "same style", "other style", "no style")
-TEXT = ("right text", "wrong text", "no text")
+STYLE_CONDITIONS = ("same piece", "same style", "other style", "no style")
+TEXT_CONDITIONS = ("right text", "wrong text", "no text")
 # Each should be less than its neighbour; the first question is only reported.
-QUESTIONS = (
+COMPARISONS = (
     ("same piece", "same style"),
     ("same style", "other style"),
     ("same style", "no style"),
@@ -37,11 +37,11 @@ RESAMPLES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class LabelledClip:
     """A clip of a held-out piece."""
 
     name: str
-    piece: str  # clips of one piece belong together
+    track: str  # clips of one piece belong together
     style: str  # the label that is compared
     text: str
     wav: Tensor = field(repr=False)  # [C, T] at the model's rate
@@ -55,7 +55,7 @@ class Interval(tp.NamedTuple):
     high: float
 
 
-class Told(tp.NamedTuple):
+class SensitivityCondition(tp.NamedTuple):
     """What the model is told of a target under one condition."""
 
     condition: str
@@ -63,7 +63,9 @@ class Told(tp.NamedTuple):
     text: str | None = None
 
 
-def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: int) -> list[Told]:
+def draw_conditions(
+    clips: tp.Sequence[LabelledClip], index: int, excerpt: float, rate: int, seed: int
+) -> list[SensitivityCondition]:
     """What is told of one target: excerpts of drawn other clips, and descriptions.
 
     Args:
@@ -78,8 +80,8 @@ def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: 
     """
     target = clips[index]
     others = {
-        "same piece": [c for c in clips if c.piece == target.piece and c is not target],
-        "same style": [c for c in clips if c.style == target.style and c.piece != target.piece],
+        "same piece": [c for c in clips if c.track == target.track and c is not target],
+        "same style": [c for c in clips if c.style == target.style and c.track != target.track],
         "other style": [c for c in clips if c.style != target.style],
     }
     others["wrong text"] = [c for c in others["other style"] if c.text != target.text]
@@ -100,17 +102,20 @@ def tell(clips: tp.Sequence[Clip], index: int, excerpt: float, rate: int, seed: 
         start = round(seconds * rate)
         drawn[kind] = clip, clip.wav[:, start : start + length]
     return [
-        *(Told(kind, style=drawn[kind][1]) for kind in STYLE[:3]),
-        Told("no style"),
-        Told("right text", text=target.text),
-        Told("wrong text", text=drawn["wrong text"][0].text),
-        Told("no text"),
+        *(SensitivityCondition(kind, style=drawn[kind][1]) for kind in STYLE_CONDITIONS[:3]),
+        SensitivityCondition("no style"),
+        SensitivityCondition("right text", text=target.text),
+        SensitivityCondition("wrong text", text=drawn["wrong text"][0].text),
+        SensitivityCondition("no text"),
     ]
 
 
 @torch.inference_mode()
 def conditional_cross_entropy(
-    model: MusicGen, wav: Tensor, told: tp.Sequence[Told], seconds: float | None = None
+    model: MusicGen,
+    wav: Tensor,
+    conditions: tp.Sequence[SensitivityCondition],
+    seconds: float | None = None,
 ) -> Tensor:
     """Cross entropy of a target under each condition.
 
@@ -127,7 +132,7 @@ def conditional_cross_entropy(
     codes, _ = model.compression_model.encode(wav[None].to(model.codec_device))
     codes = codes[..., : int(model.max_duration * model.frame_rate)].to(model.device)
     results = []
-    for condition in told:
+    for condition in conditions:
         sample = ConditioningAttributes(text={"description": condition.text})
         if condition.style is not None:
             sample.wav[name] = wav_condition(condition.style, model.sample_rate, start=0.0)
@@ -144,24 +149,24 @@ def conditional_cross_entropy(
 
 
 @dataclass(frozen=True)
-class Steering:
+class ConditionSensitivity:
     """Cross entropies of all targets under all conditions."""
 
     table: np.ndarray  # [targets, conditions], nats
-    pieces: tuple[str, ...]  # of each target
-    conditions: tuple[str, ...] = STYLE + TEXT
+    tracks: tuple[str, ...]  # of each target
+    conditions: tuple[str, ...] = STYLE_CONDITIONS + TEXT_CONDITIONS
 
     def column(self, condition: str) -> np.ndarray:
         """Of every target, `[targets]`."""
         return self.table[:, self.conditions.index(condition)]
 
-    def within(self, condition: str) -> Interval:
+    def condition_interval(self, condition: str) -> Interval:
         """The mean under a condition, with its interval after taking out what targets differ in.
 
         Style and text are two experiments: a target's own level is its mean over the conditions of
         the same one.
         """
-        group = STYLE if condition in STYLE else TEXT
+        group = STYLE_CONDITIONS if condition in STYLE_CONDITIONS else TEXT_CONDITIONS
         columns = np.stack([self.column(name) for name in group], axis=1)
         own = columns.mean(axis=1) - columns.mean()
         spread = np.sqrt(len(group) / (len(group) - 1))  # Morey: the group's mean is known
@@ -175,18 +180,19 @@ class Steering:
         """How much more surprised the model is under `more` than under `less`."""
         return self._bootstrap(self.column(more) - self.column(less))
 
-    def apart(self, less: str, more: str) -> bool:
+    def is_lower(self, less: str, more: str) -> bool:
         """Whether `less` is less, with intervals that do not touch."""
         return (
-            self.within(less).high < self.within(more).low and self.difference(less, more).low > 0
+            self.condition_interval(less).high < self.condition_interval(more).low
+            and self.difference(less, more).low > 0
         )
 
     def _bootstrap(self, values: np.ndarray) -> Interval:
         """Mean of values, resampling whole pieces."""
-        names = sorted(set(self.pieces))
+        names = sorted(set(self.tracks))
         sums = np.zeros(len(names))
         counts = np.zeros(len(names))
-        for name, value in zip(self.pieces, values):
+        for name, value in zip(self.tracks, values):
             sums[names.index(name)] += value
             counts[names.index(name)] += 1
         rng = np.random.default_rng(derive_seed("steering", len(names)))
@@ -196,16 +202,16 @@ class Steering:
         return Interval(float(values.mean()), float(low), float(high))
 
 
-def measure_steering(
+def measure_condition_sensitivity(
     model: MusicGen,
-    clips: tp.Sequence[Clip],
+    clips: tp.Sequence[LabelledClip],
     *,
     excerpt: float = 3.0,
     draws: int = 1,
     seconds: float | None = None,
     seed: int = 0,
     progress: tp.Callable[[tp.Sequence], tp.Iterable] = iter,
-) -> Steering:
+) -> ConditionSensitivity:
     """Predict every clip under every condition.
 
     Args:
@@ -226,12 +232,15 @@ def measure_steering(
     conditioner.set_params(excerpt_length=excerpt)
     try:
         for index in progress(range(len(clips))):
-            told = [tell(clips, index, excerpt, model.sample_rate, seed + d) for d in range(draws)]
+            conditions = [
+                draw_conditions(clips, index, excerpt, model.sample_rate, seed + d)
+                for d in range(draws)
+            ]
             each = [
                 conditional_cross_entropy(model, clips[index].wav, conditions, seconds)
-                for conditions in told
+                for conditions in conditions
             ]
             rows.append(torch.stack(each).mean(dim=0).numpy())
     finally:
         conditioner.set_params(excerpt_length=length)
-    return Steering(np.stack(rows), tuple(clip.piece for clip in clips))
+    return ConditionSensitivity(np.stack(rows), tuple(clip.track for clip in clips))

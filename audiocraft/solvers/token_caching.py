@@ -12,7 +12,7 @@ from ..data.loaders import get_source, load_audio_manifest
 from ..data.tokens.format import is_token_folder
 from ..environment import AudioCraftEnvironment
 from ..errors import ConfigError
-from ..inference.encode_dataset import Encoding, encode_dataset
+from ..inference.encode_dataset import EncodingParams, encode_dataset
 from ..modules.conditioners import ConditionProvider, StyleConditioner
 from .distributed import rank, world_size
 
@@ -50,7 +50,7 @@ def write_token_cache(cfg: DictConfig, provider: ConditionProvider, device: str)
             f"Choose 0 to {num_shards - 1}."
         )
     interleave = cfg.interleave_stereo_codebooks
-    encoding = Encoding(
+    encoding = EncodingParams(
         tokenizer=cfg.compression_model_checkpoint,
         num_codebooks=cfg.compression_model_n_q,
         stereo=("timesteps" if interleave.per_timestep else "codebooks")

@@ -56,8 +56,8 @@ def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip
 @pytest.mark.parametrize("style", [True, False])
 def test_wishes_about_a_clip_that_is_not_there_are_told(style, clip, capsys):
     generate("--text", "waltz", "--text-weight", "3", *(["--style", clip] if style else []))
-    told = "this changes nothing: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
-    assert told is not style
+    reported = "this changes nothing: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
+    assert reported is not style
 
 
 def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
@@ -203,7 +203,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "folder/x.wav")
 
-    monkeypatch.setattr("audiocraft.cli.generate.write_piece", full)
+    monkeypatch.setattr("audiocraft.cli.generate.write_sample", full)
     with pytest.raises(SystemExit, match=r"x.wav cannot be written: No space.*goes on"):
         generate("--text", "waltz", "--out", "folder")
 

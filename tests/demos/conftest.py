@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from audiocraft.inference.generator import Maker
-from demos.sessions import Sessions, Studio, Wish
+from audiocraft.inference.sample_generator import SampleGenerator
+from demos.sessions import FormValues, GenerationService, SessionStore
 
 RATE = 16000
 
@@ -31,21 +31,21 @@ def clip(tmp_path) -> Path:
 
 
 @pytest.fixture
-def studio(tiny_musicgen) -> Studio:
+def service(tiny_musicgen) -> GenerationService:
     quantizer = tiny_musicgen.compression_model.quantizer
     rng = torch.Generator().manual_seed(0)
     quantizer.start(torch.randn(1, 32, 2000, generator=rng))  # else all tokens sound the same
-    return Studio(Maker(tiny_musicgen))
+    return GenerationService(SampleGenerator(tiny_musicgen))
 
 
 @pytest.fixture
-def sessions(tmp_path) -> Sessions:
+def sessions(tmp_path) -> SessionStore:
     folder = tmp_path / "sessions"
     folder.mkdir()
-    return Sessions(folder)
+    return SessionStore(folder)
 
 
-def wish(**changes) -> Wish:
+def form(**changes) -> FormValues:
     """A wish that a visitor might have."""
     usual = {
         "text": "slow jazz",
@@ -59,4 +59,4 @@ def wish(**changes) -> Wish:
         "guidance": 3.0,
         "text_weight": 5.0,
     }
-    return Wish(**usual | changes)
+    return FormValues(**usual | changes)

@@ -11,7 +11,7 @@ from demos import musicgen_style_app as app
 def loaded(monkeypatch):
     """Names of the models that would have been loaded."""
     names = []
-    monkeypatch.setattr(app, "load_maker", lambda name, device: names.append(name))
+    monkeypatch.setattr(app, "load_generator", lambda name, device: names.append(name))
     return names
 
 

@@ -120,9 +120,9 @@ def test_numbers_beyond_their_range_are_the_last_that_fit(visit):
     tab = visit()
     upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
     expect(tab.locator("#picture figure")).to_contain_text("heard: 3.0 to 6.0 s")
-    for name, heard in (("start", "6.0 to 9.0"), ("excerpt_length", "4.5 to 9.0")):
+    for name, excerpt in (("start", "6.0 to 9.0"), ("excerpt_length", "4.5 to 9.0")):
         choose(tab, name, 100_000)
-        expect(tab.locator("#picture figure")).to_contain_text(f"heard: {heard} s")
+        expect(tab.locator("#picture figure")).to_contain_text(f"heard: {excerpt} s")
 
 
 def test_the_session_remembers_earlier_takes_and_the_server_forgets_them(visit, server):
@@ -131,9 +131,9 @@ def test_the_session_remembers_earlier_takes_and_the_server_forgets_them(visit, 
     tab.locator("#count label").first.click()
     generate(tab, "first")
     generate(tab, "second")
-    takes = tab.locator("#history label")
-    expect(takes).to_have_count(2)
-    takes.last.click()
+    results = tab.locator("#history label")
+    expect(results).to_have_count(2)
+    results.last.click()
     expect(tab.locator("#status")).to_contain_text("first")
     assert len(server.sessions) == 1
     tab.close()
@@ -265,13 +265,13 @@ def test_nothing_but_uploads_is_read_or_served(visit, server):
         assert answer.status in (403, 404), path
     configuration = request.get(f"{server.url}/config").json()
     ids = {c["props"].get("elem_id"): c["id"] for c in configuration["components"]}
-    (look,) = (
+    (show_clip,) = (
         dependency["id"]
         for dependency in configuration["dependencies"]
         if [ids["clip"], "change"] in dependency["targets"]
     )
     song = {"path": str(ROOT / "assets" / "electronic.mp3"), "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [song, 0, 3], "fn_index": look, "session_hash": "thief"}
+    body = {"data": [song, 0, 3], "fn_index": show_clip, "session_hash": "thief"}
     assert request.post(f"{server.url}/gradio_api/queue/join", data=body).ok
     answer = request.get(f"{server.url}/gradio_api/queue/data?session_hash=thief").text()
     events = [json.loads(line[5:]) for line in answer.splitlines() if line.startswith("data:")]

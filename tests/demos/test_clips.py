@@ -8,13 +8,13 @@ import pytest
 
 from audiocraft.errors import AudioError
 from demos import clips
-from demos.clips import bundled_clips, draw_clip, latest_start, look_at
+from demos.clips import bundled_clips, draw_clip, inspect_clip, max_start
 
 from .conftest import RATE, tone, write
 
 
 def test_the_peaks_of_a_clip_are_those_of_its_parts(clip):
-    looked_at = look_at(clip)
+    looked_at = inspect_clip(clip)
     samples = np.abs(tone(3))
     parts = [part.max() for part in np.split(samples, len(looked_at.peaks))]
     assert looked_at.duration == pytest.approx(3)
@@ -25,7 +25,7 @@ def test_every_bundled_clip_can_be_used():
     found = bundled_clips()
     assert len(found) > 5
     for path in found.values():
-        assert look_at(path).duration > 4.5
+        assert inspect_clip(path).duration > 4.5
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_clip_that_cannot_be_used_is_told_in_a_sentence(
 ):
     path = write(tmp_path / "clip.wav", samples, rate, subtype)
     with pytest.raises(AudioError, match=sentence):
-        look_at(path)
+        inspect_clip(path)
 
 
 def test_a_file_without_a_byte_and_one_that_is_no_sound(tmp_path):
@@ -51,20 +51,20 @@ def test_a_file_without_a_byte_and_one_that_is_no_sound(tmp_path):
     empty.touch()
     text.write_text("la la la")
     with pytest.raises(AudioError, match="is empty"):
-        look_at(empty)
+        inspect_clip(empty)
     with pytest.raises(AudioError, match="cannot be read as audio"):
-        look_at(text)
+        inspect_clip(text)
 
 
 def test_a_clip_of_too_many_bytes_is_not_read(clip, monkeypatch):
     monkeypatch.setattr(clips, "MAX_BYTES", 2**14)
     with pytest.raises(AudioError, match="cut them out first"):
-        look_at(clip)
+        inspect_clip(clip)
 
 
 def test_a_kilohertz_of_eight_bits_is_a_clip(tmp_path):
     path = write(tmp_path / "coarse.wav", tone(3, 1000), 1000, "PCM_U8")
-    assert look_at(path).duration == pytest.approx(3)
+    assert inspect_clip(path).duration == pytest.approx(3)
 
 
 def test_a_video_needs_a_sound_track(tmp_path):
@@ -77,11 +77,11 @@ def test_a_video_needs_a_sound_track(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(AudioError, match="no audio track"):
-        look_at(path)
+        inspect_clip(path)
 
 
 def test_the_excerpt_stands_where_it_is_heard(clip):
-    looked_at = look_at(clip)
+    looked_at = inspect_clip(clip)
     drawn = draw_clip(looked_at, 1.0, 1.5)
     x, width = (float(value) for value in re.findall(r' x="(.+?)" width="(.+?)"', drawn)[0])
     count = len(looked_at.peaks)
@@ -92,12 +92,12 @@ def test_the_excerpt_stands_where_it_is_heard(clip):
 
 def test_a_name_cannot_bring_html_onto_the_page(tmp_path):
     path = write(tmp_path / "<b onclick=x>.wav", tone(2))
-    assert "<b" not in draw_clip(look_at(path), 0, 1.5)
+    assert "<b" not in draw_clip(inspect_clip(path), 0, 1.5)
 
 
 def test_the_start_goes_as_far_as_the_excerpt_fits(clip):
-    looked_at = look_at(clip)
-    assert latest_start(looked_at, 1.5) == 1.5
-    assert latest_start(looked_at, 3.0) == 0
+    looked_at = inspect_clip(clip)
+    assert max_start(looked_at, 1.5) == 1.5
+    assert max_start(looked_at, 3.0) == 0
     with pytest.raises(AudioError, match="choose a shorter excerpt"):
-        latest_start(looked_at, 4.0)
+        max_start(looked_at, 4.0)

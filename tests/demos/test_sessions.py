@@ -11,25 +11,25 @@ import soundfile
 import torch
 
 from audiocraft.errors import AudiocraftError
-from audiocraft.inference.generator import hash_wave
 from audiocraft.inference.recipe import Recipe
+from audiocraft.inference.sample_generator import hash_waveform
 from demos import sessions as sessions_module
-from demos.sentences import Cancelled, sentence_of
-from demos.sessions import requests_of
+from demos.sentences import Cancelled, error_message
+from demos.sessions import build_requests
 
-from .conftest import tone, wish, write
+from .conftest import form, tone, write
 
 
 def nothing(done, total):
     """A report that nobody reads."""
 
 
-def test_a_wish_becomes_as_many_pieces_with_pictures_and_recipes(studio, sessions, clip):
-    session = sessions.of("ada")
-    take = studio.make(wish(clip=str(clip), start=0.5, count=3), session, nothing)
-    assert session.takes == [take]
-    assert len({file.audio.read_bytes() for file in take.files}) == 3
-    for number, file in enumerate(take.files):
+def test_a_wish_becomes_as_many_pieces_with_pictures_and_recipes(service, sessions, clip):
+    session = sessions.get("ada")
+    result = service.generate(form(clip=str(clip), start=0.5, count=3), session, nothing)
+    assert session.results == [result]
+    assert len({file.audio.read_bytes() for file in result.files}) == 3
+    for number, file in enumerate(result.files):
         samples, _ = soundfile.read(file.audio)
         assert abs(samples).max() > 0.01
         assert file.picture.read_bytes().startswith(b"\x89PNG")
@@ -38,22 +38,24 @@ def test_a_wish_becomes_as_many_pieces_with_pictures_and_recipes(studio, session
         assert request["excerpt_start"] == 0.5
 
 
-def test_a_recipe_makes_the_piece_again_and_names_no_folder_of_the_server(studio, sessions, clip):
-    take = studio.make(wish(clip=str(clip), start=0.5, count=2), sessions.of("ada"), nothing)
-    written = take.files[1].recipe.read_text()
+def test_a_recipe_makes_the_piece_again_and_names_no_folder_of_the_server(service, sessions, clip):
+    result = service.generate(
+        form(clip=str(clip), start=0.5, count=2), sessions.get("ada"), nothing
+    )
+    written = result.files[1].recipe.read_text()
     assert str(clip.parent) not in written
     values = json.loads(written)
     assert values["request"]["style"] == clip.name
     values["request"]["style"] = str(clip)  # what `--style` does
     recipe = Recipe.from_dict(values, "recipe")
-    again = studio.maker.make_again(recipe)
-    assert hash_wave(again.wav) == recipe.waveform_sha256
+    again = service.sample_generator.reproduce(recipe)
+    assert hash_waveform(again.wav) == recipe.waveform_sha256
 
 
 def test_without_a_seed_every_wish_has_another():
-    seeds = {requests_of(wish(seed=seed))[0].seed for seed in (None, "", None)}
+    seeds = {build_requests(form(seed=seed))[0].seed for seed in (None, "", None)}
     assert len(seeds) == 3
-    assert [request.seed for request in requests_of(wish(seed="7", count=2))] == [7, 8]
+    assert [request.seed for request in build_requests(form(seed="7", count=2))] == [7, 8]
 
 
 @pytest.mark.parametrize(
@@ -71,70 +73,76 @@ def test_without_a_seed_every_wish_has_another():
         ({"clip": "gone.wav"}, "There is no audio file gone.wav"),
     ],
 )
-def test_a_wish_that_cannot_be_fulfilled_is_told_in_a_sentence(changes, sentence, studio, sessions):
+def test_a_wish_that_cannot_be_fulfilled_is_told_in_a_sentence(
+    changes, sentence, service, sessions
+):
     with pytest.raises(AudiocraftError, match=sentence):
-        studio.make(wish(**changes), sessions.of("ada"), nothing)
+        service.generate(form(**changes), sessions.get("ada"), nothing)
 
 
-def test_emoji_and_coarse_clips_make_music(studio, sessions, tmp_path):
+def test_emoji_and_coarse_clips_make_music(service, sessions, tmp_path):
     coarse = write(tmp_path / "coarse.wav", tone(3, 1000), 1000, "PCM_U8")
-    take = studio.make(wish(text="🎷🔥", clip=str(coarse), start=0), sessions.of("ada"), nothing)
-    assert take.title == "🎷🔥 in the style of coarse.wav"
-    assert take.files[0].audio.stem == "untitled_3"
+    result = service.generate(
+        form(text="🎷🔥", clip=str(coarse), start=0), sessions.get("ada"), nothing
+    )
+    assert result.title == "🎷🔥 in the style of coarse.wav"
+    assert result.files[0].audio.stem == "untitled_3"
 
 
-def test_a_cancelled_wish_ends_half_way_and_the_next_is_fulfilled(studio, sessions):
-    session, heard = sessions.of("ada"), []
+def test_a_cancelled_wish_ends_half_way_and_the_next_is_fulfilled(service, sessions):
+    session, fractions = sessions.get("ada"), []
 
     def report(done, total):
-        heard.append(done / total)
+        fractions.append(done / total)
         if done > total / 4:
             session.cancelled.set()
 
     with pytest.raises(Cancelled):
-        studio.make(wish(duration=2), session, report)
-    assert heard[-1] < 0.75
-    assert session.takes == []
+        service.generate(form(duration=2), session, report)
+    assert fractions[-1] < 0.75
+    assert session.results == []
     assert list(session.folder.iterdir()) == []
-    assert len(studio.make(wish(), session, nothing).files) == 1
+    assert len(service.generate(form(), session, nothing).files) == 1
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_the_next_wish_is_fulfilled(
-    studio, sessions, monkeypatch
+    service, sessions, monkeypatch
 ):
-    session = sessions.of("ada")
-    write_piece = sessions_module.write_piece
+    session = sessions.get("ada")
+    write_sample = sessions_module.write_sample
 
-    def full(folder: Path, name: str, piece, *args):
+    def full(folder: Path, name: str, sample, *args):
         (folder / f"{name}.wav").write_bytes(b"RIFF")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sessions_module, "write_piece", full)
+    monkeypatch.setattr(sessions_module, "write_sample", full)
     with pytest.raises(OSError, match="No space") as caught:
-        studio.make(wish(), session, nothing)
-    assert "The disk of the server is full" in sentence_of(caught.value)
+        service.generate(form(), session, nothing)
+    assert "The disk of the server is full" in error_message(caught.value)
     assert list(session.folder.iterdir()) == []
 
-    monkeypatch.setattr(sessions_module, "write_piece", write_piece)
-    assert studio.make(wish(), session, nothing).files[0].audio.exists()
+    monkeypatch.setattr(sessions_module, "write_sample", write_sample)
+    assert service.generate(form(), session, nothing).files[0].audio.exists()
 
 
-def test_a_disk_without_room_for_what_is_served_is_full(studio, sessions, monkeypatch):
+def test_a_disk_without_room_for_what_is_served_is_full(service, sessions, monkeypatch):
     usage = types.SimpleNamespace(free=1000)
     monkeypatch.setattr(sessions_module.shutil, "disk_usage", lambda folder: usage)
-    session = sessions.of("ada")
+    session = sessions.get("ada")
     with pytest.raises(OSError, match="No space"):
-        studio.make(wish(), session, nothing)
+        service.generate(form(), session, nothing)
     assert list(session.folder.iterdir()) == []
 
 
-def test_two_people_at_once_get_what_they_would_get_alone(studio, sessions, clip):
-    wishes = {"ada": wish(text="loud rock"), "bob": wish(clip=str(clip), start=0.2, seed=9)}
-    alone = {name: studio.make(w, sessions.of("alone"), nothing) for name, w in wishes.items()}
+def test_two_people_at_once_get_what_they_would_get_alone(service, sessions, clip):
+    wishes = {"ada": form(text="loud rock"), "bob": form(clip=str(clip), start=0.2, seed=9)}
+    alone = {
+        name: service.generate(w, sessions.get("alone"), nothing) for name, w in wishes.items()
+    }
     together = {}
 
     def visit(name):
-        together[name] = studio.make(wishes[name], sessions.of(name), nothing)
+        together[name] = service.generate(wishes[name], sessions.get(name), nothing)
 
     visitors = [threading.Thread(target=visit, args=[name]) for name in wishes]
     for visitor in visitors:
@@ -142,28 +150,30 @@ def test_two_people_at_once_get_what_they_would_get_alone(studio, sessions, clip
     for visitor in visitors:
         visitor.join()
     for name in wishes:
-        audios = [take[name].files[0].audio.read_bytes() for take in (alone, together)]
+        audios = [result[name].files[0].audio.read_bytes() for result in (alone, together)]
         assert audios[0] == audios[1]
-    assert [len(sessions.of(name).takes) for name in wishes] == [1, 1]
+    assert [len(sessions.get(name).results) for name in wishes] == [1, 1]
 
 
-def test_older_takes_make_room(studio, sessions, monkeypatch):
-    monkeypatch.setattr(sessions_module, "KEPT", 2)
-    session = sessions.of("ada")
-    takes = [studio.make(wish(seed=seed, duration=0.1), session, nothing) for seed in range(3)]
-    assert session.takes == takes[1:]
+def test_older_takes_make_room(service, sessions, monkeypatch):
+    monkeypatch.setattr(sessions_module, "MAX_RESULTS", 2)
+    session = sessions.get("ada")
+    results = [
+        service.generate(form(seed=seed, duration=0.1), session, nothing) for seed in range(3)
+    ]
+    assert session.results == results[1:]
     assert len(list(session.folder.iterdir())) == 2
 
 
-def test_who_leaves_is_forgotten(studio, sessions):
-    session = sessions.of("../../etc")
-    studio.make(wish(duration=0.1), session, nothing)
+def test_who_leaves_is_forgotten(service, sessions):
+    session = sessions.get("../../etc")
+    service.generate(form(duration=0.1), session, nothing)
     assert session.folder.parent == sessions.folder
-    sessions.forget("../../etc")
+    sessions.remove("../../etc")
     assert session.cancelled.is_set()
     assert list(sessions.folder.iterdir()) == []
-    assert sessions.of("../../etc").takes == []
-    sessions.forget("nobody")
+    assert sessions.get("../../etc").results == []
+    sessions.remove("nobody")
 
 
 @pytest.mark.parametrize(
@@ -176,12 +186,12 @@ def test_who_leaves_is_forgotten(studio, sessions):
     ],
 )
 def test_what_nobody_foresaw_is_a_sentence_too(error, sentence, caplog):
-    told = sentence_of(error)
-    assert sentence in told
-    assert "secret" not in told
+    reported = error_message(error)
+    assert sentence in reported
+    assert "secret" not in reported
     assert caplog.records
 
 
 def test_a_sentence_names_the_clip_and_not_the_folder():
     error = AudiocraftError("/tmp/x/<i>.wav is silent")
-    assert sentence_of(error, Path("/tmp/x/<i>.wav")) == "&lt;i&gt;.wav is silent"
+    assert error_message(error, Path("/tmp/x/<i>.wav")) == "&lt;i&gt;.wav is silent"

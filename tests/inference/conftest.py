@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from audiocraft.data.audio import audio_write
-from audiocraft.inference.generator import Maker
+from audiocraft.inference.sample_generator import SampleGenerator
 
 
 @pytest.fixture
-def maker(tiny_musicgen) -> Maker:
-    return Maker(tiny_musicgen)
+def sample_generator(tiny_musicgen) -> SampleGenerator:
+    return SampleGenerator(tiny_musicgen)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from audiocraft.data.manifest import find_audio_files, save_manifest
 from audiocraft.data.tokens.format import TokenFolder, read_header
 from audiocraft.errors import AudiocraftError, ConfigError, ManifestError
 from audiocraft.inference import encode_dataset as encoding_of_files
-from audiocraft.inference.encode_dataset import Encoding, encode_dataset
+from audiocraft.inference.encode_dataset import EncodingParams, encode_dataset
 from audiocraft.models.codecs.spectral import SpectralTokenizer
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.solvers.fit_spectral import fit_tokenizer, save_tokenizer
@@ -52,9 +52,9 @@ def metas_of(place):
     return find_audio_files(place)
 
 
-def encoding(place, **changes) -> Encoding:
+def encoding(place, **changes) -> EncodingParams:
     defaults = {"tokenizer": str(place / "tokenizer"), "shard_minutes": 0.01, "workers": 1}
-    return Encoding(**(defaults | changes))
+    return EncodingParams(**(defaults | changes))
 
 
 def contents(folder):
@@ -156,9 +156,9 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
         for child in task.read_text().split()
     ]
     run.send_signal(how)
-    _, told = run.communicate()
-    assert "Traceback" not in told
-    assert how is signal.SIGKILL or "Stopped. The same command goes on" in told
+    _, reported = run.communicate()
+    assert "Traceback" not in reported
+    assert how is signal.SIGKILL or "Stopped. The same command goes on" in reported
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
     assert 0 < len(kept) < read_header(folder).num_shards
     while any(_alive(child) for child in children):
@@ -191,9 +191,9 @@ def test_damaged_files_keep_their_place(place, tmp_path):
     assert "4.wav" in problems[4]
     assert tokens.info(2) is None
     assert [tokens.number("num_frames", row) > 0 for row in (2, 3, 4)] == [False, True, False]
-    told = encode_command.describe_folder(tmp_path / "out")
-    assert f"Not encoded: {problems[2]}" in told
-    assert "2 files have no readable metadata" in told
+    reported = encode_command.describe_folder(tmp_path / "out")
+    assert f"Not encoded: {problems[2]}" in reported
+    assert "2 files have no readable metadata" in reported
 
 
 MISTAKES = {
@@ -229,10 +229,10 @@ def test_a_folder_that_cannot_be_written_is_told(place, tmp_path):
 
 def test_the_command_says_what_it_made_and_what_to_do_next(place, tmp_path, capsys):
     encode_command.main(command(place, tmp_path / "out", "--workers", "1", "--wave_rate", "4000"))
-    told = capsys.readouterr().out
-    assert "6 files" in told
-    assert "3 x 32 tokens, 50 per second, waveforms at 4000 Hz" in told
-    assert f"datasource.train={tmp_path / 'out'}" in told
+    reported = capsys.readouterr().out
+    assert "6 files" in reported
+    assert "3 x 32 tokens, 50 per second, waveforms at 4000 Hz" in reported
+    assert f"datasource.train={tmp_path / 'out'}" in reported
 
 
 def test_a_folder_is_verified(place, finished, capsys):
@@ -283,9 +283,9 @@ def test_audio_that_is_gone_is_no_damage(place, finished, tmp_path, capsys):
         meta.path = f"/gone/{Path(meta.path).name}"
     save_manifest(tmp_path / "data.jsonl", metas)
     encode_command.main([str(tmp_path), str(finished), "--verify"])
-    told = capsys.readouterr().out
-    assert "Not compared: There is no audio file /gone/0.wav" in told
-    assert "0 files were encoded again" in told
+    reported = capsys.readouterr().out
+    assert "Not compared: There is no audio file /gone/0.wav" in reported
+    assert "0 files were encoded again" in reported
 
 
 def test_another_tokenizer_is_refused_with_both_hashes(place, finished):

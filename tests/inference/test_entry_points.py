@@ -6,7 +6,7 @@ import torch
 from audiocraft.__main__ import main
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_utils import convert_audio
-from audiocraft.inference.generator import Maker
+from audiocraft.inference.sample_generator import SampleGenerator
 from audiocraft.models import MusicGen, musicgen
 from audiocraft.models.generation.style_excerpt import excerpt_seed
 from audiocraft.solvers.loggers import Loggers
@@ -16,7 +16,7 @@ from audiocraft.solvers.sample_generation import (
     SampleWriter,
     write_samples,
 )
-from demos.sessions import Session, Studio, Wish
+from demos.sessions import FormValues, GenerationService, Session
 
 SEED = 7
 
@@ -66,7 +66,7 @@ def from_the_command_line(model, path, tmp_path):
 def from_the_page(model, path, tmp_path):
     folder = tmp_path / "page"
     folder.mkdir()
-    wish = Wish(
+    form = FormValues(
         text="waltz",
         clip=path,
         start=None,
@@ -78,7 +78,9 @@ def from_the_page(model, path, tmp_path):
         guidance=3.0,
         text_weight=5.0,
     )
-    Studio(Maker(model)).make(wish, Session(folder), lambda done, total: None)
+    GenerationService(SampleGenerator(model)).generate(
+        form, Session(folder), lambda done, total: None
+    )
 
 
 def from_training(model, path, tmp_path):

@@ -11,52 +11,52 @@ from audiocraft.data.audio import audio_write
 from audiocraft.data.conditions import ConditioningAttributes
 from audiocraft.errors import ConfigError
 from audiocraft.metrics.condition_sensitivity import (
-    STYLE,
-    TEXT,
-    Clip,
-    Steering,
-    Told,
+    STYLE_CONDITIONS,
+    TEXT_CONDITIONS,
+    ConditionSensitivity,
+    LabelledClip,
+    SensitivityCondition,
     conditional_cross_entropy,
-    measure_steering,
-    tell,
+    draw_conditions,
+    measure_condition_sensitivity,
 )
 from audiocraft.models import MusicGen
 
 RATE = 32000
 
 
-def some_clips(styles=2, pieces=2, each=2, seconds=2.0) -> list[Clip]:
+def some_clips(styles=2, tracks=2, each=2, seconds=2.0) -> list[LabelledClip]:
     rng = torch.Generator().manual_seed(0)
     return [
-        Clip(
-            name=f"{style}_{piece}_{number}",
-            piece=f"{style}_{piece}",
+        LabelledClip(
+            name=f"{style}_{track}_{number}",
+            track=f"{style}_{track}",
             style=str(style),
             text=f"music of kind {style}",
             wav=0.1 * torch.randn(1, int(seconds * RATE), generator=rng),
         )
         for style in range(styles)
-        for piece in range(pieces)
+        for track in range(tracks)
         for number in range(each)
     ]
 
 
-def made_up(effects: dict[str, float], pieces=30, noise=0.01, seed=0) -> Steering:
+def made_up(effects: dict[str, float], tracks=30, noise=0.01, seed=0) -> ConditionSensitivity:
     """Targets that differ much, of which conditions add little."""
     rng = np.random.default_rng(seed)
-    own = rng.normal(3, 1, size=(pieces * 2, 1))
-    table = own + rng.normal(0, noise, size=(pieces * 2, len(STYLE + TEXT)))
+    own = rng.normal(3, 1, size=(tracks * 2, 1))
+    table = own + rng.normal(0, noise, size=(tracks * 2, len(STYLE_CONDITIONS + TEXT_CONDITIONS)))
     for name, effect in effects.items():
-        table[:, (STYLE + TEXT).index(name)] += effect
-    return Steering(table, tuple(str(i // 2) for i in range(pieces * 2)))
+        table[:, (STYLE_CONDITIONS + TEXT_CONDITIONS).index(name)] += effect
+    return ConditionSensitivity(table, tuple(str(i // 2) for i in range(tracks * 2)))
 
 
 def test_what_is_told_is_of_the_kind_that_it_claims():
     clips = some_clips(styles=3)
     by_wav = {id(clip): clip for clip in clips}
     for index, target in enumerate(clips):
-        told = {t.condition: t for t in tell(clips, index, 1.5, RATE, seed=0)}
-        assert tuple(told) == STYLE + TEXT
+        conditions = {t.condition: t for t in draw_conditions(clips, index, 1.5, RATE, seed=0)}
+        assert tuple(conditions) == STYLE_CONDITIONS + TEXT_CONDITIONS
 
         def source(excerpt):
             return next(
@@ -68,25 +68,31 @@ def test_what_is_told_is_of_the_kind_that_it_claims():
                 )
             )
 
-        same_piece, same_style, other = (source(told[name].style) for name in STYLE[:3])
-        assert same_piece.piece == target.piece
+        same_piece, same_style, other = (
+            source(conditions[name].style) for name in STYLE_CONDITIONS[:3]
+        )
+        assert same_piece.track == target.track
         assert same_piece is not target
         assert same_style.style == target.style
-        assert same_style.piece != target.piece
+        assert same_style.track != target.track
         assert other.style != target.style
-        assert told["right text"].text == target.text != told["wrong text"].text
-        assert told["no style"][1:] == told["no text"][1:] == (None, None)
+        assert conditions["right text"].text == target.text != conditions["wrong text"].text
+        assert conditions["no style"][1:] == conditions["no text"][1:] == (None, None)
 
 
 @pytest.mark.parametrize("shape", [{"pieces": 1}, {"each": 1}, {"styles": 1}])
 def test_a_manifest_without_a_kind_of_clip_says_what_is_needed(shape):
     with pytest.raises(ConfigError, match="two clips of every piece, two pieces of every style"):
-        tell(some_clips(**shape), 0, 1.5, RATE, 0)
+        draw_conditions(some_clips(**shape), 0, 1.5, RATE, 0)
 
 
 def test_surprise_is_the_cross_entropy_of_the_model(tiny_musicgen):
     wav = some_clips()[0].wav
-    conditions = [Told("no text"), Told("right text", text="waltz"), Told("no style")]
+    conditions = [
+        SensitivityCondition("no text"),
+        SensitivityCondition("right text", text="waltz"),
+        SensitivityCondition("no style"),
+    ]
     all_frames = conditional_cross_entropy(tiny_musicgen, wav, conditions)
     assert all_frames[0] == all_frames[2]
     assert all_frames[0] != all_frames[1]
@@ -105,22 +111,24 @@ def test_surprise_is_the_cross_entropy_of_the_model(tiny_musicgen):
 
 def test_measuring_is_deterministic_and_covers_every_target(tiny_musicgen):
     clips = some_clips()
-    one, again = (measure_steering(tiny_musicgen, clips, excerpt=1.5, draws=2) for _ in range(2))
-    assert one.table.shape == (len(clips), len(STYLE + TEXT))
+    one, again = (
+        measure_condition_sensitivity(tiny_musicgen, clips, excerpt=1.5, draws=2) for _ in range(2)
+    )
+    assert one.table.shape == (len(clips), len(STYLE_CONDITIONS + TEXT_CONDITIONS))
     assert np.isfinite(one.table).all()
     np.testing.assert_array_equal(one.table, again.table)
 
 
 def test_an_effect_is_found_below_the_difference_between_targets():
-    steering = made_up({"other style": 0.02, "wrong text": 0.02, "same piece": -0.001})
-    assert steering.apart("same style", "other style")
-    assert steering.apart("right text", "wrong text")
-    low, high = steering.difference("same style", "other style")[1:]
+    sensitivity = made_up({"other style": 0.02, "wrong text": 0.02, "same piece": -0.001})
+    assert sensitivity.is_lower("same style", "other style")
+    assert sensitivity.is_lower("right text", "wrong text")
+    low, high = sensitivity.difference("same style", "other style")[1:]
     assert low < 0.02 < high
 
 
 def test_no_effect_is_rarely_found():
-    found = sum(made_up({}, seed=s).apart("same style", "other style") for s in range(60))
+    found = sum(made_up({}, seed=s).is_lower("same style", "other style") for s in range(60))
     assert found <= 6  # one in twenty by chance, either way
 
 
@@ -136,9 +144,9 @@ def test_targets_of_one_piece_are_not_counted_as_independent():
     rng = np.random.default_rng(0)
     by_piece = np.repeat(rng.normal(0, 1, size=(20, 1)), 10, axis=0)
     table = np.concatenate([np.zeros((200, 2)), by_piece, np.zeros((200, 4))], axis=1)
-    mean, low, high = Steering(table, tuple(str(i // 10) for i in range(200))).difference(
-        "same style", "other style"
-    )
+    mean, low, high = ConditionSensitivity(
+        table, tuple(str(i // 10) for i in range(200))
+    ).difference("same style", "other style")
     assert high - low > 3.0 * np.sqrt(1 / 20)  # not of 200 targets
     assert low < mean < high
 
@@ -150,7 +158,7 @@ def test_the_command_prints_and_writes_what_was_measured(
     lines = []
     for clip in some_clips():
         path = audio_write(tmp_path / clip.name, clip.wav, RATE)
-        info = {"genre": clip.style, "title": clip.piece, "description": clip.text}
+        info = {"genre": clip.style, "title": clip.track, "description": clip.text}
         path.with_suffix(".json").write_text(json.dumps(info))
         lines.append(json.dumps({"path": str(path), "duration": 2.0, "sample_rate": RATE}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
@@ -158,7 +166,7 @@ def test_the_command_prints_and_writes_what_was_measured(
     main(["steering", "tiny", str(tmp_path), "--excerpt", "1.5", "--json", str(out)])
     printed, report = capsys.readouterr().out, json.loads(out.read_text())
     assert "8 targets of 4 pieces" in printed
-    assert list(report["conditions"]) == list(STYLE + TEXT)
+    assert list(report["conditions"]) == list(STYLE_CONDITIONS + TEXT_CONDITIONS)
     for question in report["questions"]:
         assert question["asked"] in printed
 

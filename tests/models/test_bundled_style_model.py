@@ -10,7 +10,7 @@ from safetensors import safe_open
 from audiocraft.data.audio import audio_read
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.environment import bundled_dir
-from audiocraft.metrics.condition_sensitivity import Clip, measure_steering
+from audiocraft.metrics.condition_sensitivity import LabelledClip, measure_condition_sensitivity
 from audiocraft.models import MusicGen
 
 NAME = "musicgen_style_tiny"
@@ -50,16 +50,16 @@ def test_style_and_text_steer_it_on_bundled_clips_that_it_never_learnt(model):
         for number, half in enumerate(wav.chunk(2, dim=-1)):
             text = info["description"]
             clips.append(
-                Clip(
+                LabelledClip(
                     name=f"{path.stem}_{number}",
-                    piece=path.stem,
+                    track=path.stem,
                     style=info["genre"],
                     text=text,
                     wav=half,
                 )
             )
     torch.set_num_threads(1)
-    steering = measure_steering(model, clips, excerpt=2.0, seconds=1.0)
-    assert len(set(steering.pieces)) == 30
-    assert steering.apart("same style", "other style")
-    assert steering.apart("right text", "wrong text")
+    sensitivity = measure_condition_sensitivity(model, clips, excerpt=2.0, seconds=1.0)
+    assert len(set(sensitivity.tracks)) == 30
+    assert sensitivity.is_lower("same style", "other style")
+    assert sensitivity.is_lower("right text", "wrong text")

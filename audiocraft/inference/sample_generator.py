@@ -21,20 +21,20 @@ from ..models.generation.style_excerpt import StyleExcerpt
 from ..models.musicgen import MusicGen
 from ..utils.pictures import plot_audio, save_figure
 from .recipe import Recipe
-from .request import FIELDS, Request
+from .request import PARAMETER_NAMES, Request
 from .style_clip import excerpt_start, hash_file, load_excerpt
 
 Report = tp.Callable[[float], None]  # seconds of music that are done
 
 
-class Piece(tp.NamedTuple):
+class Sample(tp.NamedTuple):
     """A piece of music and how it was made."""
 
     wav: Tensor  # [C, T], on the CPU
     recipe: Recipe
 
 
-class Maker:
+class SampleGenerator:
     """A loaded model that fulfils requests.
 
     Args:
@@ -70,9 +70,9 @@ class Maker:
         except ValueError as error:
             raise ConfigError(_in_clear_names(str(error))) from error
 
-    def make(
+    def generate(
         self, requests: tp.Sequence[Request], batch_size: int = 1, report: Report | None = None
-    ) -> tp.Iterator[Piece]:
+    ) -> tp.Iterator[Sample]:
         """Fulfil requests, in order, as many at once as fit together.
 
         Args:
@@ -81,18 +81,18 @@ class Maker:
             report: Told how many seconds of music are done. What it raises ends the work.
         """
         finished = 0.0
-        for batch in batches_of(requests, batch_size):
+        for batch in split_into_batches(requests, batch_size):
             seconds = sum(request.duration for request in batch)
 
             def tell(done: int, total: int, before=finished, seconds=seconds) -> None:
                 if report is not None:
                     report(before + seconds * done / total)
 
-            for position, wav in enumerate(self._make(batch, tell)):
-                yield Piece(wav, self._recipe(batch[position], wav, len(batch), position))
+            for position, wav in enumerate(self._generate_batch(batch, tell)):
+                yield Sample(wav, self._recipe(batch[position], wav, len(batch), position))
             finished += seconds
 
-    def make_again(self, recipe: Recipe, report: Report | None = None) -> Piece:
+    def reproduce(self, recipe: Recipe, report: Report | None = None) -> Sample:
         """Make a piece again, in a batch of the same size and at the same place in it.
 
         Raises:
@@ -107,10 +107,12 @@ class Maker:
         if request.style is not None and hash_file(request.style) != recipe.style_sha256:
             raise ConfigError(f"{request.style} is not the clip of the recipe: its bytes differ.")
         batch = [request] * recipe.batch_size
-        pieces = list(self.make(batch, recipe.batch_size, report))
-        return pieces[recipe.position]
+        samples = list(self.generate(batch, recipe.batch_size, report))
+        return samples[recipe.position]
 
-    def _make(self, batch: list[Request], tell: tp.Callable[[int, int], None]) -> list[Tensor]:
+    def _generate_batch(
+        self, batch: list[Request], tell: tp.Callable[[int, int], None]
+    ) -> list[Tensor]:
         """Waveforms `[C, T]` of requests with the same settings."""
         self._apply(batch[0])
         self.model.set_custom_progress_callback(tell)
@@ -170,11 +172,13 @@ class Maker:
                 "torch": str(torch.__version__),
             },
             sample_rate=self.model.sample_rate,
-            waveform_sha256=hash_wave(wav),
+            waveform_sha256=hash_waveform(wav),
         )
 
 
-def batches_of(requests: tp.Sequence[Request], batch_size: int) -> tp.Iterator[list[Request]]:
+def split_into_batches(
+    requests: tp.Sequence[Request], batch_size: int
+) -> tp.Iterator[list[Request]]:
     """Neighbours with the same settings, at most `batch_size` at once."""
     batch: list[Request] = []
     for request in requests:
@@ -186,8 +190,8 @@ def batches_of(requests: tp.Sequence[Request], batch_size: int) -> tp.Iterator[l
         yield batch
 
 
-def write_piece(
-    folder: Path, name: str, piece: Piece, format: str = "wav", picture: bool = False
+def write_sample(
+    folder: Path, name: str, sample: Sample, format: str = "wav", picture: bool = False
 ) -> Path:
     """Write the audio of a piece, a picture if wanted, and at last its recipe.
 
@@ -201,10 +205,10 @@ def write_piece(
     Returns:
         Path of the audio.
     """
-    rate = piece.recipe.sample_rate
+    rate = sample.recipe.sample_rate
     audio = audio_write(
         folder / name,
-        piece.wav,
+        sample.wav,
         rate,
         format,
         strategy="loudness",
@@ -212,16 +216,16 @@ def write_piece(
         log_clipping=False,
     )
     if picture:
-        title = piece.recipe.request.text or "no text"
-        save_figure(plot_audio(piece.wav, rate, title), folder / f"{name}.png")
-    recipe = replace(piece.recipe, audio=audio.name)
+        title = sample.recipe.request.text or "no text"
+        save_figure(plot_audio(sample.wav, rate, title), folder / f"{name}.png")
+    recipe = replace(sample.recipe, audio=audio.name)
     unfinished = folder / f".{name}.json.part"
     unfinished.write_text(json.dumps(recipe.to_dict(), indent=2, ensure_ascii=False))
     unfinished.replace(folder / f"{name}.json")
     return audio
 
 
-def hash_wave(wav: Tensor) -> str:
+def hash_waveform(wav: Tensor) -> str:
     """SHA-256 of samples, `[C, T]` float32."""
     return hashlib.sha256(wav.contiguous().numpy().data).hexdigest()
 
@@ -238,6 +242,6 @@ def hash_model(model: MusicGen) -> str:
 
 def _in_clear_names(message: str) -> str:
     """An error of `MusicGen` in the names that requests use."""
-    for clear, original in FIELDS.items():
+    for clear, original in PARAMETER_NAMES.items():
         message = re.sub(rf"\b{original}\b", clear, message)
     return message
