@@ -46,6 +46,17 @@ class WeightNormConv1d(nn.Conv1d):
         )
 
 
+class WeightNormConv2d(nn.Conv2d):
+    """Two-dimensional convolution with weight norm; see `WeightNormConv1d`."""
+
+    def __init__(self, *args: tp.Any, **kwargs: tp.Any):
+        super().__init__(*args, **kwargs)
+        _split_weight(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, _joined_weight(self), self.bias)
+
+
 class WeightNormConvTranspose1d(nn.ConvTranspose1d):
     """Transposed convolution with weight norm; the length belongs to each input channel."""
 
@@ -74,7 +85,7 @@ def _joined_weight(conv: nn.Module) -> Tensor:
 
 
 def _length(weight: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
+    return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
 
 
 def _normalized(
@@ -105,6 +116,20 @@ class NormConv1d(nn.Module):
         super().__init__()
         self.conv = _normalized(nn.Conv1d, WeightNormConv1d, norm, args, kwargs)
         self.norm = _norm_after(tp.cast(nn.Conv1d, self.conv).out_channels, norm, norm_kwargs or {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConv2d(nn.Module):
+    """`nn.Conv2d` with one of `NORMS`; arguments of `nn.Conv2d` pass through."""
+
+    def __init__(
+        self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
+    ):
+        super().__init__()
+        self.conv = _normalized(nn.Conv2d, WeightNormConv2d, norm, args, kwargs)
+        self.norm = _norm_after(tp.cast(nn.Conv2d, self.conv).out_channels, norm, norm_kwargs or {})
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))

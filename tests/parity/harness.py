@@ -29,7 +29,7 @@ def configured_folders() -> list[Path]:
     named = os.environ.get("AUDIOCRAFT_PARITY")
     if named:
         return [Path(folder) for folder in named.split(os.pathsep) if folder]
-    return [ROOT.parent / "shared" / name for name in ("parity",)]
+    return [ROOT.parent / "shared" / name for name in ("parity", "parity-codec")]
 
 
 def parity_folders() -> list[Path]:

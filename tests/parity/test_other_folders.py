@@ -86,7 +86,8 @@ def test_every_kind_of_the_plan_has_an_adapter():
     plan = """patterns transformer lm_ cross_entropy sampling_filters rvq style_conditioner hubert_
         t5_conditioner lut_conditioner fuser conditioning_facts encodec_ audio_utils lr_schedulers
         dadapt_adam ema audio_dataset music_info exported_ init_statistics checkpoint_formats
-        resolved_configs config_group_effects state_dict_keys_lm state_dict_keys_encodec"""
+        resolved_configs config_group_effects state_dict_keys_lm state_dict_keys_encodec
+        spectral_losses adversarial_losses discriminator_ balancer codec_train_steps"""
     assert set(plan.split()) <= set(ADAPTERS)
 
 
