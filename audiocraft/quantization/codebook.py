@@ -152,9 +152,7 @@ class EuclideanCodebook(nn.Module):
     @torch.no_grad()
     def _update(self, rows: Tensor, codes: Tensor, rng: torch.Generator | None) -> None:
         """Move each entry towards the rows that chose it; revive the dead ones."""
-        # Without the second limit, a threshold above rows per batch / V would kill all at once.
-        dead = self.cluster_size < self.threshold_ema_dead_code
-        dead &= self.cluster_size < self.cluster_size.mean() / 2
+        dead = self.dead_entries()
         counts, sums = self._statistics(rows, codes)
         self.cluster_size.lerp_(counts, 1 - self.decay)
         self.embed_avg.lerp_(sums, 1 - self.decay)
@@ -163,6 +161,12 @@ class EuclideanCodebook(nn.Module):
         self.embed.copy_(self.embed_avg / smooth[:, None])
         if dead.any():
             self._revive(dead, rows, rng)
+
+    def dead_entries(self) -> Tensor:
+        """Mask `[V]` of the entries that the next training step will revive."""
+        # Without the second limit, a threshold above rows per batch / V would kill all at once.
+        dead = self.cluster_size < self.threshold_ema_dead_code
+        return dead & (self.cluster_size < self.cluster_size.mean() / 2)
 
     def _revive(self, dead: Tensor, rows: Tensor, rng: torch.Generator | None) -> None:
         """Move the dead entries onto rows of the batch, and let them count as average ones.

@@ -52,7 +52,6 @@ from .warm_start import apply_warm_start_config
 logger = logging.getLogger(__name__)
 
 TIMING_METRICS = ("duration", "real_time_factor")  # measured, not decided by the seed
-SHOWN = ("ce", "lr", "grad_norm")  # beside the progress bar; the rest comes at its end
 STAGES = ("valid", "evaluate", "generate")
 
 
@@ -71,6 +70,8 @@ class StandardSolver(flashy.BaseSolver):
     optimizer: torch.optim.Optimizer
     ema: ModuleDictEMA | None
     dataloaders: dict[str, DataLoader]
+    # Metrics shown beside the progress bar; all of them are logged at the end of a stage.
+    bar_metrics: tp.ClassVar[tuple[str, ...]] = ("ce", "lr", "grad_norm")
 
     def __init__(self, cfg: DictConfig):
         super().__init__()
@@ -184,9 +185,7 @@ class StandardSolver(flashy.BaseSolver):
         self.run_stage("train", self.train)
         with torch.no_grad():
             metrics = self.run_stage("valid", self.valid)
-            if self.best_state.is_better(metrics["ce"]):
-                self.best_state.update(metrics["ce"], self.weights())
-                self.on_best()
+            self.keep_best(metrics)
             for stage in ("evaluate", "generate"):
                 every = self.cfg[stage].every
                 if every and (last or self.epoch % every == 0):
@@ -321,6 +320,12 @@ class StandardSolver(flashy.BaseSolver):
         """The weights that are measured and kept: averaged ones where there is an average."""
         return self.model.state_dict()
 
+    def keep_best(self, metrics: dict) -> None:
+        """Keep the weights if the validation loss is lower than ever before."""
+        if self.best_state.is_better(metrics["ce"]):
+            self.best_state.update(metrics["ce"], self.weights())
+            self.on_best()
+
     def on_best(self) -> None:
         """The weights are better than they ever were."""
 
@@ -394,7 +399,9 @@ class StandardSolver(flashy.BaseSolver):
         for item in bar:
             yield item
             if mean is not None:
-                shown = {key: value for key, value in mean.means().items() if key in SHOWN}
+                shown = {
+                    key: value for key, value in mean.means().items() if key in self.bar_metrics
+                }
                 bar.set_postfix(self.formatter(shown), refresh=False)  # drawn when the bar is
 
     def log_metrics(
