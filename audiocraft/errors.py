@@ -1,21 +1,21 @@
-"""Mistakes that a user can mend, told in one sentence.
+"""Exceptions for mistakes that the user can correct.
 
-The command line prints them without a traceback (`HYDRA_FULL_ERROR=1` brings it back), so a
-message carries everything: the value that is wrong, what would be right, how to get there.
-All of them are `ValueError`s, so that library users may catch what Python taught them.
+The command line prints their message without a traceback (`HYDRA_FULL_ERROR=1` shows it), so the
+message must name the setting, its value, the accepted values and the way out. All of them are
+`ValueError`s, so that library users can catch that class.
 """
 
 
 class AudiocraftError(ValueError):
-    """Base of every error that is shown to users without a traceback."""
+    """Base class of all errors that are printed without a traceback."""
 
 
 class ConfigError(AudiocraftError):
-    """A configuration names something unknown, or two of its values disagree."""
+    """A configuration value is unknown, out of range, or contradicts another one."""
 
 
 class CheckpointError(AudiocraftError):
-    """A file of weights is missing, torn, of another model, or unsafe to read."""
+    """A file of weights is missing, truncated, corrupt, unsafe, or of another model."""
 
 
 class ManifestError(AudiocraftError):
@@ -23,4 +23,4 @@ class ManifestError(AudiocraftError):
 
 
 class AudioError(AudiocraftError):
-    """An audio file, or audio given by the caller, cannot be used."""
+    """An audio file, or audio passed by the caller, cannot be used."""

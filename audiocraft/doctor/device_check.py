@@ -75,9 +75,9 @@ def probe_language_model(device: torch.device) -> Results:
     """Logits, loss and gradients of a transformer over four codebooks, with a prefix."""
     model: LMModel = seeded(
         lambda: LMModel(
+            DelayedPatternProvider(4),
             ConditionProvider({}),
             ConditionFuser({"prepend": ["clip"]}),
-            DelayedPatternProvider(4),
             n_q=4,
             card=64,
             dim=64,

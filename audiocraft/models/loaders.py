@@ -124,7 +124,7 @@ def lm_from_checkpoint(
     load_codec = partial(load_compression_model, device=device)
     with torch.device("meta"):
         lm = builders.get_lm_model(config, load_codec, passed_over)
-    passed_over.tell(str(path))
+    passed_over.log(str(path))
     load_matching_state(lm, package.state, str(path), assign=True)
     assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))  # noqa: S101
     if dtype is not None:
@@ -248,6 +248,6 @@ def compression_model_from_checkpoint(
     # What another kind computes from its configuration is no weight: it is needed even so.
     with torch.device("meta" if kind == "encodec" else "cpu"):
         model = builders.get_compression_model(config, passed_over)
-    passed_over.tell(str(path))
+    passed_over.log(str(path))
     load_matching_state(model, package.state, str(path), assign=True)
     return model

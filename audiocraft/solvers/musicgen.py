@@ -97,7 +97,6 @@ class MusicGenSolver(StandardSolver):
         if self.sharding.active:
             check_sharding(cfg)
             shard(self.model, self.sharding, self.device)
-        self.dropouts = builders.get_condition_dropouts(cfg)
         self.optimizer = get_optimizer(self.model.param_groups(), cfg.optim)
         total_updates = cfg.optim.epochs * len(self.dataloaders["train"])
         self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, total_updates)
@@ -223,8 +222,7 @@ class MusicGenSolver(StandardSolver):
             sample_rate=self.cfg.sample_rate,
             as_one_process=self.cfg.as_one_process,
         )
-        for dropout in self.dropouts:
-            attributes = dropout(attributes, generators.batch, training=self.is_training)
+        attributes = self.model.drop_conditions(attributes, generators.batch)
         return self.model.condition_provider.prepare(
             attributes, generators if self.is_training else None
         )

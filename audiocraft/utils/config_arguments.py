@@ -1,36 +1,46 @@
-"""A configuration node becomes keyword arguments of the class that it describes.
+"""Conversion of configuration nodes to keyword arguments.
 
-In the configuration of a run a key that nobody takes is a mistake. In one that came with a file of
-weights it is not: the file was written by another version, and its weights decide what fits.
+The only converter from configuration to objects: every builder (`models`, `optim`, `solvers`, …)
+calls `arguments` with the classes that a node describes, so that the accepted keys are the named
+parameters of these classes.
+
+Rules for values: a rule for the settings of one node is checked where the value is used, in the
+constructor or `__post_init__` of its class, as a `ValueError` that names the parameter; the builder
+adds the name of the node (`as_config_error`). A rule that relates several nodes of a run belongs in
+`audiocraft/solvers/validation.py`.
 """
 
+import contextlib
 import inspect
 import logging
 import typing as tp
 
 from omegaconf import OmegaConf
 
-from ..errors import ConfigError
+from ..errors import AudiocraftError, ConfigError
 from .deprecated_keys import deprecation_reason
 
 logger = logging.getLogger(__name__)
 
 Kwargs = dict[str, tp.Any]
-OnUnknown = tp.Callable[[str, tp.Collection[str]], None]
+OnUnknown = tp.Callable[[str, tp.Collection[str]], None]  # (dotted key, accepted keys)
 
 
 def reject_unknown_key(key: str, known: tp.Collection[str]) -> None:
-    """Say that `key` is a mistake, and what would be right.
+    """`OnUnknown` for the configuration of a run, where an unknown key is an error.
 
     Raises:
-        ConfigError: Always.
+        ConfigError: Always; lists the accepted keys.
     """
-    where = key.rpartition(".")[0]
-    raise ConfigError(f"{key} is not known. {where} takes: {', '.join(sorted(known))}.")
+    node = key.rpartition(".")[0]
+    raise ConfigError(f"{key} is not a setting. {node} accepts: {', '.join(sorted(known))}.")
 
 
 class IgnoredKeys:
-    """Collects unknown keys instead of refusing them, to tell of all at once."""
+    """`OnUnknown` for configurations inside files of weights: collects keys for one warning.
+
+    Such a file may come from another version; its weights determine what the model needs.
+    """
 
     def __init__(self):
         self.keys: list[str] = []
@@ -38,59 +48,74 @@ class IgnoredKeys:
     def __call__(self, key: str, known: tp.Collection[str]) -> None:
         self.keys.append(key)
 
-    def tell(self, source: str) -> None:
-        """Warn once, if there were any."""
+    def log(self, source: str) -> None:
+        """Warn once if there are ignored keys."""
         if self.keys:
             logger.warning(
-                "The configuration in %s has keys that mean nothing here and are passed over: %s.",
-                source,
-                ", ".join(self.keys),
+                "Ignored unknown keys in the configuration of %s: %s.", source, ", ".join(self.keys)
             )
+
+
+@contextlib.contextmanager
+def as_config_error(node: str) -> tp.Iterator[None]:
+    """Re-raise a `ValueError` of a constructor as a `ConfigError` that names the node.
+
+    Raises:
+        ConfigError: The block raised a `ValueError`.
+    """
+    try:
+        yield
+    except AudiocraftError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{node}: {error}") from error
 
 
 def arguments(
     node: tp.Any,
     where: str,
-    *takers: tp.Any,
-    own: tp.Collection[str] = (),
+    *classes: tp.Callable,
+    provided: tp.Collection[str] = (),
+    builder_keys: tp.Collection[str] = (),
     on_unknown: OnUnknown = reject_unknown_key,
 ) -> Kwargs:
-    """A configuration node as keyword arguments.
+    """Convert a configuration node to keyword arguments.
 
     Args:
-        node: The node; `None` is an empty one.
-        where: Its name, for the error.
-        takers: The classes that share its keys.
-        own: Parameters of theirs that the builder gives, not the configuration.
-        on_unknown: Told of each key that none of them takes, which is then left out; retired keys
-            are left out in silence.
+        node: Configuration node; `None` is an empty one.
+        where: Dotted name of the node, for errors.
+        classes: Classes or functions whose parameters are the accepted keys.
+        provided: Parameters that the builder passes; they are not accepted in the node.
+        builder_keys: Further accepted keys, which the builder evaluates itself.
+        on_unknown: Called with each unknown key; if it returns, the key is left out. Deprecated
+            keys are left out without a call.
 
     Raises:
-        ConfigError: A parameter without a default is missing, or `on_unknown` refuses a key.
+        ConfigError: A parameter without default is missing, or `on_unknown` rejects a key.
     """
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node, resolve=True)
     kwargs: Kwargs = dict(node or {})
-    known, needed = parameters_of(takers)
-    known, needed = known - set(own), needed - set(own)
+    known, required = parameters_of(classes)
+    known = (known - set(provided)) | set(builder_keys)
     for key in list(kwargs):
-        retired = bool(deprecation_reason(f"{where}.{key}"))
-        if retired or key not in known:
+        deprecated = bool(deprecation_reason(f"{where}.{key}"))
+        if deprecated or key not in known:
             del kwargs[key]
-        if not retired and key not in known:
+        if not deprecated and key not in known:
             on_unknown(f"{where}.{key}", known)
-    missing = sorted(needed - kwargs.keys())
+    missing = sorted(required - set(provided) - kwargs.keys())
     if missing:
-        raise ConfigError(f"{where}.{missing[0]} is missing, and nothing else tells it.")
+        raise ConfigError(f"{where}.{missing[0]} is required but missing. Set it in {where}.")
     return kwargs
 
 
-def parameters_of(takers: tp.Iterable[tp.Any]) -> tuple[set[str], set[str]]:
-    """Names of all the parameters of some classes, and of those that none gives a default."""
+def parameters_of(classes: tp.Iterable[tp.Callable]) -> tuple[set[str], set[str]]:
+    """Return the names of all parameters of some classes, and of those without any default."""
     known: set[str] = set()
     optional: set[str] = set()
-    for taker in takers:
-        for name, parameter in inspect.signature(taker).parameters.items():
+    for cls in classes:
+        for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             known.add(name)
@@ -100,13 +125,13 @@ def parameters_of(takers: tp.Iterable[tp.Any]) -> tuple[set[str], set[str]]:
 
 
 def choice(options: tp.Mapping[str, tp.Any], name: str, where: str) -> tp.Any:
-    """The option called `name`.
+    """Return the option called `name`.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is no such option.
     """
     if name not in options:
         raise ConfigError(
-            f"{where} is {name!r}, which nobody builds. Choose one of: {', '.join(options)}."
+            f"{where}={name!r} is not supported. Supported: {', '.join(map(str, options))}."
         )
     return options[name]

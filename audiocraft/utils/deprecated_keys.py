@@ -1,35 +1,37 @@
-"""Configuration keys of released checkpoints that mean nothing here, each with the reason.
+"""Configuration keys of the original that have no meaning in this project, with the reason.
 
-Builders leave them out in silence, since checkpoints carry them; every other key that nobody takes
-is a mistake.
+Released checkpoints contain them, so builders ignore them without a message. Any other unknown key
+is an error.
 """
 
 from fnmatch import fnmatchcase
 
-# A dotted name (`*` matches anything) retires the key and all that lies below it.
+VISQOL = "ViSQOL is not computed here; PyPI has it, for example as visqol-python"
+
+# Dotted names; `*` matches anything. A name also covers every key below it.
 DEPRECATED_KEYS: dict[str, str] = {
-    "efficient_attention_backend": "there is one attention, torch's, and it is efficient",
-    "transformer_lm.custom": "there is one attention, torch's",
-    "transformer_lm.memory_efficient": "there is one attention, torch's, and it is efficient",
-    "metrics.fad.tf": "FAD needs no TensorFlow",
-    "metrics.visqol": "ViSQOL needs a binary that nobody can install",
-    "evaluate.metrics.visqol": "ViSQOL needs a binary that nobody can install",
-    "conditioners.*.clap": "CLAP as a condition is out of scope",
-    "dataset.joint_embed_attributes": "CLAP as a condition is out of scope",
+    "efficient_attention_backend": "attention always uses torch's efficient implementation",
+    "transformer_lm.custom": "attention always uses torch's implementation",
+    "transformer_lm.memory_efficient": "attention always uses torch's efficient implementation",
+    "metrics.fad.tf": "FAD does not use TensorFlow",
+    "metrics.visqol": VISQOL,
+    "evaluate.metrics.visqol": VISQOL,
+    "conditioners.*.clap": "CLAP conditioning is out of scope",
+    "dataset.joint_embed_attributes": "CLAP conditioning is out of scope",
 }
 
-# Choices of configuration groups, `group=choice`.
+# Choices in configuration groups, written `group=choice`.
 DEPRECATED_CHOICES: dict[str, str] = {
-    "conditioner=clapemb2music": "CLAP as a condition is out of scope",
+    "conditioner=clapemb2music": "CLAP conditioning is out of scope",
     "model=lm/audiogen_lm": "AudioGen is out of scope",
     "solver=audiogen/*": "AudioGen is out of scope",
     "solver=jasco/*": "JASCO is out of scope",
-    "dset=internal/*": "these data sets are not public",
+    "dset=internal/*": "internal data sets are not public",
 }
 
 
 def deprecation_reason(key: str) -> str | None:
-    """The reason why a key, or a choice written `group=choice`, is retired; `None` if it is not."""
+    """Return why a key or a choice (`group=choice`) is deprecated, or `None` if it is not."""
     for pattern, reason in (DEPRECATED_KEYS | DEPRECATED_CHOICES).items():
         if fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*"):
             return reason

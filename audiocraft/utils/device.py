@@ -1,17 +1,19 @@
-"""Where tensors live: names of devices and precisions, as configurations write them."""
+"""Devices and dtypes from the names that configurations use."""
 
 import torch
 
 from ..errors import ConfigError
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `mps` into a device that exists here.
+    """Return the device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
-    `auto` (or `None`) takes a CUDA GPU if there is one, then Apple's, then the CPU.
+    `auto` (or `None`) is a CUDA GPU if there is one, else Apple's GPU, else the CPU.
 
     Raises:
-        ConfigError: The device is named but absent.
+        ConfigError: The name is unknown, or there is no such device.
     """
     if isinstance(name, torch.device):
         return name
@@ -23,22 +25,21 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"device is {name!r}, which PyTorch does not know. Choose auto, cpu, cuda or mps."
+            f"device={name!r} is not a device of PyTorch. Choose auto, cpu, cuda or mps."
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device is {name!r} but PyTorch sees no GPU. Use device=auto or cpu.")
+        raise ConfigError(f"device={name!r} but PyTorch finds no CUDA GPU. Use device=auto or cpu.")
     return device
 
 
 def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
-    """Turn `float32`, `float16` or `bfloat16` into a torch dtype.
+    """Return the dtype called `float32`, `float16` or `bfloat16`.
 
     Raises:
-        ConfigError: It is another name.
+        ConfigError: The name is unknown.
     """
     if isinstance(name, torch.dtype):
         return name
-    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if name not in names:
-        raise ConfigError(f"dtype is {name!r}. Choose one of: {', '.join(names)}.")
-    return names[name]
+    if name not in DTYPES:
+        raise ConfigError(f"dtype={name!r} is not supported. Supported: {', '.join(DTYPES)}.")
+    return DTYPES[name]

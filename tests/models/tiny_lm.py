@@ -14,7 +14,7 @@ TEXT_BESIDE = {"cross": ["description"]}
 
 
 class GivenConditions(nn.Module):
-    """Stands where the provider of conditions does."""
+    """Stub of the condition provider."""
 
     wav_conditions = ("self_wav",)
 
@@ -23,9 +23,9 @@ def build(fuse2cond=STYLE_IN_FRONT, provider=None, **options) -> LMModel:
     """A tiny model in eval mode whose predictions differ clearly."""
     torch.manual_seed(1)
     lm = LMModel(
+        provider or DelayedPatternProvider(CODEBOOKS),
         GivenConditions(),  # type: ignore
         ConditionFuser(fuse2cond),
-        provider or DelayedPatternProvider(CODEBOOKS),
         **{
             "n_q": CODEBOOKS,
             "card": CARD,

@@ -68,7 +68,7 @@ class Decoder:
         answers: list[Tensor] = []
         for conditions, cache, num_branches in self.passes:
             repeated = tokens.repeat(num_branches, 1, 1)
-            hidden = self.lm.hidden(repeated, self._useful(conditions, cache), cache)
+            hidden = self.lm.compute_hidden(repeated, self._useful(conditions, cache), cache)
             logits = self.lm.predict(hidden[:, -1:])[:, :, 0]
             answers.extend(logits.chunk(num_branches))
         return self.guidance.mix(answers, self.branches)

@@ -21,7 +21,7 @@ def read_checkpoint(path: Path) -> tuple[CheckpointFile, DictConfig]:
     package = read_checkpoint_file(path)
     passed_over = IgnoredKeys()
     config = extract_model_config(package.config, passed_over)
-    passed_over.tell(str(path))
+    passed_over.log(str(path))
     return package, config
 
 

@@ -40,9 +40,9 @@ def check(case, call):
     for key, recorded in case.meta["configs"].items():
         torch.manual_seed(0)
         lm = LMModel(
+            ParallelPatternProvider(sizes["n_q"]),
             ConditionProvider({}),
             ConditionFuser({"cross": ["description"]}),
-            ParallelPatternProvider(sizes["n_q"]),
             **sizes,
             **OPTIONS,
             **parse(key),

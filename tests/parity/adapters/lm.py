@@ -49,10 +49,8 @@ def build(case):
     config = dict(case.meta["config"])
     beside = [key for key in config if key.startswith("cross_attention_pos_emb")]
     fuser = ConditionFuser(config.pop("fuse2cond"), **{key: config.pop(key) for key in beside})
-    for key in ("cfg_coef", "two_step_cfg"):  # how a model is used, not how it is built
-        config.pop(key, None)
     provider = pattern_provider(case.meta["pattern"], config["n_q"])
-    lm = LMModel(StoredConditions(), fuser, provider, **config).eval()
+    lm = LMModel(provider, StoredConditions(), fuser, **config).eval()
     lm.load_state_dict(case.state())
     return lm
 
