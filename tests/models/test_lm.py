@@ -139,8 +139,8 @@ def test_the_input_projection_of_attention_keeps_its_default_start():
     [
         ({"weight_init": "xavier"}, "weight_init is 'xavier'. Choose one of: gaussian, uniform"),
         ({"weight_init": "uniform", "depthwise_init": "all"}, "depthwise_init is 'all'"),
-        ({"depthwise_init": "current"}, "needs a `weight_init`"),
-        ({"n_q": 5}, "The model has 5 codebooks but its pattern 3"),
+        ({"depthwise_init": "current"}, "`weight_init`"),
+        ({"n_q": 5}, "n_q=5 .* 3 codebooks"),
     ],
 )
 def test_a_wrong_choice_says_so(options, message):
