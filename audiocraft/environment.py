@@ -10,10 +10,11 @@ down once in `config/teams/TEAM.yaml`, one section per cluster; environment vari
     AUDIOCRAFT_REFERENCE_DIR  what `//reference/…` stands for
     AUDIOCRAFT_CACHE_DIR      folder of what can be computed again
 
-All of it is read once, at the first question. An installed package without `config/` works too:
-its folders are then relative to the current directory.
+All of it is read once, at the first use. Folders of a team's file count from the root of a checkout
+or, with an installed package, from the current directory.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -27,7 +28,9 @@ from omegaconf import OmegaConf
 
 from .errors import ConfigError
 
-CHECKOUT = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parent
+# The folder of config/, grids/, assets/, egs/ and dataset/: a wheel has them inside the package.
+ROOT = PACKAGE if (PACKAGE / "config").is_dir() else PACKAGE.parent
 REFERENCE = "//reference/"
 
 
@@ -46,14 +49,19 @@ class Environment:
 
 
 def config_dir() -> Path:
-    """The folder of the configuration: of this checkout, unless AUDIOCRAFT_CONFIG is a folder."""
-    chosen = Path(os.environ.get("AUDIOCRAFT_CONFIG") or CHECKOUT / "config").expanduser()
-    return chosen.absolute() if chosen.is_dir() else CHECKOUT / "config"
+    """The folder of the configuration: AUDIOCRAFT_CONFIG, or else the package's own."""
+    chosen = Path(os.environ.get("AUDIOCRAFT_CONFIG") or ROOT / "config").expanduser()
+    return chosen.absolute() if chosen.is_dir() else ROOT / "config"
 
 
 def bundled_dir() -> Path:
-    """The folder of the models and sounds that come with the repository."""
-    return CHECKOUT / "assets"
+    """The folder of the models and sounds that come with the package."""
+    return ROOT / "assets"
+
+
+def grid_package(name: str) -> str:
+    """The package of grids with this name: importable as it is, else part of the wheel."""
+    return name if importlib.util.find_spec(name) is not None else f"{__package__}.{name}"
 
 
 def read_environment(variables: tp.Mapping[str, str]) -> Environment:
@@ -69,7 +77,7 @@ def read_environment(variables: tp.Mapping[str, str]) -> Environment:
     file = _team_file(team, variables.get("AUDIOCRAFT_CONFIG"))
     sections = _read_sections(file) if file else {}
     cluster, settings = _pick_cluster(sections, variables.get("AUDIOCRAFT_CLUSTER"), file)
-    root = CHECKOUT if (CHECKOUT / "config").is_dir() else Path.cwd()
+    root = Path.cwd() if ROOT == PACKAGE else ROOT
 
     def folder(key: str, default: str) -> Path:
         override = variables.get(f"AUDIOCRAFT_{key.upper()}")
@@ -102,7 +110,7 @@ def _team_file(team: str, config: str | None) -> Path | None:
                 "Give a team's YAML file or a configuration folder, or unset it."
             )
         return file
-    teams = (Path(config).expanduser() if config else CHECKOUT / "config") / "teams"
+    teams = (Path(config).expanduser() if config else ROOT / "config") / "teams"
     file = teams / f"{team}.yaml"
     if file.is_file():
         return file
@@ -179,6 +187,16 @@ class AudioCraftEnvironment:
         if str(path).startswith(REFERENCE):
             return cls.get_reference_dir() / str(path).removeprefix(REFERENCE)
         return Path(path)
+
+    @classmethod
+    def resolve_source_path(cls, path: str | Path) -> Path:
+        """Resolve a data source: `//reference/NAME`, or a path.
+
+        A relative path counts from the current directory or, where nothing is there, from the
+        package's own folder, so that the default `egs/example/…` is found from everywhere.
+        """
+        path = cls.resolve_reference_path(path)
+        return ROOT / path if not path.exists() and (ROOT / path).exists() else path
 
     @classmethod
     def get_slurm_partitions(cls, kinds: tp.Sequence[str] = ("team", "global")) -> str | None:

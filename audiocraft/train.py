@@ -14,15 +14,17 @@ import typing as tp
 from fnmatch import fnmatchcase
 
 import flashy
+import hydra
 import torch
 from dora.conf import SlurmConfig
+from dora.distrib import get_distrib_spec
 from dora.hydra import HydraMain
-from dora.xp import XP
+from dora.xp import XP, get_xp, is_xp
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .environment import AudioCraftEnvironment, config_dir
+from .environment import AudioCraftEnvironment, config_dir, grid_package
 from .errors import AudiocraftError, ConfigError
 from .launch.cluster import check_slurm, is_scheduling
 from .launch.dora_command import check_command, is_dora
@@ -31,6 +33,7 @@ from .solvers.distributed import enter_srun_step
 from .solvers.experiment import check_output_folder, output_folder_error
 from .solvers.signals import Stopped, exit_status
 from .utils.deprecated_keys import deprecation_reason
+from .utils.hydra_quoting import override
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,27 @@ class Experiment(HydraMain):
 
     def _is_active(self, argv: list[str]) -> bool:
         return super()._is_active(argv) and not QUESTIONS & set(argv)
+
+    def _main(self) -> tp.Any:
+        """Run Hydra in the folder of the experiment, as Dora does, but with its path quoted."""
+        if not is_xp():
+            return super()._main()
+        argv = [override("hydra.run.dir", str(get_xp().folder))]
+        if get_distrib_spec().rank > 0:
+            argv.append("hydra.output_subdir=null")
+        sys.argv += argv
+        try:
+            return hydra.main(
+                config_name=self.config_name, config_path=self.config_path, **self.hydra_kwargs
+            )(self.main)()
+        finally:
+            sys.argv = [arg for arg in sys.argv if arg not in argv]
+
+    def value_to_argv(self, arg: tp.Any) -> list[str]:
+        """Convert the settings of a grid to overrides; Dora does not quote for Hydra."""
+        if not isinstance(arg, dict):
+            return super().value_to_argv(arg)
+        return [override(key, value) for key, value in arg.items()]
 
     def get_xp(self, argv: tp.Sequence[str]) -> XP:
         try:
@@ -186,6 +210,7 @@ def set_up(cfg: DictConfig) -> None:
 def experiment(main: tp.Callable[[DictConfig], None]) -> Experiment:
     """Make a Dora experiment of a function that takes a resolved configuration."""
     wrapped = Experiment(main, str(CONFIG))
+    wrapped.dora.grid_package = grid_package(wrapped.dora.grid_package or "grids")
     try:
         wrapped.dora.dir = AudioCraftEnvironment.get_dora_dir()
     except ConfigError as error:

@@ -85,12 +85,24 @@ def test_a_file_of_another_shape_says_so(tmp_path):
         read_environment({"AUDIOCRAFT_CONFIG": str(file)})
 
 
-def test_an_installed_package_without_configuration_uses_the_current_directory(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setattr(module, "CHECKOUT", tmp_path / "site-packages")
+def test_an_installed_package_writes_to_the_current_directory(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "ROOT", module.PACKAGE)
     monkeypatch.chdir(tmp_path)
     assert read_environment({}).dora_dir == tmp_path / "outputs"
+
+
+def test_grids_are_looked_up_in_the_wheel_where_no_folder_has_them():
+    assert module.grid_package("grids") == "grids"
+    assert module.grid_package("no_such_grids") == "audiocraft.no_such_grids"
+
+
+def test_sources_are_found_in_the_current_directory_first(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    resolve = AudioCraftEnvironment.resolve_source_path
+    assert resolve("egs/example/train") == module.ROOT / "egs/example/train"
+    assert resolve("egs/nowhere") == Path("egs/nowhere")
+    (tmp_path / "egs/example/train").mkdir(parents=True)
+    assert resolve("egs/example/train") == Path("egs/example/train")
 
 
 def test_a_configuration_folder_brings_its_own_teams(monkeypatch, tmp_path):

@@ -71,7 +71,7 @@ def main(argv: tp.Sequence[str]) -> None:
     args = parser.parse_args(argv)
     if args.tokenizer is None and not args.verify:
         parser.error("--tokenizer is required: the name of the model that encodes")
-    source = AudioCraftEnvironment.resolve_reference_path(args.manifest)
+    source = AudioCraftEnvironment.resolve_source_path(args.manifest)
     metas = MetaTable.of(load_audio_manifest(source))
     if args.verify:
         verify(metas, args)

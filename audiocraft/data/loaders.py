@@ -164,7 +164,7 @@ def get_source(cfg: DictConfig, split: str) -> Path:
     """
     cache = OmegaConf.select(cfg, "cache.path")
     if cache is None or split == "generate" or cfg.cache.write:
-        return AudioCraftEnvironment.resolve_reference_path(cfg.datasource[split])
+        return AudioCraftEnvironment.resolve_source_path(cfg.datasource[split])
     folder = AudioCraftEnvironment.resolve_reference_path(cache) / split
     if not is_token_folder(folder):
         raise ManifestError(
