@@ -44,7 +44,7 @@ def tiny_parts(tiny_config):
         tokenizer = builders.get_debug_compression_model(sample_rate=32000)
         lm = builders.get_lm_model(tiny_config)
         style = lm.condition_provider.conditioners["self_wav"]
-        style.rvq.start(torch.randn(1, style.dim, 2000))  # an untrained bottleneck is deaf
+        style.rvq.initialize(torch.randn(1, style.dim, 2000))  # an untrained bottleneck is deaf
     return tokenizer, lm
 
 

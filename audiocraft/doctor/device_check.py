@@ -115,7 +115,7 @@ def probe_style_conditioner(device: torch.device) -> Results:
             bins=64,
         )
         assert conditioner.rvq is not None  # noqa: S101
-        conditioner.rvq.start(torch.randn(1, conditioner.dim, 500))
+        conditioner.rvq.initialize(torch.randn(1, conditioner.dim, 500))
         return conditioner
 
     conditioner = seeded(build).to(device).eval()

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.audio_utils import convert_audio
 from ..data.conditions import ConditioningAttributes, wav_condition
 from ..modules.conditioners import StyleConditioner
+from ..modules.frozen import evaluation_mode
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device, resolve_dtype
 from .codecs.chunked_decoding import decode_chunked
@@ -296,7 +297,7 @@ class MusicGen:
         texts, clips = broadcast(texts, check_clips(prompt, "prompt"))
         rngs = make_generators(seed, generators, len(texts))
         wavs = torch.stack([self._convert(clip, prompt_sample_rate) for clip in clips])
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluation_mode(self.compression_model):
             codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
         if scale is not None:
             raise ValueError("The tokenizer rescales its input, which cannot be continued.")
@@ -367,7 +368,7 @@ class MusicGen:
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Turn tokens `[B, K, F]` into audio `[B, C, T]`, in constant memory beside the two."""
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluation_mode(self.compression_model):
             return decode_chunked(self.compression_model, tokens.to(self.codec_device))
 
     @property
@@ -389,7 +390,8 @@ class MusicGen:
         progress: bool,
         return_tokens: bool,
     ) -> tp.Any:
-        with frame_progress_bar(progress, self.progress_callback) as report:
+        progress_bar = frame_progress_bar(progress, self.progress_callback)
+        with evaluation_mode(self.lm), progress_bar as report:
             codes = generate_samples(
                 self.lm,
                 attributes,

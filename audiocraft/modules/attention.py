@@ -1,9 +1,10 @@
-"""Attention over the past of a sequence, or over a second sequence.
+"""Multi-head self-attention and cross attention.
 
-One implementation serves all the released models. They were trained with three others that give
-the same numbers and differ in the name of their weights only.
+One implementation serves all released models. They were trained with three others, which give
+the same numbers and differ only in the names of their weights.
 """
 
+import typing as tp
 from contextlib import nullcontext
 
 import torch
@@ -14,18 +15,50 @@ from .kv_cache import LayerCache
 from .rope import RotaryEmbedding
 
 
+def attention_mask(
+    num_steps: int,
+    offset: int,
+    *,
+    causal: bool,
+    past_context: int | None = None,
+    device: torch.device | None = None,
+) -> dict[str, tp.Any]:
+    """Mask of `num_steps` new steps, as keyword arguments of `MultiheadAttention`.
+
+    Args:
+        num_steps: Number of new steps, S.
+        offset: Steps before them.
+        causal: Whether a step attends to itself and its past only.
+        past_context: Past steps that a step attends to; `None`: all of them.
+        device: Device of the mask.
+    """
+    if not causal:
+        return {}
+    if past_context is None:
+        if num_steps == 1:
+            return {}  # a single new step attends to all steps so far
+        if offset == 0:
+            return {"is_causal": True}
+    queries = torch.arange(offset, offset + num_steps, device=device)[:, None]
+    distance = queries - torch.arange(offset + num_steps, device=device)
+    mask = distance >= 0
+    if past_context is not None:
+        mask &= distance <= past_context
+    return {"mask": mask}
+
+
 class MultiheadAttention(nn.Module):
     """Multi-head attention whose three input projections are one matrix.
 
     Args:
-        dim: Width of the input and of the output.
+        dim: Width of the input and of the output, D.
         num_heads: Heads of the queries.
-        bias: Give the projections a bias.
-        dropout: Probability that an attention weight is dropped in training.
-        as_float32: Compute the attention in float32 whatever the precision around it.
-        kv_repeat: Each head of the keys and values serves that many heads of the queries.
+        bias: Add a bias to the projections.
+        dropout: Dropout of the attention weights in training.
+        as_float32: Compute the attention in float32 under autocast or half precision.
+        kv_repeat: Query heads per head of keys and values.
         qk_layer_norm: Normalise queries and keys, over all their heads together.
-        rope: Turns queries and keys by their positions.
+        rope: Rotary embedding of queries and keys.
     """
 
     in_proj_bias: Tensor | None
@@ -70,13 +103,13 @@ class MultiheadAttention(nn.Module):
         cache: LayerCache | None = None,
         offset: int = 0,
     ) -> Tensor:
-        """Attend to the steps of `x` itself, and to those in the cache.
+        """Self-attention over the steps of `x` and those in the cache.
 
         Args:
             x: The new steps, `[B, S, D]`.
-            mask: True where a query (row) sees a key (column), `[S, steps so far]`.
-            is_causal: Every step sees itself and its past; instead of `mask`.
-            cache: The steps before; it stores the new ones.
+            mask: True where a query (row) attends to a key (column), `[S, steps so far]`.
+            is_causal: Use a causal mask instead of `mask`.
+            cache: Keys and values of the steps before `x`; those of `x` are appended.
             offset: Position of the first new step.
         """
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
@@ -89,9 +122,9 @@ class MultiheadAttention(nn.Module):
         return self._attend(queries, keys, values, mask, is_causal)
 
     def cross(self, x: Tensor, source: Tensor | None, cache: LayerCache | None = None) -> Tensor:
-        """Attend from `x`, `[B, S, D]`, to `source`, `[B, X, D]`.
+        """Cross attention from `x`, `[B, S, D]`, to `source`, `[B, X, D]`.
 
-        With a cache the source is projected once: later calls use the first one's.
+        With a cache the source is projected once: later calls use that of the first one.
 
         Raises:
             ValueError: There is no source, and none is in the cache.
@@ -104,8 +137,8 @@ class MultiheadAttention(nn.Module):
         def project_source() -> tuple[Tensor, Tensor]:
             if source is None:
                 raise ValueError(
-                    "Cross attention was given nothing to read. "
-                    "Where a condition is absent give zeros, [B, 1, D]."
+                    "Cross attention needs a source, but `cross_attention_src` is None. "
+                    "For an absent condition give zeros, [B, 1, D]."
                 )
             k, v = F.linear(source, self.in_proj_weight[dim:], kv_bias).chunk(2, dim=-1)
             return self._keys(k), self._heads(v)
@@ -114,7 +147,7 @@ class MultiheadAttention(nn.Module):
         if cache is None:
             keys, values = project_source()
         else:
-            keys, values = cache.remember_source(project_source)
+            keys, values = cache.source_once(project_source)
         return self._attend(queries, keys, values)
 
     def _queries(self, q: Tensor) -> Tensor:
@@ -153,15 +186,111 @@ class MultiheadAttention(nn.Module):
 
 
 class NestedAttention(nn.Module):
-    """The same attention under the key names of models that used PyTorch's own (`mha.…`)."""
+    """`MultiheadAttention` under the state-dict keys of models that used PyTorch's (`mha.…`)."""
 
     def __init__(self, attention: MultiheadAttention):
         super().__init__()
         self.mha = attention
         nn.init.xavier_uniform_(attention.in_proj_weight)  # PyTorch's own default
 
-    def forward(self, x: Tensor, **context) -> Tensor:
-        return self.mha(x, **context)
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        cache: LayerCache | None = None,
+        offset: int = 0,
+    ) -> Tensor:
+        return self.mha(x, mask=mask, is_causal=is_causal, cache=cache, offset=offset)
 
     def cross(self, x: Tensor, source: Tensor | None, cache: LayerCache | None = None) -> Tensor:
         return self.mha.cross(x, source, cache)
+
+
+class StreamingMultiheadAttention(MultiheadAttention):
+    """`MultiheadAttention` with the interface of `nn.MultiheadAttention`, batch first.
+
+    Args:
+        embed_dim: Width of the input and of the output, D.
+        num_heads: Heads of the queries.
+        dropout: Dropout of the attention weights in training.
+        bias: Add a bias to the projections.
+        causal: Whether a step attends to itself and its past only.
+        past_context: Past steps that a step attends to; `None`: all of them.
+        attention_as_float32: Compute the attention in float32.
+        rope: Rotary embedding of queries and keys.
+        cross_attention: Attend to `key` instead of `query` itself.
+        qk_layer_norm: Normalise queries and keys, over all their heads together.
+        kv_repeat: Query heads per head of keys and values.
+        custom, memory_efficient: Unused: there is one implementation.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        causal: bool = False,
+        past_context: int | None = None,
+        custom: bool = False,
+        memory_efficient: bool = False,
+        attention_as_float32: bool = False,
+        rope: RotaryEmbedding | None = None,
+        cross_attention: bool = False,
+        qk_layer_norm: bool = False,
+        kv_repeat: int = 1,
+    ):
+        super().__init__(
+            embed_dim,
+            num_heads,
+            bias=bias,
+            dropout=dropout,
+            as_float32=attention_as_float32,
+            kv_repeat=kv_repeat,
+            qk_layer_norm=qk_layer_norm,
+            rope=rope,
+        )
+        self.causal = causal
+        self.past_context = past_context
+        self.cross_attention = cross_attention
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        cache: LayerCache | None = None,
+        offset: int = 0,
+    ) -> tuple[Tensor, None]:
+        """Attend from `query`, `[B, S, D]`.
+
+        Args:
+            query: The new steps, `[B, S, D]`.
+            key: Source of the cross attention, `[B, X, D]`; in self-attention `query` or `None`.
+            value: As `key`: keys and values are projections of the same tensor.
+            cache: Keys and values of the steps before `query`.
+            offset: Position of the first new step.
+
+        Returns:
+            Output, `[B, S, D]`, and `None` in place of the attention weights.
+
+        Raises:
+            ValueError: `value` is not `key`, or differs from `query` in self-attention.
+        """
+        if value is not key:
+            raise ValueError("`value` must be the same tensor as `key`: both have one projection.")
+        if self.cross_attention:
+            return self.cross(query, key, cache), None
+        if key is not None and key is not query:
+            raise ValueError("`key` differs from `query`. Build it with `cross_attention=True`.")
+        mask = attention_mask(
+            query.shape[1],
+            offset,
+            causal=self.causal,
+            past_context=self.past_context,
+            device=query.device,
+        )
+        return super().forward(query, cache=cache, offset=offset, **mask), None

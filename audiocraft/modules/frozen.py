@@ -1,7 +1,7 @@
-"""A pretrained network that is used but never changed.
+"""Frozen pretrained networks, and evaluation mode.
 
-It lives outside the module tree of its user: it is not saved, trained, averaged or sharded, and
-it is loaded only when somebody listens to it. Deep copies of its user share it.
+A frozen network lives outside the module tree of its user: it is not saved, trained, averaged or
+sharded, and it is loaded only when it is first used. Deep copies of its user share it.
 """
 
 import typing as tp
@@ -17,7 +17,7 @@ class Frozen(tp.Generic[M]):
     """Holds a network in evaluation mode, without gradients.
 
     Args:
-        source: The network, or what loads it; the latter is called once, at the first use.
+        source: The network, or a function that loads it and is called once, at the first use.
     """
 
     def __init__(self, source: M | tp.Callable[[], M]):
@@ -28,12 +28,12 @@ class Frozen(tp.Generic[M]):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the network is there already."""
+        """Whether the network has been loaded."""
         return self._module is not None
 
     @property
     def module(self) -> M:
-        """The network; loads it if need be."""
+        """The network; loads it if necessary."""
         if self._module is None:
             load = tp.cast(tp.Callable[[], M], self._source)
             self._module = freeze(load())
@@ -41,13 +41,13 @@ class Frozen(tp.Generic[M]):
 
     @contextmanager
     def on(self, device: torch.device) -> tp.Iterator[M]:
-        """The network on `device`, without gradients and in its own precision."""
+        """Context with the network on `device`, without gradients and in its own precision."""
         module = self.module.to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield module
 
     def __call__(self, x: Tensor, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-        """Call the network where `x` is."""
+        """Call the network on the device of `x`."""
         with self.on(x.device) as module:
             return module(x, *args, **kwargs)
 
@@ -56,5 +56,18 @@ class Frozen(tp.Generic[M]):
 
 
 def freeze(module: M) -> M:
-    """Put a network into evaluation mode and switch its gradients off."""
+    """Switch a network to evaluation mode and its gradients off."""
     return module.eval().requires_grad_(False)
+
+
+@contextmanager
+def evaluation_mode(*modules: nn.Module) -> tp.Iterator[None]:
+    """Context in which modules are in evaluation mode; restores the mode of each submodule."""
+    in_training = [part for module in modules for part in module.modules() if part.training]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part in in_training:
+            part.training = True

@@ -1,8 +1,8 @@
-"""What a transformer remembers between decoding steps.
+"""Key-value cache: decoding state of a transformer.
 
-The memory is an object that the caller owns and passes as an argument: two guidance passes are
-two caches, and a module keeps no state of its own. All the room is allocated at once, so the
-shapes do not change while decoding.
+The cache is an object that the caller owns and passes as an argument: two guidance passes are two
+caches, and no module holds decoding state. All of its memory is allocated at once, so shapes do
+not change during decoding.
 """
 
 import typing as tp
@@ -14,16 +14,16 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class KVCache:
-    """Keys and values of the steps so far, for every layer.
-
-    A cache is for decoding: no gradient flows through it.
+    """Keys and values of the steps so far, for every layer; without gradient.
 
     Args:
         num_layers: Layers of the transformer.
-        batch_size: Sequences decoded side by side.
-        num_heads: Heads of the keys, which `kv_repeat` makes fewer than those of the queries.
-        num_steps: Room for that many steps, prefix included.
+        batch_size: Number of sequences, B.
+        num_heads: Heads of the keys: those of the queries divided by `kv_repeat`.
+        num_steps: Capacity in steps, prefix included.
         head_dim: Width of a head.
+        device: Device of the keys and values.
+        dtype: Dtype of the keys and values.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class KVCache:
         self.layers = [LayerCache(shape, device, dtype) for _ in range(num_layers)]
 
     def check_room(self, num_steps: int) -> None:
-        """Refuse steps that do not fit.
+        """Check that `num_steps` more steps fit.
 
         Raises:
-            ValueError: There is no room for `num_steps` more.
+            ValueError: They do not.
         """
         if self.length + num_steps > self.num_steps:
             raise ValueError(
-                f"The cache has room for {self.num_steps} steps and holds {self.length}: "
-                f"{num_steps} more do not fit. Ask `new_cache` for more steps."
+                f"The cache holds {self.length} of {self.num_steps} steps: {num_steps} more do not "
+                "fit. Pass a larger `num_steps` to `new_cache`."
             )
 
     def advance(self, num_steps: int) -> None:
@@ -59,14 +59,14 @@ class KVCache:
         self.length += num_steps
 
     def reset(self) -> None:
-        """Forget everything; the room stays."""
+        """Drop all steps; the memory stays allocated."""
         self.length = 0
         for layer in self.layers:
             layer.source = None
 
 
 class LayerCache:
-    """One layer's part of a `KVCache`."""
+    """Keys and values of one layer."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class LayerCache:
         self.source: KeysValues | None = None  # of the cross attention, 2 × [B, H, X, D]
 
     def extend(self, keys: Tensor, values: Tensor, start: int) -> KeysValues:
-        """Store the steps from `start` on, `[B, H, S, D]` each, and return all the steps so far."""
+        """Store steps from `start` on, `[B, H, S, D]` each; return those of all steps so far."""
         end = start + keys.shape[2]
         self.keys[:, :, start:end] = keys.detach()
         self.values[:, :, start:end] = values.detach()
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def remember_source(self, compute: tp.Callable[[], KeysValues]) -> KeysValues:
+    def source_once(self, compute: tp.Callable[[], KeysValues]) -> KeysValues:
         """Keys and values of the cross attention, computed at the first call only."""
         if self.source is None:
             keys, values = compute()

@@ -1,14 +1,14 @@
-"""The transformer of the language model and of the style conditioner.
+"""Transformer of the language model and of the style conditioner.
 
-It reads a sequence at once or piece by piece: with a `KVCache` any number of steps may come at
-any time, and the outputs are those of one full pass.
+It processes a sequence at once or in parts: with a `KVCache`, any number of steps may be given at
+a time, and the outputs are those of one full pass.
 
 Method: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; layer scale: Touvron et al., 2021,
 https://arxiv.org/abs/2103.17239.
 """
 
 import typing as tp
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,39 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError
-from .attention import MultiheadAttention, NestedAttention
+from .attention import (
+    MultiheadAttention,
+    NestedAttention,
+    StreamingMultiheadAttention,
+    attention_mask,
+)
 from .kv_cache import KVCache, LayerCache
 from .rope import RotaryEmbedding
 
+__all__ = [
+    "StreamingMultiheadAttention",
+    "StreamingTransformer",
+    "TransformerLayer",
+    "TransformerSpec",
+    "sin_embedding",
+]
+
 ACTIVATIONS: dict[str, tp.Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 POSITIONS = ("sin", "rope", "sin_rope")
-# The `xformers_*` kinds of older configurations chose what to keep; all of them save memory.
+# The `xformers_*` kinds of older configurations chose which activations to store; all save memory.
 CHECKPOINTING = ("none", "torch", "xformers_default", "xformers_mm")
+COMPILE_MODES = ("default", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerSpec:
-    """The keyword arguments of a `StreamingTransformer`.
+    """Parameters of a `StreamingTransformer`.
 
-    `custom` and `memory_efficient` once chose an implementation. There is one left; the weights
-    keep the names that the choice gave them.
+    `custom` and `memory_efficient` used to choose an implementation. There is one now; they only
+    decide the names of the attention weights in the state dict.
     """
 
-    d_model: int
+    d_model: int  # width D
     num_heads: int
     num_layers: int
     dim_feedforward: int = 2048
@@ -45,13 +59,13 @@ class TransformerSpec:
     norm_first: bool = True  # normalise before each block; False: after it
     bias_ff: bool = True
     bias_attn: bool = True
-    layer_scale: float | None = None  # start of the learnt scale of each block; None: no scale
+    layer_scale: float | None = None  # initial learnt scale of each block; None: no scale
     causal: bool = True
-    past_context: int | None = None  # steps of the past that a step sees; None: all of them
+    past_context: int | None = None  # past steps that a step attends to; None: all of them
     cross_attention: bool = False
     positional_embedding: str = "sin"  # sin | rope | sin_rope
     max_period: float = 10000.0
-    positional_scale: float = 1.0  # strength of the positions; 0 is off
+    positional_scale: float = 1.0  # scale of the positions; 0 is off
     xpos: bool = False  # rotary attention decays with the distance
     qk_layer_norm: bool = False
     qk_layer_norm_cross: bool = False
@@ -68,9 +82,8 @@ class TransformerSpec:
         check_choice("checkpointing", self.checkpointing, CHECKPOINTING)
         if self.d_model % self.num_heads or self.num_heads % self.kv_repeat:
             raise ValueError(
-                f"A width of {self.d_model} does not split into {self.num_heads} heads of which "
-                f"each {self.kv_repeat} share keys. Choose `num_heads` so that it divides "
-                "`d_model`, and `kv_repeat` so that it divides `num_heads`."
+                f"d_model={self.d_model} must be divisible by num_heads={self.num_heads}, and "
+                f"num_heads by kv_repeat={self.kv_repeat}."
             )
 
     @property
@@ -78,33 +91,40 @@ class TransformerSpec:
         return self.d_model // self.num_heads
 
     def rope(self) -> RotaryEmbedding | None:
+        """Build the rotary embedding, if there is one."""
         if self.positional_embedding == "sin":
             return None
         return RotaryEmbedding(self.head_dim, self.max_period, self.xpos, self.positional_scale)
 
-    def attention(self, **options) -> MultiheadAttention | NestedAttention:
+    def attention(
+        self,
+        *,
+        kv_repeat: int = 1,
+        qk_layer_norm: bool = False,
+        rope: RotaryEmbedding | None = None,
+    ) -> MultiheadAttention | NestedAttention:
+        """Build the attention of one layer."""
         attention = MultiheadAttention(
             self.d_model,
             self.num_heads,
             bias=self.bias_attn,
             dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
             as_float32=self.attention_as_float32,
-            **options,
+            kv_repeat=kv_repeat,
+            qk_layer_norm=qk_layer_norm,
+            rope=rope,
         )
         return attention if self.custom or self.memory_efficient else NestedAttention(attention)
 
 
 def check_choice(name: str, value: str, choices: tp.Iterable[str]) -> None:
-    """Refuse a value that nobody implements.
+    """Check that a value is one of the choices.
 
     Raises:
-        ValueError: `value` is none of the choices.
+        ValueError: It is not.
     """
     if value not in choices:
         raise ValueError(f"{name} is {value!r}. Choose one of: {', '.join(choices)}.")
-
-
-COMPILE_MODES = ("default", "max-autotune-no-cudagraphs")
 
 
 def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -130,7 +150,7 @@ def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> T
 
 
 class LayerScale(nn.Module):
-    """A learnt factor per channel, which starts small."""
+    """Learnt factor per channel, initially small."""
 
     def __init__(self, dim: int, start: float):
         super().__init__()
@@ -141,7 +161,7 @@ class LayerScale(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, cross attention if asked for, feed-forward."""
+    """Self-attention, optional cross attention, feed-forward."""
 
     def __init__(self, spec: TransformerSpec, rope: RotaryEmbedding | None = None):
         super().__init__()
@@ -174,15 +194,22 @@ class TransformerLayer(nn.Module):
     def forward(
         self, x: Tensor, source: Tensor | None, cache: LayerCache | None, context: dict[str, tp.Any]
     ) -> Tensor:
-        """Map `[B, S, D]` to the same shape; `context` is what self-attention should know."""
+        """Compute one layer, `[B, S, D]` to `[B, S, D]`.
+
+        Args:
+            x: Input, `[B, S, D]`.
+            source: Source of the cross attention, `[B, X, D]`.
+            cache: Keys and values of the steps before `x`.
+            context: Mask and offset, as keyword arguments of the self-attention.
+        """
         if self.norm_first:
             x = x + self._self_attention(self.norm1(x), cache, context)
             if self.cross_attention is not None:
                 crossed = self.cross_attention.cross(self.norm_cross(x), source, cache)
                 x = x + self.layer_scale_cross(self.dropout(crossed))
             return x + self._feed_forward(self.norm2(x))
-        # Released post-norm models query the source with the layer's input, not with what
-        # self-attention made of it.
+        # In released post-norm models the queries are computed from the layer's input, not from
+        # the output of the self-attention.
         layer_input = x
         x = self.norm1(x + self._self_attention(x, cache, context))
         if self.cross_attention is not None:
@@ -199,18 +226,79 @@ class TransformerLayer(nn.Module):
 
 
 class StreamingTransformer(nn.Module):
-    """A stack of layers that can read its sequence piece by piece.
+    """Stack of transformer layers, for whole sequences or step by step with a `KVCache`.
 
-    Keyword arguments: those of `TransformerSpec`.
+    The arguments are the fields of `TransformerSpec`, which documents them; `from_spec` takes one.
     """
 
-    def __init__(self, **spec: tp.Any):
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        num_layers: int,
+        *,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        bias_ff: bool = True,
+        bias_attn: bool = True,
+        causal: bool = True,
+        past_context: int | None = None,
+        custom: bool = False,
+        memory_efficient: bool = False,
+        attention_as_float32: bool = False,
+        cross_attention: bool = False,
+        layer_scale: float | None = None,
+        positional_embedding: str = "sin",
+        max_period: float = 10_000.0,
+        positional_scale: float = 1.0,
+        xpos: bool = False,
+        norm: str = "layer_norm",
+        norm_first: bool = True,
+        activation: str = "gelu",
+        qk_layer_norm: bool = False,
+        qk_layer_norm_cross: bool = False,
+        kv_repeat: int = 1,
+        checkpointing: str = "none",
+        attention_dropout: float | None = None,
+    ):
         super().__init__()
-        self.spec = TransformerSpec(**spec)
+        self.spec = TransformerSpec(
+            d_model=d_model,
+            num_heads=num_heads,
+            num_layers=num_layers,
+            dim_feedforward=dim_feedforward,
+            dropout=dropout,
+            bias_ff=bias_ff,
+            bias_attn=bias_attn,
+            causal=causal,
+            past_context=past_context,
+            custom=custom,
+            memory_efficient=memory_efficient,
+            attention_as_float32=attention_as_float32,
+            cross_attention=cross_attention,
+            layer_scale=layer_scale,
+            positional_embedding=positional_embedding,
+            max_period=max_period,
+            positional_scale=positional_scale,
+            xpos=xpos,
+            norm=norm,
+            norm_first=norm_first,
+            activation=activation,
+            qk_layer_norm=qk_layer_norm,
+            qk_layer_norm_cross=qk_layer_norm_cross,
+            kv_repeat=kv_repeat,
+            checkpointing=checkpointing,
+            attention_dropout=attention_dropout,
+        )
         self.rope = self.spec.rope()  # one for all layers
         self.layers = nn.ModuleList(
             TransformerLayer(self.spec, self.rope) for _ in range(self.spec.num_layers)
         )
+
+    @classmethod
+    def from_spec(cls, spec: TransformerSpec) -> tp.Self:
+        """Build a transformer from its parameters."""
+        return cls(**asdict(spec))
 
     def new_cache(
         self,
@@ -219,7 +307,7 @@ class StreamingTransformer(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> KVCache:
-        """A memory for `num_steps` steps; on the module's device and in its dtype by default."""
+        """Empty cache for `num_steps` steps; on the module's device and in its dtype by default."""
         weight = next(self.parameters())
         return KVCache(
             self.spec.num_layers,
@@ -232,15 +320,15 @@ class StreamingTransformer(nn.Module):
         )
 
     def compile_layers(self, mode: str = "default") -> None:
-        """Have `torch.compile` make each layer faster where it reads whole sequences.
+        """Compile each layer with `torch.compile`, for whole sequences.
 
-        Names in the state dict stay. Sequences of all lengths share one compilation.
+        State-dict keys do not change. Sequences of all lengths share one compilation.
 
         Args:
-            mode: As for `torch.compile`, without those that use CUDA graphs.
+            mode: Mode of `torch.compile`; those that use CUDA graphs are not supported.
 
         Raises:
-            ConfigError: There is no such mode.
+            ConfigError: The mode is not supported.
         """
         if mode not in COMPILE_MODES:
             raise ConfigError(
@@ -255,13 +343,13 @@ class StreamingTransformer(nn.Module):
         cross_attention_src: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Read the next steps of a sequence.
+        """Process the next steps of a sequence, `[B, S, D]` to `[B, S, D]`.
 
         Args:
-            x: The steps, `[B, S, D]`.
-            cross_attention_src: What cross attention reads, `[B, X, D]`. With a cache it is read
-                at the first call only.
-            cache: The steps before; `None` if there are none.
+            x: Input of the steps, `[B, S, D]`.
+            cross_attention_src: Source of the cross attention, `[B, X, D]`. With a cache, only
+                that of the first call is used.
+            cache: Keys and values of the steps before `x`; `None` for a whole sequence.
 
         Raises:
             ValueError: There is a source without cross attention or the reverse, or the cache is
@@ -271,12 +359,19 @@ class StreamingTransformer(nn.Module):
         offset = 0 if cache is None else cache.length
         self._check(cross_attention_src, cache, num_steps)
         x = self._add_positions(x, offset)
-        context = {"offset": offset, **self._visible(num_steps, offset, x.device)}
+        mask = attention_mask(
+            num_steps,
+            offset,
+            causal=self.spec.causal,
+            past_context=self.spec.past_context,
+            device=x.device,
+        )
+        context = {"offset": offset, **mask}
         for index, layer in enumerate(self.layers):
             layer_cache = None if cache is None else cache.layers[index]
             inputs = (x, cross_attention_src, layer_cache, context)
             if cache is not None:
-                x = layer.forward(*inputs)  # step by step, compiled layers would only be slower
+                x = layer.forward(*inputs)  # not compiled: slower for single steps
             elif self.spec.checkpointing != "none" and self.training and torch.is_grad_enabled():
                 x = checkpoint(layer, *inputs, use_reentrant=False)
             else:
@@ -292,33 +387,17 @@ class StreamingTransformer(nn.Module):
         embedding = sin_embedding(positions, self.spec.d_model, self.spec.max_period)
         return x + (self.spec.positional_scale * embedding).to(x.dtype)
 
-    def _visible(self, num_steps: int, offset: int, device: torch.device) -> dict[str, tp.Any]:
-        """What the new steps may attend to, as arguments of the attention."""
-        if not self.spec.causal:
-            return {}
-        if self.spec.past_context is None:
-            if num_steps == 1:
-                return {}  # one new step sees everything so far
-            if offset == 0:
-                return {"is_causal": True}
-        queries = torch.arange(offset, offset + num_steps, device=device)[:, None]
-        distance = queries - torch.arange(offset + num_steps, device=device)
-        visible = distance >= 0
-        if self.spec.past_context is not None:
-            visible &= distance <= self.spec.past_context
-        return {"mask": visible}
-
     def _check(self, source: Tensor | None, cache: KVCache | None, num_steps: int) -> None:
         if source is not None and not self.spec.cross_attention:
             raise ValueError(
-                "This transformer has no cross attention but was given a `cross_attention_src`. "
+                "`cross_attention_src` was given but this transformer has no cross attention. "
                 "Build it with `cross_attention=True`."
             )
         if cache is None:
             return
         if not self.spec.causal:
             raise ValueError(
-                "A transformer that sees the future cannot decode step by step. "
+                "A transformer that is not causal cannot decode step by step. "
                 "Call it without a cache, or build it with `causal=True`."
             )
         cache.check_room(num_steps)

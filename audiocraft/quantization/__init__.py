@@ -1,6 +1,8 @@
-"""Vector quantization: from latents to codes and back."""
+"""Vector quantization of latents."""
 
-from .codebook import EuclideanCodebook
-from .vq import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
-
-__all__ = ["EuclideanCodebook", "QuantizedResult", "ResidualVectorQuantizer", "draw_num_codebooks"]
+from .base import BaseQuantizer as BaseQuantizer
+from .base import DummyQuantizer as DummyQuantizer
+from .base import QuantizedResult as QuantizedResult
+from .codebook import EuclideanCodebook as EuclideanCodebook
+from .vq import ResidualVectorQuantizer as ResidualVectorQuantizer
+from .vq import draw_num_codebooks as draw_num_codebooks

@@ -1,4 +1,4 @@
-"""Residual vector quantization: each codebook describes what the ones before it left over.
+"""Residual vector quantization: each codebook quantizes the residual of the ones before it.
 
 Method: Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312.
 """
@@ -10,28 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .base import BaseQuantizer, QuantizedResult
 from .codebook import EuclideanCodebook
 
 
-class QuantizedResult(tp.NamedTuple):
-    """What a quantizer, or a codec around one, makes of its input."""
-
-    x: Tensor  # [B, D, F] quantized latent; [B, C, T] audio when a codec returns it
-    codes: Tensor  # [B, K, F] long
-    bandwidth: Tensor  # scalar, kb/s per item
-    penalty: Tensor  # scalar, to be added to the loss; 0 outside training
-
-
 def draw_num_codebooks(n_q: int, rng: torch.Generator) -> int:
-    """Quantizer dropout: how many of `n_q` codebooks a training batch uses, 1 … `n_q`."""
+    """Draw the number of codebooks of a training batch, 1 … `n_q` (quantizer dropout)."""
     return int(torch.randint(1, n_q + 1, (), generator=rng, device=rng.device))
 
 
-class ResidualVectorQuantizer(nn.Module):
+class ResidualVectorQuantizer(BaseQuantizer):
     """Quantizer of latents `[B, D, F]` with `n_q` codebooks of `bins` entries.
 
-    In training mode the codebooks learn from every batch that holds at least one frame, and
-    gradients pass straight through to the input. The caller draws the quantizer dropout, with
+    In training mode the codebooks follow every batch that holds at least one frame, and gradients
+    pass straight through to the input. The caller draws the quantizer dropout, with
     `draw_num_codebooks`. Over several processes each of them has to call `forward` equally often.
 
     Args:
@@ -39,14 +31,14 @@ class ResidualVectorQuantizer(nn.Module):
         n_q: Number of codebooks.
         q_dropout: Whether a trainer should draw the number of codebooks per batch.
         bins: Entries of each codebook.
-        decay: Share of the old average that stays at each training step.
+        decay: Share of the old average that is kept at each training step.
         kmeans_init: Start the codebooks as k-means of the first training batch.
         kmeans_iters: Iterations of that k-means.
-        threshold_ema_dead_code: Entries chosen less often per batch are revived; 0 is never.
+        threshold_ema_dead_code: Entries used less often per batch are revived; 0: never.
         orthogonal_reg_weight: Weight in the penalty of how far the entries are from orthogonal.
-        orthogonal_reg_active_codes_only: Look only at the entries that the batch has chosen.
-        orthogonal_reg_max_codes: Look at no more than so many entries, drawn at random.
-        shrinking_start: See `EuclideanCodebook`; a model trained anew is better off without.
+        orthogonal_reg_active_codes_only: Restrict that term to the entries used in the batch.
+        orthogonal_reg_max_codes: Restrict that term to this many entries, drawn at random.
+        shrinking_start: See `EuclideanCodebook`; a model trained from scratch is better without.
 
     Raises:
         ValueError: `n_q` or `kmeans_iters` is less than 1.
@@ -102,16 +94,20 @@ class ResidualVectorQuantizer(nn.Module):
 
     @property
     def num_codebooks(self) -> int:
-        """How many codebooks are in use."""
+        """Number of codebooks in use."""
         return self.n_q
 
     @property
     def total_codebooks(self) -> int:
-        """How many codebooks there are."""
+        """Number of codebooks."""
         return self.max_n_q
 
     def set_num_codebooks(self, n: int) -> None:
-        """Use the first `n` codebooks from now on."""
+        """Use the first `n` codebooks from now on.
+
+        Raises:
+            ValueError: There are fewer codebooks.
+        """
         self.n_q = self._checked_number(n)
 
     def forward(
@@ -121,56 +117,60 @@ class ResidualVectorQuantizer(nn.Module):
         *,
         num_codebooks: int | None = None,
         rng: torch.Generator | None = None,
+        update: bool = True,
     ) -> QuantizedResult:
-        """Quantize, and learn when in training mode.
+        """Quantize, and update the codebooks in training mode.
 
         Args:
-            x: Latent, `[B, D, F]`; without any frame nothing is learned.
+            x: Latent, `[B, D, F]`; F or B may be 0, which leaves the codebooks unchanged.
             frame_rate: Frames per second, for the bandwidth.
-            num_codebooks: How many codebooks to use; `None` takes `self.num_codebooks`.
+            num_codebooks: Number of codebooks to use; `None` takes `self.num_codebooks`.
             rng: Draws rows for the k-means start and for revivals; `None` takes rows that are
                 evenly spaced.
+            update: `False` behaves as in evaluation mode, whatever the mode.
 
         Raises:
-            ValueError: The latent has another width, or there are not so many codebooks.
+            ValueError: The latent has another width, or there are fewer codebooks.
         """
+        training = self.training and update
         n = self.n_q if num_codebooks is None else self._checked_number(num_codebooks)
         rows = self._rows(x)
         residual, quantized = rows, torch.zeros_like(rows)
         codes, penalties = [], []
         for book in self.codebooks[:n]:
-            found, indices = book(residual, rng)
+            found, indices = book(residual, rng, training)
             found = found.to(residual)
-            penalties.append(self._penalty(book, residual, found, indices, rng))
+            if training:
+                penalties.append(self._penalty(book, residual, found, indices, rng))
             residual = residual - found
             quantized = quantized + found
             codes.append(indices)
-        self._join_the_other_ranks(residual, n, rng)
-        if self.training:
+        if training:
+            self._sum_with_other_ranks(residual, n, rng)
             quantized = rows + (quantized - rows).detach()  # straight through
         bandwidth = n * math.log2(self.bins) * frame_rate / 1000
         return QuantizedResult(
             x=quantized.transpose(1, 2),
             codes=torch.stack(codes, dim=1),
-            bandwidth=torch.tensor(bandwidth, device=x.device),
-            penalty=torch.stack(penalties).mean(),
+            bandwidth=torch.full((), bandwidth, device=x.device),
+            penalty=torch.stack(penalties).mean() if training else residual.new_zeros(()),
         )
 
     @torch.no_grad()
-    def start(self, x: Tensor, rng: torch.Generator | None = None) -> None:
+    def initialize(self, x: Tensor, rng: torch.Generator | None = None) -> None:
         """Fit all codebooks to a latent `[B, D, F]` by k-means, one after the other.
 
-        Training then goes on from there; without it, the first training batch starts them less
-        well (as in released models, whose entries shrink at first and take long to recover).
+        Without it, the first training batch initializes them less well (as in released models,
+        whose entries shrink at first and take long to recover).
         """
         residual = self._rows(x).flatten(0, 1)
         for book in self.codebooks:
-            book.start(residual.to(book.embed), rng)
+            book.initialize(residual.to(book.embed), rng)
             residual = residual - book.decode(book.encode(residual))
 
     @torch.no_grad()
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Latent `[B, D, F]` to codes `[B, K, F]`; learns nothing."""
+        """Latent `[B, D, F]` to codes `[B, K, F]`; never updates the codebooks."""
         n = self.n_q if num_codebooks is None else self._checked_number(num_codebooks)
         residual = self._rows(x)
         codes = []
@@ -199,8 +199,8 @@ class ResidualVectorQuantizer(nn.Module):
         codes: Tensor,
         rng: torch.Generator | None,
     ) -> Tensor:
-        """Commitment of one codebook's input to what was found, and orthogonality."""
-        if not self.training or residual.numel() == 0:
+        """Commitment loss of one codebook, plus the weighted distance from orthogonality."""
+        if residual.numel() == 0:
             return residual.new_zeros(())
         penalty = F.mse_loss(residual, found)
         if self.orthogonal_reg_weight > 0:
@@ -213,25 +213,24 @@ class ResidualVectorQuantizer(nn.Module):
             penalty = penalty + self.orthogonal_reg_weight * distance_from_orthogonal(entries)
         return penalty
 
-    def _join_the_other_ranks(self, rows: Tensor, n: int, rng: torch.Generator | None) -> None:
-        """Let codebooks that only other processes use this time sum up their statistics."""
-        if self.training:
-            for book in self.codebooks[n:]:
-                book(rows[:0], rng)
+    def _sum_with_other_ranks(self, rows: Tensor, n: int, rng: torch.Generator | None) -> None:
+        """Take part in the sums of codebooks that only other processes use in this step."""
+        for book in self.codebooks[n:]:
+            book(rows[:0], rng)
 
     def _rows(self, x: Tensor) -> Tensor:
         """`[B, D, F]` to `[B, F, D]`, checked."""
         if x.dim() != 3 or x.shape[1] != self.dimension:
             raise ValueError(
-                f"The quantizer reads latents [B, {self.dimension}, F] but was given "
-                f"{list(x.shape)}. Set its `dimension` to the width of what comes before it."
+                f"The quantizer takes latents [B, {self.dimension}, F] but got {list(x.shape)}. "
+                "Set its `dimension` to the width of the encoder's output."
             )
         return x.transpose(1, 2)
 
     def _checked_number(self, n: int) -> int:
         if not 1 <= n <= self.max_n_q:
             raise ValueError(
-                f"{n} codebooks were asked for, but the quantizer can use 1 to {self.max_n_q}."
+                f"The number of codebooks is {n}, but the quantizer has 1 to {self.max_n_q}."
             )
         return n
 

@@ -34,7 +34,7 @@ def clip(tmp_path) -> Path:
 def service(tiny_musicgen) -> GenerationService:
     quantizer = tiny_musicgen.compression_model.quantizer
     rng = torch.Generator().manual_seed(0)
-    quantizer.start(torch.randn(1, 32, 2000, generator=rng))  # else all tokens sound the same
+    quantizer.initialize(torch.randn(1, 32, 2000, generator=rng))  # else all tokens sound the same
     return GenerationService(SampleGenerator(tiny_musicgen))
 
 

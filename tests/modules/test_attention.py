@@ -67,7 +67,7 @@ def test_cross_attention_reads_its_source_once(x):
 
 
 def test_cross_attention_without_a_source_says_what_to_give(x):
-    with pytest.raises(ValueError, match="Where a condition is absent give zeros"):
+    with pytest.raises(ValueError, match="cross_attention_src"):
         MultiheadAttention(16, 4).cross(x, None)
 
 

@@ -1,9 +1,10 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
 
-from audiocraft.modules.frozen import Frozen
+from audiocraft.modules.frozen import Frozen, evaluation_mode
 
 
 class User(nn.Module):
@@ -60,3 +61,20 @@ def test_a_frozen_network_keeps_its_precision_under_autocast():
     frozen = Frozen(nn.Linear(3, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert frozen(torch.zeros(1, 3)).dtype == torch.float32
+
+
+def test_evaluation_mode_restores_the_mode_of_every_submodule():
+    module = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
+    module.train()[1][1].eval()
+    modes = [part.training for part in module.modules()]
+    inside = []
+
+    def fail():
+        with evaluation_mode(module):
+            inside.extend(part.training for part in module.modules())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not any(inside)
+    assert [part.training for part in module.modules()] == modes

@@ -38,7 +38,7 @@ def test_a_full_cache_says_how_much_fits():
     cache.advance(5)
 
     cache.check_room(1)
-    with pytest.raises(ValueError, match=r"room for 6 steps and holds 5: 2 more do not fit"):
+    with pytest.raises(ValueError, match=r"5 of 6 steps: 2 more"):
         cache.check_room(2)
 
 
@@ -50,8 +50,8 @@ def test_the_source_of_cross_attention_is_computed_once():
         calls.append(1)
         return steps(3), steps(3)
 
-    first = layer.remember_source(compute)
-    second = layer.remember_source(compute)
+    first = layer.source_once(compute)
+    second = layer.source_once(compute)
 
     assert len(calls) == 1
     assert first[0] is second[0]
@@ -60,7 +60,7 @@ def test_the_source_of_cross_attention_is_computed_once():
 def test_a_reset_cache_starts_anew():
     cache = new_cache()
     cache.advance(6)
-    cache.layers[0].remember_source(lambda: (steps(3), steps(3)))
+    cache.layers[0].source_once(lambda: (steps(3), steps(3)))
 
     cache.reset()
 

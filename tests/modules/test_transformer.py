@@ -123,14 +123,14 @@ def test_a_full_cache_says_so():
     model = tiny()
     cache = model.new_cache(batch_size=1, num_steps=3)
 
-    with pytest.raises(ValueError, match="room for 3 steps"):
+    with pytest.raises(ValueError, match="num_steps"):
         model(torch.randn(1, 4, 16), cache=cache)
 
 
 def test_what_cannot_be_streamed_says_so():
     model = tiny(causal=False)
 
-    with pytest.raises(ValueError, match="sees the future"):
+    with pytest.raises(ValueError, match="causal"):
         model(torch.randn(1, 4, 16), cache=model.new_cache(1, 4))
 
 
@@ -145,8 +145,8 @@ def test_a_source_without_cross_attention_says_so():
         ({"activation": "swish"}, "activation is 'swish'. Choose one of: gelu, relu"),
         ({"norm": "batch_norm"}, "norm is 'batch_norm'"),
         ({"positional_embedding": "alibi"}, "Choose one of: sin, rope, sin_rope"),
-        ({"num_heads": 3}, "width of 16 does not split into 3 heads"),
-        ({"kv_repeat": 3}, "each 3 share keys"),
+        ({"num_heads": 3}, "num_heads=3"),
+        ({"kv_repeat": 3}, "kv_repeat=3"),
     ],
 )
 def test_a_wrong_choice_names_the_right_ones(options, message):

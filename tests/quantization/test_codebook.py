@@ -63,7 +63,7 @@ def test_the_start_finds_the_centres_of_the_first_batch():
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=0)
 
-    book.start(rows)
+    book.initialize(rows)
 
     assert book.inited
     assert_found(book, centres)
@@ -200,7 +200,7 @@ def test_a_revived_entry_that_nobody_chooses_is_given_time():
 def test_a_threshold_that_no_entry_can_reach_leaves_the_busy_ones_alone():
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=1e6)
-    book.start(rows)
+    book.initialize(rows)
 
     for _ in range(800):
         book(rows, generator())

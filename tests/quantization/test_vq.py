@@ -67,7 +67,7 @@ def test_more_codebooks_come_closer_once_trained(x):
 
 def test_training_goes_on_from_an_explicit_start(x):
     rvq = ResidualVectorQuantizer(dimension=6, n_q=3, bins=16, threshold_ema_dead_code=0)
-    rvq.start(x, generator())
+    rvq.initialize(x, generator())
     started = (rvq(x, 50, rng=generator()).x - x).square().mean()
 
     for _ in range(5):

@@ -1,7 +1,7 @@
-"""The melody conditioner: which pitch class dominates each moment of a clip.
+"""Chroma (melody) conditioner: dominant pitch class of each frame of a clip.
 
 The original first removes drums and bass with Demucs. That network is not part of this project,
-so the whole mix is heard: melodies above a loud accompaniment come through less clearly.
+so chroma is computed from the full mix, in which a loud accompaniment may cover the melody.
 
 Method: Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 """
@@ -14,29 +14,29 @@ from torch import Tensor
 
 from ...data.conditions import WavCondition
 from ...signal.chroma import ChromaExtractor
-from .base import Condition, Rng, WavConditioner, length_to_mask
+from .base import Condition, Rng, WavConditioner, length_to_mask, to_device
 
 logger = logging.getLogger(__name__)
 
 
 class ChromaInputs(tp.NamedTuple):
-    """Clips as they come; nothing is random here."""
+    """Input of `ChromaStemConditioner.forward`; nothing is random."""
 
     wav: Tensor  # [B, 1, T]
-    lengths: Tensor  # [B] long, real samples, 0 where there is no clip
+    lengths: Tensor  # [B] long, valid samples, 0 where there is no clip
 
 
 class ChromaStemConditioner(WavConditioner):
-    """Chroma of the whole clip, one vector every quarter of a window.
+    """Chroma of the whole clip, one vector per quarter of a window.
 
     Args:
         output_dim: Width of the language model.
-        sample_rate: Samples per second of the clips.
-        n_chroma: Pitch classes.
+        sample_rate: Sample rate of the clips.
+        n_chroma: Number of pitch classes.
         radix2_exp: The window has `2**radix2_exp` samples.
         argmax: Keep only the strongest pitch class of a frame.
-        match_len_on_eval, eval_wavs, n_eval_wavs, cache_path: Not read. They serve the separation
-            and the evaluation of the original; here a clip is heard at its own length.
+        match_len_on_eval, eval_wavs, n_eval_wavs, cache_path: Unused. They configure source
+            separation and evaluation in the original; here a clip keeps its own length.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class ChromaStemConditioner(WavConditioner):
         super().__init__(n_chroma, output_dim)
         self.sample_rate = sample_rate
         self.chroma = ChromaExtractor(sample_rate, n_chroma, radix2_exp, argmax)
-        logger.info("chroma_stem listens to the full mix: drums and bass are not removed.")
+        logger.info("chroma_stem uses the full mix: drums and bass are not removed.")
 
     def prepare(self, values: WavCondition, rng: Rng = None) -> ChromaInputs:
         for length, sample_rate in zip(values.length.tolist(), values.sample_rate):
             if length > 0 and sample_rate != self.sample_rate:
                 raise ValueError(
-                    f"A melody has {sample_rate} samples per second but the conditioner listens "
-                    f"at {self.sample_rate}. Convert it with "
+                    f"A melody has a sample rate of {sample_rate} Hz but the conditioner takes "
+                    f"{self.sample_rate}. Convert it with "
                     "`audiocraft.data.audio_utils.convert_audio`."
                 )
         return ChromaInputs(values.wav, values.length)
@@ -72,7 +72,7 @@ class ChromaStemConditioner(WavConditioner):
             hidden = torch.zeros(len(prepared.lengths), 1, self.dim, device=self.device)
         else:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                hidden = self.chroma(prepared.wav.to(self.device))
+                hidden = self.chroma(to_device(prepared.wav, self.device))
         hop = self.chroma.hop_length
         mask = length_to_mask((prepared.lengths + hop - 1) // hop, hidden.shape[1])
-        return self.project(hidden, mask.to(self.device))
+        return self.project(hidden, to_device(mask, self.device))

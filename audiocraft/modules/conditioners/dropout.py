@@ -1,7 +1,7 @@
-"""Conditions withheld in training, so that the model learns to do without them.
+"""Condition dropout: sets conditions to null in training.
 
 Each decision is taken once for the whole batch, as released checkpoints were trained: a batch
-either has its texts or has none. Deciding (`draw`) and removing (`apply`) are separate.
+either has its texts or has none. `draw` is random, `apply` is deterministic.
 """
 
 import typing as tp
@@ -11,12 +11,12 @@ import torch
 
 from ...data.conditions import ConditioningAttributes, drop_conditions
 
-Dropped = dict[str, list[str]]  # names to withhold, by kind ("text" or "wav")
+Dropped = dict[str, list[str]]  # names of dropped attributes, by kind ("text" or "wav")
 
 
 @dataclass(frozen=True)
 class AttributeDropout:
-    """Withholds each attribute with its own probability.
+    """Drops each attribute with its own probability.
 
     Args:
         p: Probability of dropping, by kind then by name, such as
@@ -31,13 +31,13 @@ class AttributeDropout:
         for kind, names in self.p.items():
             if kind not in ("text", "wav"):
                 raise ValueError(
-                    f"attribute_dropout.{kind} is no kind of condition. Use text or wav."
+                    f"attribute_dropout.{kind} is not a kind of condition. Use text or wav."
                 )
             for name, drop_p in names.items():
                 _check_probability(f"attribute_dropout.{kind}.{name}", drop_p)
 
     def draw(self, rng: torch.Generator) -> Dropped:
-        """Throw one die per attribute."""
+        """Draw once per attribute; returns the names to drop."""
         return {
             kind: [
                 name
@@ -64,7 +64,7 @@ class AttributeDropout:
 
 @dataclass(frozen=True)
 class ClassifierFreeGuidanceDropout:
-    """Withholds everything at once, so that the model also learns the unconditional case.
+    """Drops all conditions at once, so that the model also learns the unconditional distribution.
 
     Method: Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598.
 
@@ -78,7 +78,7 @@ class ClassifierFreeGuidanceDropout:
         _check_probability("classifier_free_guidance.training_dropout", self.p)
 
     def draw(self, rng: torch.Generator) -> bool:
-        """Throw the die of one batch."""
+        """Draw whether the conditions of one batch are dropped."""
         return torch.rand(1, generator=rng).item() < self.p
 
     def apply(self, attributes: list[ConditioningAttributes]) -> list[ConditioningAttributes]:

@@ -1,7 +1,7 @@
-"""Frozen networks that listen for the style conditioner, behind one small interface.
+"""Feature extractors of the style conditioner: MERT, MusiCNN, EnCodec tokens.
 
-MERT is what the released model listens with, the codec's own tokens are the paper's alternative,
-and MusiCNN is ours: it is small enough to come with the package.
+The released model uses MERT, the paper's alternative are the codec's tokens, and MusiCNN is this
+project's: it is small enough to come with the package.
 
 Method: MERT: Li et al., 2023, https://arxiv.org/abs/2306.00107; EnCodec: Défossez et al., 2022,
 https://arxiv.org/abs/2210.13438; MusiCNN: Pons and Serra, 2019, https://arxiv.org/abs/1909.06654.
@@ -21,7 +21,7 @@ MERT_DIM = 768
 
 
 class Codec(tp.Protocol):
-    """What is asked of a codec here; `CompressionModel` offers it."""
+    """Interface of the codec; `CompressionModel` implements it."""
 
     sample_rate: int
     frame_rate: float
@@ -32,41 +32,41 @@ class Codec(tp.Protocol):
 
 
 class FeatureExtractor(ABC):
-    """A network that turns audio into frames. It has no weights of its own to train or save."""
+    """Base of all feature extractors: audio to frames, without trainable or saved weights."""
 
-    sample_rate: int  # samples per second of what it hears
-    frame_rate: float  # frames per second, roughly
+    sample_rate: int  # of the input
+    frame_rate: float  # frames per second, approximately
     dim: int  # width of a frame
 
     @abstractmethod
     def features(self, wav: Tensor) -> Tensor:
-        """Mono audio `[B, T]` at `sample_rate` to frames `[B, frames, dim]`, without gradient."""
+        """Waveform `[B, T]` at `sample_rate` to frames `[B, frames, dim]`, without gradient."""
 
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
-        """How many frames so many samples give."""
+        """Number of frames of `num_samples` samples."""
 
     def silence(self, device: torch.device) -> Tensor:
-        """One frame of zeros, `[1, 1, dim]`; the network is not loaded for it."""
+        """One frame of zeros, `[1, 1, dim]`; does not load the network."""
         return torch.zeros(1, 1, self.dim, device=device)
 
     def new_embed(self, width: int) -> nn.Module:
-        """A trainable layer that brings frames to a width."""
+        """Trainable layer that projects frames to `width`."""
         return nn.Linear(self.dim, width)
 
 
 class MertFeatures(FeatureExtractor):
-    """Last hidden state of MERT, 74.67 frames per second: those of 3 seconds are 224.
+    """Last hidden state of MERT, 74.67 frames per second: 3 seconds give 224.
 
     Args:
-        load: Loads the network when it is first needed.
+        load: Network, or a function that loads it at the first use.
         dim: Width of its hidden state.
     """
 
     sample_rate = 24_000
     frame_rate = 75.0
     hop_length = 320
-    receptive_field = 400  # samples that one frame sees
+    receptive_field = 400  # samples
 
     def __init__(self, load: tp.Callable[[], nn.Module] | nn.Module, dim: int = MERT_DIM):
         self.network = Frozen(load)
@@ -83,7 +83,7 @@ class MusicnnFeatures(FeatureExtractor):
     """Frame features of MusiCNN, 62.5 frames per second.
 
     Args:
-        load: Loads the network when it is first needed.
+        load: Network, or a function that loads it at the first use.
     """
 
     sample_rate = musicnn.SAMPLE_RATE
@@ -102,14 +102,14 @@ class MusicnnFeatures(FeatureExtractor):
 
 
 class EncodecFeatures(FeatureExtractor):
-    """Tokens of a frozen codec: frames are whole numbers, one of each of its first codebooks.
+    """Tokens of a frozen codec; a frame holds one token of each of the first codebooks.
 
     Args:
         codec: The codec; mono.
-        n_q: How many of its codebooks are heard.
+        n_q: Number of codebooks used.
 
     Raises:
-        ValueError: The codec has not so many codebooks.
+        ValueError: The codec has fewer codebooks.
     """
 
     def __init__(self, codec: nn.Module, n_q: int = 3):
@@ -126,7 +126,7 @@ class EncodecFeatures(FeatureExtractor):
         self.max_n_q = self.dim = n_q
 
     def set_num_codebooks(self, n_q: int) -> None:
-        """Hear only the first `n_q` codebooks from now on, at most as many as were trained.
+        """Use the first `n_q` codebooks from now on, at most as many as in training.
 
         Raises:
             ValueError: `n_q` is out of its range.
@@ -154,11 +154,11 @@ class EncodecFeatures(FeatureExtractor):
 
 
 class TokenEmbedding(nn.ModuleList):
-    """The sum of one table per codebook.
+    """Sum of one embedding table per codebook.
 
     Args:
-        num_codebooks: How many tables.
-        cardinality: Rows of each.
+        num_codebooks: Number of tables, K.
+        cardinality: Rows of each table.
         width: Width of a row.
     """
 

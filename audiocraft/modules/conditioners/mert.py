@@ -1,8 +1,8 @@
-"""MERT, built as the HuBERT that it is.
+"""MERT: architecture and weights, as a HuBERT.
 
-The published MERT-v1-95M comes with code of its own, which current libraries cannot run; but its
-numbers are those of a plain HuBERT, so no remote code is needed. Its licence, CC-BY-NC 4.0, does
-not allow commercial use.
+The published MERT-v1-95M comes with its own code, which current libraries cannot run; but it is
+numerically a plain HuBERT, so no remote code is needed. Its licence, CC-BY-NC 4.0, does not allow
+commercial use.
 
 Method: Li et al., 2023, https://arxiv.org/abs/2306.00107; HuBERT: Hsu et al., 2021,
 https://arxiv.org/abs/2106.07447.
@@ -36,9 +36,9 @@ MERT_CONFIG: dict[str, tp.Any] = {
     "do_stable_layer_norm": False,  # norms come after the blocks
 }
 
-LONGEST = 300  # characters of PyTorch's list of all the keys that differ
+MAX_MESSAGE = 300  # characters kept of PyTorch's list of differing keys
 
-# How weight normalisation was spelled before it became a parametrization.
+# Keys of weight normalisation before it became a parametrization.
 OLD_NAMES = {
     "conv.weight_g": "conv.parametrizations.weight.original0",
     "conv.weight_v": "conv.parametrizations.weight.original1",
@@ -46,16 +46,16 @@ OLD_NAMES = {
 
 
 def build_hubert(config: tp.Mapping[str, tp.Any] = MERT_CONFIG) -> "transformers.HubertModel":
-    """A network with random weights; by default of MERT's sizes."""
+    """Build a network with random weights; by default of MERT's size."""
     return transformers.HubertModel(transformers.HubertConfig(**config))
 
 
 def load_hubert_state(network: nn.Module, path: Path | str) -> None:
-    """Load published weights, in either spelling of weight normalisation.
+    """Load published weights, with old or new keys of weight normalisation.
 
     Args:
-        network: What `build_hubert` gave.
-        path: A safetensors file or one that `torch.load` reads.
+        network: Result of `build_hubert`.
+        path: A safetensors or PyTorch file.
 
     Raises:
         CheckpointError: The file holds other weights.
@@ -67,8 +67,8 @@ def load_hubert_state(network: nn.Module, path: Path | str) -> None:
         network.load_state_dict({_new_name(key): value for key, value in state.items()})
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} does not hold the weights of this MERT: {str(error)[:LONGEST]}… Take the file "
-            "of m-a-p/MERT-v1-95M."
+            f"{path} does not hold the weights of this MERT: {str(error)[:MAX_MESSAGE]}… Take "
+            "the file of m-a-p/MERT-v1-95M."
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""MusiCNN: a small network that was trained to tag music.
+"""MusiCNN: small convolutional network for music tagging.
 
 Two sets of weights come with this project (`assets/musicnn_mtt`, `assets/musicnn_msd`). One can
-listen for the style conditioner, the other then judges what was generated.
+be the style conditioner's feature extractor, the other then embeds samples for evaluation.
 
 Method: Pons and Serra, 2019, https://arxiv.org/abs/1909.06654; the weights are those of the
 authors' package of 2019, under the ISC licence.
@@ -22,7 +22,7 @@ SAMPLE_RATE = 16_000
 N_FFT = 512
 HOP_LENGTH = 256
 NUM_MELS = 96
-PATCH_FRAMES = 187  # 3 seconds, what the network was trained on
+PATCH_FRAMES = 187  # 3 seconds, the length of the training patches
 BATCH_NORM_EPS = 1e-3
 FRONT_END = ((7, 38, 204), (7, 67, 204), (128, 1, 51), (64, 1, 51), (32, 1, 51))  # time, mels, out
 FRONT_CHANNELS = sum(channels for _, _, channels in FRONT_END)
@@ -32,7 +32,7 @@ EMBED_DIM = 200
 
 
 class MusicnnOutput(tp.NamedTuple):
-    """What the network makes of one or several patches."""
+    """Outputs for N patches."""
 
     tags: Tensor  # [N, num_tags], probabilities
     embedding: Tensor  # [N, 200]
@@ -40,7 +40,7 @@ class MusicnnOutput(tp.NamedTuple):
 
 
 class Convolution(nn.Module):
-    """Convolution over time and mels, ReLU, batch norm, maximum over what is left of the mels."""
+    """Convolution over time and mels, ReLU, batch norm, maximum over the remaining mels."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int]):
         super().__init__()
@@ -51,7 +51,7 @@ class Convolution(nn.Module):
         """`[N, in, frames, mels]` to `[N, out, frames]`."""
         spare = self.conv.kernel_size[0] - 1
         x = self.conv(F.pad(x, (0, 0, spare // 2, spare - spare // 2)))
-        # ReLU and norm are monotone, so the extreme is sought before them: three times as fast.
+        # ReLU and norm are monotone, so the maximum is taken before them: three times as fast.
         low, high = x.aminmax(dim=-1)
         extreme = torch.where(self.norm.weight[:, None] < 0, low, high)
         return self.norm(F.relu(extreme))
@@ -61,7 +61,7 @@ class Musicnn(nn.Module):
     """Tags, an embedding and frame features of 16 kHz mono audio.
 
     Args:
-        labels: The tags.
+        labels: Names of the tags.
     """
 
     filters: Tensor  # [257, 96]
@@ -74,7 +74,7 @@ class Musicnn(nn.Module):
         self.front = nn.ModuleList(
             Convolution(1, channels, (time, mels)) for time, mels, channels in FRONT_END
         )
-        # 1-D layers, written as convolutions that span all the features of a frame.
+        # 1-D layers, as 2-D convolutions that span all features of a frame.
         self.mid = nn.ModuleList(
             Convolution(1, MID_CHANNELS, (7, width))
             for width in (FRONT_CHANNELS, MID_CHANNELS, MID_CHANNELS)
@@ -91,7 +91,7 @@ class Musicnn(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path | str, labels: tp.Sequence[str]) -> "Musicnn":
-        """Load weights that keep the names of the published checkpoint.
+        """Load weights under the names of the published checkpoint.
 
         Raises:
             CheckpointError: The file has other weights.
@@ -115,17 +115,19 @@ class Musicnn(nn.Module):
         return (10_000 * power @ self.filters + 1).log10()
 
     def frame_features(self, wav: Tensor) -> Tensor:
-        """Waveform `[B, T]` to features `[B, frames, 753]` of each moment, in one piece."""
+        """Waveform `[B, T]` to frame features `[B, frames, 753]`, without patches."""
         return self._features(self.mel(wav))
 
     def forward(self, wav: Tensor) -> MusicnnOutput:
-        """Listen to audio in patches of three seconds; what is left at the end is not heard.
+        """Compute tags, embedding and features of patches of three seconds.
+
+        An incomplete last patch is dropped, unless it is the only one.
 
         Args:
-            wav: Waveform, `[B, T]`; shorter than a patch, it is one patch by itself.
+            wav: Waveform, `[B, T]`.
 
         Returns:
-            Results of `N = B * patches` patches, those of one item beside each other.
+            Results of `N = B * patches` patches, those of one item next to each other.
         """
         mel = self.mel(wav)
         length = min(PATCH_FRAMES, mel.shape[1])
@@ -150,7 +152,7 @@ class Musicnn(nn.Module):
 
 
 def _renamed(network: Musicnn, weights: dict[str, Tensor]) -> tp.Iterator[tuple[str, Tensor]]:
-    """Weights of the published checkpoint under our names, with our order of axes."""
+    """Weights of the published checkpoint under PyTorch names, with PyTorch's order of axes."""
 
     def rename(ours: str, theirs: str, names: dict[str, str]):
         for our_name, their_name in names.items():
@@ -174,5 +176,5 @@ def _renamed(network: Musicnn, weights: dict[str, Tensor]) -> tp.Iterator[tuple[
 
 
 def numbered(name: str, index: int) -> str:
-    """How the published checkpoint names the layers of one kind."""
+    """Name of a layer in the published checkpoint."""
     return f"{name}_{index}" if index else name

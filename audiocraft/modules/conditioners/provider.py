@@ -1,4 +1,4 @@
-"""All the conditioners of a model, side by side."""
+"""Condition provider: all conditioners of a model."""
 
 import typing as tp
 
@@ -9,14 +9,14 @@ from .base import BaseConditioner, Condition, Rng, TextConditioner, WavCondition
 
 
 class ConditionProvider(nn.Module):
-    """Gives every attribute of a batch to the conditioner of the same name.
+    """Passes every attribute of a batch to the conditioner of the same name.
 
-    Texts come first, then clips, in the order in which the conditioners were given. The fuser
-    prepends one after the other, so the sequence becomes `[self_wav, description, codes]`
-    whatever the configuration's order: released checkpoints were trained so.
+    Texts come first, then clips, in the order of `conditioners`. The fuser prepends one after the
+    other, so the sequence becomes `[self_wav, description, codes]` for any order in the
+    configuration: released checkpoints were trained so.
 
     Args:
-        conditioners: By the name of the attribute that each reads.
+        conditioners: By the name of the attribute that each encodes.
     """
 
     def __init__(self, conditioners: tp.Mapping[str, BaseConditioner]):
@@ -25,16 +25,16 @@ class ConditionProvider(nn.Module):
 
     @property
     def text_conditions(self) -> list[str]:
-        """Names of the attributes that are texts."""
+        """Names of the text attributes."""
         return [n for n, c in self.conditioners.items() if isinstance(c, TextConditioner)]
 
     @property
     def wav_conditions(self) -> list[str]:
-        """Names of the attributes that are clips."""
+        """Names of the clip attributes."""
         return [n for n, c in self.conditioners.items() if not isinstance(c, TextConditioner)]
 
     def without_short_clips(self, attributes: ConditioningAttributes) -> ConditioningAttributes:
-        """Without the clips that are shorter than the excerpt that evaluation listens to."""
+        """Copy of the attributes in which clips shorter than the evaluation excerpt are null."""
         short = []
         for name in self.wav_conditions:
             clip, conditioner = attributes.wav.get(name), tp.cast(WavConditioner, self._named(name))
@@ -47,13 +47,13 @@ class ConditionProvider(nn.Module):
     def prepare(
         self, attributes: list[ConditioningAttributes], rng: Rng = None
     ) -> dict[str, tp.Any]:
-        """Collate, tokenize and throw all the dice, on the CPU.
+        """Collate, tokenize and make all random decisions, on the CPU.
 
-        An attribute that a sample lacks is a null condition; one that nobody reads is ignored.
+        A missing attribute is a null condition; one without a conditioner is ignored.
 
         Args:
             attributes: Conditions of every sample of the batch.
-            rng: One generator, or one per sample; `None` decides as evaluation does.
+            rng: Random generators; see `BaseConditioner.prepare`.
         """
         prepared = {}
         for name in self.text_conditions:

@@ -1,8 +1,8 @@
-"""The style conditioner: a few seconds of audio become a short, coarse prefix.
+"""Style conditioner: encodes an excerpt of a clip as a short, coarse prefix.
 
-A frozen network listens to an excerpt; a small transformer, a batch norm and a residual quantizer
-with few codebooks let through how the excerpt sounds but not what it plays, and one frame in
-`ds_factor` is kept. The fewer codebooks pass, the freer the music.
+A frozen feature extractor reads an excerpt. A small transformer, a batch norm and a residual
+quantizer with few codebooks keep how the excerpt sounds and discard what it plays, and one frame
+in `ds_factor` is kept. The fewer codebooks are used, the less the excerpt constrains the music.
 
 Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
 """
@@ -19,10 +19,14 @@ from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
 from ...utils.numbers import is_integer, is_number
 from ..batch_norm import SharedBatchNorm1d
-from ..transformer import StreamingTransformer
-from .base import BatchGenerators, Condition, Rng, WavConditioner, generator_for_all, length_to_mask
+from ..transformer import StreamingTransformer, TransformerSpec
+from .base import BatchGenerators, Condition, Rng, WavConditioner, length_to_mask, to_device
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
+
+logger = logging.getLogger(__name__)
+
+MASK_RATE = 75  # frames per second by which valid steps are counted, for any feature extractor
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,10 @@ class StyleScale:
     num_layers: int = 0  # 0: no transformer, and no positions
 
     def build(self) -> StreamingTransformer | None:
-        """The transformer; it adds sinusoidal positions to what it reads."""
+        """Build the transformer; it adds sinusoidal positions to its input."""
         if not self.num_layers:
             return None
-        return StreamingTransformer(
+        spec = TransformerSpec(
             d_model=self.d_model,
             num_heads=self.num_heads,
             num_layers=self.num_layers,
@@ -50,6 +54,7 @@ class StyleScale:
             activation="gelu",
             memory_efficient=True,
         )
+        return StreamingTransformer.from_spec(spec)
 
 
 SCALES = {
@@ -61,10 +66,10 @@ SCALES = {
 
 
 def get_style_scale(scale: str | StyleScale) -> StyleScale:
-    """A scale by name, or as it is.
+    """Scale of the style transformer, by name or given.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: The name is unknown.
     """
     if isinstance(scale, StyleScale):
         return scale
@@ -73,50 +78,48 @@ def get_style_scale(scale: str | StyleScale) -> StyleScale:
     return SCALES[scale]
 
 
-logger = logging.getLogger(__name__)
-
-MASK_RATE = 75  # frames per second by which real steps are counted, whoever listens
-
-
 class StyleInputs(tp.NamedTuple):
-    """A batch of clips after all decisions."""
+    """Input of `StyleConditioner.forward`: a batch of clips after all random decisions."""
 
-    excerpts: Tensor  # [N, T] what is heard of the clips that are there
-    sample_rate: int  # of the excerpts
-    rows: Tensor  # [N] long, which samples of the batch they belong to
-    lengths: Tensor  # [B] long, each whole clip at the conditioner's rate, 0 where there is none
-    excerpt_mask: Tensor | None  # [B, F] bool, codec frames that the excerpts show
+    excerpts: Tensor  # [N, T], one per clip that is not null
+    sample_rate: int  # of `excerpts`
+    rows: Tensor  # [N] long, samples of the batch to which the excerpts belong
+    lengths: Tensor  # [B] long, samples of each whole clip at the conditioner's rate; 0: null
+    excerpt_mask: Tensor | None  # [B, F] bool, codec frames covered by the excerpts
     num_codebooks: int  # of the bottleneck
-    codebook_seed: int  # draws the start and the revivals of its codebooks
+    codebook_seed: int  # draws the k-means start and the revival of dead codes
+    update_statistics: bool  # of batch norm and codebooks; only a training step requests it
 
 
 class StyleConditioner(WavConditioner):
-    """Listens to an excerpt of a clip.
+    """Encodes an excerpt of each clip.
 
-    A null clip gives zero vectors and takes no part in any statistics.
+    A null clip gives zero vectors and takes no part in any statistics. Batch norm and codebooks
+    follow the data only when `prepare` is given `BatchGenerators` in training mode.
 
     Args:
-        feature_extractor: The frozen network; see `features.py`.
+        feature_extractor: Frozen network; see `features.py`.
         output_dim: Width of the language model.
-        model_name, encodec_checkpoint, encodec_n_q: Chose the feature extractor; not read here.
-        transformer_scale: A key of `SCALES`, or sizes of one's own.
-        sample_rate: Samples per second of the clips.
-        length: Seconds of the excerpt outside training.
-        ds_factor: One of so many frames is kept.
+        model_name, encodec_checkpoint, encodec_n_q: Select the feature extractor in the builder;
+            unused here.
+        transformer_scale: A key of `SCALES`, or custom sizes.
+        sample_rate: Sample rate of the clips.
+        length: Duration of the excerpt outside training, in seconds.
+        ds_factor: One frame in `ds_factor` is kept.
         n_q_out: Codebooks of the bottleneck; 0 is no bottleneck.
-        eval_q: Codebooks that pass outside training.
-        q_dropout: In training draw how many pass.
+        eval_q: Codebooks used outside training.
+        q_dropout: Draw the number of codebooks in training.
         bins: Entries per codebook.
-        varying_lengths: Seconds of the excerpt in training: shortest and longest.
+        varying_lengths: Shortest and longest excerpt in training, in seconds.
         batch_norm: Normalise before the bottleneck, without affine parameters.
-        compute_mask: Say which target frames the excerpt shows.
-        num_codebooks_lm: Not read: what is shown is the same for all codebooks of the model.
-        ds_rate_compression: Samples per frame of the codec whose tokens are the target.
+        compute_mask: Return the excerpt mask.
+        num_codebooks_lm: Unused: the excerpt mask is the same for all codebooks of the model.
+        ds_rate_compression: Samples per frame of the target codec.
         use_middle_of_segment: Always take the middle of the clip.
         rvq_threshold_ema_dead_code: Entries used less often are replaced.
 
     Raises:
-        ValueError: An unknown scale, or a number out of its range.
+        ValueError: The scale is unknown, or a number is out of its range.
     """
 
     def __init__(
@@ -175,16 +178,16 @@ class StyleConditioner(WavConditioner):
         ds_factor: int | None = None,
         encodec_n_q: int | None = None,
     ) -> None:
-        """Change how closely a clip is listened to outside training; `None` leaves a value.
+        """Set how closely the music follows a clip outside training; `None` keeps a value.
 
         Args:
-            eval_q: Codebooks of the bottleneck that pass.
-            excerpt_length: Seconds that are heard.
-            ds_factor: One of so many frames is kept; also in training.
-            encodec_n_q: Codebooks that are heard, where a codec listens.
+            eval_q: Codebooks of the bottleneck.
+            excerpt_length: Duration of the excerpt, in seconds.
+            ds_factor: One frame in `ds_factor` is kept; also in training.
+            encodec_n_q: Codebooks of the codec, where it is the feature extractor.
 
         Raises:
-            ValueError: A value is out of its range; none has been changed then.
+            ValueError: A value is out of its range; no value has been changed then.
         """
         self._check_params(eval_q, excerpt_length, ds_factor, encodec_n_q)
         if encodec_n_q is not None:
@@ -197,7 +200,7 @@ class StyleConditioner(WavConditioner):
             self.ds_factor = ds_factor
 
     def freeze_statistics(self) -> None:
-        """Keep batch norm and codebooks as they are, in the midst of training."""
+        """Keep batch norm and codebooks unchanged until the next call of `train`."""
         for part in (self.batch_norm, self.rvq):
             if part is not None:
                 part.eval()
@@ -205,14 +208,14 @@ class StyleConditioner(WavConditioner):
     def prepare(self, values: WavCondition, rng: Rng = None) -> StyleInputs:
         """Draw the excerpts and the number of codebooks.
 
-        In training all excerpts are of one random length, which is shortened to what fits into
-        the shortest clip. A clip's own `start` wins over the dice.
+        In training all excerpts have one random length, which is reduced to what fits into the
+        shortest clip. A clip's own `start` takes precedence over a random one.
 
         Args:
             values: Clips `[B, 1, T]` at the conditioner's sample rate, or all of them at that of
-                the feature extractor. Neither changes what is drawn.
-            rng: One generator, or one per sample; `None` takes the middle of the real audio and
-                what evaluation uses of everything else, also in training.
+                the feature extractor. The rate does not change what is drawn.
+            rng: Random generators; `None` takes the middle of the valid audio. Only
+                `BatchGenerators` request training.
 
         Raises:
             ValueError: A clip is shorter than the excerpt, or has another sample rate.
@@ -220,11 +223,8 @@ class StyleConditioner(WavConditioner):
         rate = self._rate_of([r for r, length in zip(values.sample_rate, values.length) if length])
         lengths = [int(length) * self.sample_rate // rate for length in values.length]
         rows = [row for row, length in enumerate(lengths) if length > 0]
-        shared = generator_for_all(rng) if self.training else None
-        shortest = min((lengths[row] for row in rows), default=0)
-        if rows and isinstance(rng, BatchGenerators) and rng.shortest_clip is not None:
-            shortest = rng.shortest_clip
-        length = self._draw_length(shortest, shared)
+        training = self.training_generators(rng)
+        length = self._excerpt_samples([lengths[row] for row in rows], training)
         excerpts = draw_excerpts(
             lengths,
             [None if s is None else round(s * self.sample_rate) for s in values.start],
@@ -232,44 +232,45 @@ class StyleConditioner(WavConditioner):
             self.sample_rate,
             None if self.use_middle_of_segment else rng,
         )
-        heard_length = length * rate // self.sample_rate
+        num_samples = length * rate // self.sample_rate
         starts = [e.start * rate // self.sample_rate for e in excerpts if e is not None]
-        heard = [values.wav[r, 0, s : s + heard_length] for r, s in zip(rows, starts)]
+        wavs = [values.wav[r, 0, s : s + num_samples] for r, s in zip(rows, starts)]
         return StyleInputs(
-            excerpts=torch.stack(heard) if heard else torch.zeros(0, heard_length),
+            excerpts=torch.stack(wavs) if wavs else torch.zeros(0, num_samples),
             sample_rate=rate,
             rows=torch.tensor(rows, dtype=torch.long),
             lengths=torch.tensor(lengths),
             excerpt_mask=covered_frames(excerpts, self.hop) if self.compute_mask and rows else None,
-            num_codebooks=self._draw_num_codebooks(shared),
-            codebook_seed=0 if shared is None else _draw_seed(shared),
+            num_codebooks=self._draw_num_codebooks(training),
+            codebook_seed=0 if training is None else _draw_seed(training.batch),
+            update_statistics=training is not None,
         )
 
     def forward(self, prepared: StyleInputs) -> Condition:
-        hidden = self.embed(self._features(prepared))
+        hidden = self.embed(self._features(prepared))  # [N, frames, width]
         if self.transformer is not None:
             hidden = self.transformer(hidden)
-        hidden = hidden[: len(prepared.rows)]  # none, where only silence was listened to
+        hidden = hidden[: len(prepared.rows)]  # drops the silent frame of a batch without clips
         hidden = self._quantize(hidden, prepared)[:, :: self.ds_factor]
 
         B, P = len(prepared.lengths), hidden.shape[1]
-        rows = prepared.rows.to(self.device)
+        rows = to_device(prepared.rows, self.device)
         hidden = hidden.new_zeros(B, P, self.dim).index_copy(0, rows, hidden)
-        mask = length_to_mask(self.real_steps(prepared.lengths), P).to(self.device)
-        excerpt_mask = (
-            None if prepared.excerpt_mask is None else prepared.excerpt_mask.to(self.device)
-        )
-        return self.project(hidden, mask)._replace(excerpt_mask=excerpt_mask)
+        mask = length_to_mask(self.valid_steps(prepared.lengths), P)
+        condition = self.project(hidden, to_device(mask, self.device))
+        if prepared.excerpt_mask is None:
+            return condition
+        return condition._replace(excerpt_mask=to_device(prepared.excerpt_mask, self.device))
 
     def _features(self, prepared: StyleInputs) -> Tensor:
-        """Excerpts to frames `[N, frames, dim]` of the feature extractor, without gradient.
+        """Compute features `[N, frames, dim]` of the excerpts, without gradient.
 
-        Without any clip it gives one silent frame, of which nothing is kept. The layers run all
-        the same: in a distributed run each process then takes part in the same sums, and each
-        weight gets a gradient, if only of zeros.
+        A batch without clips gives one silent frame, which `forward` drops after the transformer.
+        The layers run all the same: in a distributed run every process then takes part in the
+        same sums, and every weight gets a gradient, if only of zeros.
         """
         if len(prepared.excerpts):
-            excerpts = prepared.excerpts.to(self.device)
+            excerpts = to_device(prepared.excerpts, self.device)
             wav = resample(excerpts, prepared.sample_rate, self.feature_extractor.sample_rate)
             features = self.feature_extractor.features(wav)
         else:
@@ -277,31 +278,40 @@ class StyleConditioner(WavConditioner):
         return features.to(self.output_proj.weight) if features.is_floating_point() else features
 
     def _quantize(self, hidden: Tensor, prepared: StyleInputs) -> Tensor:
-        """Pass `[N, frames, width]` through batch norm and quantizer, in their own precision."""
+        """Apply batch norm and quantizer to `[N, frames, width]`, in their own precision."""
+        update = prepared.update_statistics
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.transpose(1, 2)
             if self.batch_norm is not None:
-                hidden = self.batch_norm(hidden.to(self.batch_norm.running_mean))
+                hidden = self.batch_norm(hidden.to(self.batch_norm.running_mean), update=update)
             if self.rvq is not None:
                 rng = torch.Generator().manual_seed(prepared.codebook_seed)
                 rate, n_q = self.feature_extractor.frame_rate, prepared.num_codebooks
-                hidden = self.rvq(hidden, rate, num_codebooks=n_q, rng=rng).x
+                hidden = self.rvq(hidden, rate, num_codebooks=n_q, rng=rng, update=update).x
             return hidden.transpose(1, 2)
 
-    def real_steps(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many samples would give, as released models count them.
+    def valid_steps(self, lengths: Tensor) -> Tensor:
+        """Number of valid steps of clips with these lengths in samples, as in released models.
 
-        The whole clip counts, not the excerpt, and a started step counts as a whole one.
+        The whole clip counts, not the excerpt, and the last step need not be complete.
         """
         samples_per_step = self.sample_rate * self.ds_factor
         return (lengths * MASK_RATE + samples_per_step - 1) // samples_per_step
 
-    def _draw_length(self, shortest: int, rng: torch.Generator | None) -> int:
-        """Samples of the excerpts of one batch; `shortest` are those of its shortest clip."""
-        if rng is None:
+    def _excerpt_samples(self, lengths: list[int], training: BatchGenerators | None) -> int:
+        """Length of the excerpts of one batch, in samples.
+
+        Args:
+            lengths: Of the clips that are not null, in samples.
+            training: Draw a length; `None` returns that of the evaluation.
+        """
+        if training is None:
             return int(self.excerpt_length * self.sample_rate)
+        shortest = min(lengths, default=0)
+        if lengths and training.shortest_clip is not None:
+            shortest = training.shortest_clip
         longest = shortest / self.sample_rate
-        seconds = draw_length(self.varying_lengths, longest, rng)
+        seconds = draw_length(self.varying_lengths, longest, training.batch)
         if shortest and not self._gives_a_frame(seconds):
             raise ValueError(
                 f"A training clip of {longest} s is too short: the feature extractor computes no "
@@ -310,27 +320,27 @@ class StyleConditioner(WavConditioner):
         return int(seconds * self.sample_rate)
 
     def is_long_enough(self, num_samples: int, sample_rate: int) -> bool:
-        """Whether a whole excerpt fits into a clip of so many samples."""
+        """Whether a clip of `num_samples` is at least as long as the evaluation excerpt."""
         return num_samples >= int(self.excerpt_length * sample_rate)
 
     def _gives_a_frame(self, seconds: float) -> bool:
-        return (
-            self.feature_extractor.num_frames(int(seconds * self.feature_extractor.sample_rate)) > 0
-        )
+        """Whether the feature extractor computes any frame of an excerpt."""
+        num_samples = int(seconds * self.feature_extractor.sample_rate)
+        return self.feature_extractor.num_frames(num_samples) > 0
 
-    def _draw_num_codebooks(self, rng: torch.Generator | None) -> int:
-        if self.rvq is None or rng is None:
+    def _draw_num_codebooks(self, training: BatchGenerators | None) -> int:
+        if self.rvq is None or training is None:
             return self.eval_q
         total = self.rvq.total_codebooks
-        return draw_num_codebooks(total, rng) if self.rvq.q_dropout else total
+        return draw_num_codebooks(total, training.batch) if self.rvq.q_dropout else total
 
     def _rate_of(self, sample_rates: list[int]) -> int:
-        """The one sample rate of the clips of a batch."""
+        """Sample rate of the clips of a batch, which must be equal."""
         accepted = (self.sample_rate, self.feature_extractor.sample_rate)
         for sample_rate in sample_rates:
             if sample_rate not in accepted or sample_rate != sample_rates[0]:
                 raise ValueError(
-                    f"A style clip has {sample_rate} samples per second but the conditioner takes "
+                    f"A style clip has a sample rate of {sample_rate} Hz but the conditioner takes "
                     f"all clips at {accepted[0]}, or all at its feature extractor's {accepted[1]}. "
                     "Convert them with `audiocraft.data.audio_utils.convert_audio`."
                 )
@@ -345,7 +355,7 @@ class StyleConditioner(WavConditioner):
         if excerpt_length is not None:
             self._check_excerpt_length(excerpt_length)
         if ds_factor is not None and not (is_integer(ds_factor) and ds_factor >= 1):
-            raise ValueError(f"ds_factor must be a whole number, at least 1, but is {ds_factor!r}.")
+            raise ValueError(f"ds_factor is {ds_factor!r} but must be an integer of at least 1.")
         if encodec_n_q is not None and not isinstance(self.feature_extractor, EncodecFeatures):
             raise ValueError(
                 f"encodec_n_q is {encodec_n_q} but the feature extractor is "
@@ -354,7 +364,7 @@ class StyleConditioner(WavConditioner):
 
     def _check_excerpt_length(self, seconds: float) -> None:
         if not is_number(seconds):
-            raise ValueError(f"excerpt_length must be a number of seconds but is {seconds!r}.")
+            raise ValueError(f"excerpt_length is {seconds!r} but must be a number of seconds.")
         if seconds <= 0 or not self._gives_a_frame(seconds):
             raise ValueError(
                 f"excerpt_length is {seconds} s, of which the feature extractor computes no frame. "
@@ -362,7 +372,7 @@ class StyleConditioner(WavConditioner):
             )
         if not self.varying_lengths[0] <= seconds <= self.varying_lengths[1]:
             logger.warning(
-                "An excerpt of %s s is outside what the model was trained with, %s to %s s.",
+                "excerpt_length is %s s, outside the range of the training, %s to %s s.",
                 seconds,
                 *self.varying_lengths,
             )

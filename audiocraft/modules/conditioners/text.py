@@ -1,7 +1,7 @@
-"""Conditioners that read.
+"""Text conditioners: T5 and lookup table.
 
-`T5Conditioner` is what released models use: a frozen T5 encoder. `LUTConditioner` learns a vector
-for every word from scratch and needs nothing that would have to be downloaded.
+`T5Conditioner` is that of released models: a frozen T5 encoder. `LUTConditioner` learns a vector
+for every word from scratch and needs no download.
 
 Method: T5: Raffel et al., 2019, https://arxiv.org/abs/1910.10683.
 """
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from ..frozen import Frozen
-from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask
+from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask, to_device
 
-T5_DIMS = {  # width of the encoder, by the last part of the name
+T5_DIMS = {  # width of the encoder, by the last component of the name
     "t5-small": 512,
     "t5-base": 768,
     "t5-large": 1024,
@@ -33,14 +33,14 @@ T5_DIMS = {  # width of the encoder, by the last part of the name
 
 
 class Tokens(tp.NamedTuple):
-    """Texts as numbers."""
+    """Tokenized texts."""
 
     ids: Tensor  # [B, P] long
-    mask: Tensor  # [B, P] bool, True where a token is real
+    mask: Tensor  # [B, P] bool, True where a token is valid
 
 
 class PretrainedText(nn.Module):
-    """A tokenizer and its encoder, as the `transformers` library calls them; in float32."""
+    """A tokenizer and an encoder of the `transformers` library; in float32."""
 
     def __init__(self, tokenizer: tp.Any, encoder: nn.Module):
         super().__init__()
@@ -54,22 +54,22 @@ class PretrainedText(nn.Module):
 
 
 def hash_trick(word: str, vocab_size: int) -> int:
-    """A number below `vocab_size` that is always the same for the same word."""
+    """Hash a word to an index below `vocab_size`."""
     return int(hashlib.sha256(word.encode("utf-8")).hexdigest(), 16) % vocab_size
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation; the sharp of a key stays."""
+    """Split a text into words: lower case, without punctuation, except the sharp of a key."""
     return re.findall(r"\w+#?", text.lower())
 
 
 def tokenize_whole(text: str | None) -> list[str]:
-    """The whole text as one token; also the empty one, only `None` is no token."""
+    """Take the whole text, which may be empty, as one token; `None` has no token."""
     return [] if text is None else [text]
 
 
 def tokenize_words(text: str | None) -> list[str]:
-    """One token per word."""
+    """Split a text into one token per word."""
     return split_words(text or "")
 
 
@@ -77,19 +77,18 @@ LUT_TOKENIZERS = {"noop": tokenize_whole, "whitespace": tokenize_words}
 
 
 class LUTConditioner(TextConditioner):
-    """A learnt vector for each token.
+    """Learnt vector for each token.
 
-    Tokens are numbered by a hash, so there is no vocabulary to keep; two words may meet in one
-    number.
+    Tokens are indexed by a hash, so there is no vocabulary; two words may share an index.
 
     Args:
         n_bins: Rows of the table.
         dim: Width of the table.
         output_dim: Width of the language model.
-        tokenizer: `noop` (a whole text is one token) or `whitespace` (each word is).
+        tokenizer: `noop` (the whole text is one token) or `whitespace` (one token per word).
 
     Raises:
-        ValueError: An unknown tokenizer.
+        ValueError: The tokenizer is unknown.
     """
 
     def __init__(self, n_bins: int, dim: int, output_dim: int, tokenizer: str = "whitespace"):
@@ -107,34 +106,34 @@ class LUTConditioner(TextConditioner):
         return pad_tokens(rows)
 
     def forward(self, prepared: Tokens) -> Condition:
-        ids, mask = (tensor.to(self.device) for tensor in prepared)
+        ids, mask = (to_device(tensor, self.device) for tensor in prepared)
         return self.project(self.embed(ids), mask)
 
 
 def pad_tokens(rows: list[list[int]]) -> Tokens:
-    """Put rows of numbers into one tensor, at least one step wide."""
+    """Pad lists of token indices to one tensor, at least one step wide."""
     width = max([1, *map(len, rows)])
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
     return Tokens(ids, length_to_mask(torch.tensor([len(row) for row in rows]), width))
 
 
 class T5Conditioner(TextConditioner):
-    """A pretrained T5 encoder, in float32, and a projection.
+    """Pretrained T5 encoder, in float32, and a projection.
 
-    Nothing is loaded until the first text that is not null, unless the encoder is fine-tuned.
+    The encoder is loaded at the first text that is not null, or at once if it is fine-tuned.
 
     Args:
         name: Name of the pretrained model.
         output_dim: Width of the language model.
-        load: Given the name, returns the tokenizer and the encoder.
-        dim: Width of the encoder; `None` looks it up by name.
-        finetune: Train the encoder too; it is then part of the checkpoint.
+        load: Loads the tokenizer and the encoder by name.
+        dim: Width of the encoder; `None`: that of the named model.
+        finetune: Train the encoder; it is then part of the checkpoint.
         word_dropout: Probability that a word is dropped in training.
-        normalize_text: Lower the case and remove punctuation.
+        normalize_text: Convert to lower case and remove punctuation.
 
     Raises:
-        ValueError: The name is unknown and no `dim` is given, or the tokenizer came without its
-            vocabulary.
+        ValueError: The name is unknown and no `dim` is given.
+        CheckpointError: `finetune` is set, and the tokenizer has no vocabulary.
     """
 
     def __init__(
@@ -159,32 +158,35 @@ class T5Conditioner(TextConditioner):
 
     @property
     def pretrained(self) -> PretrainedText:
-        """Tokenizer and encoder; loads them if need be."""
+        """Tokenizer and encoder; loads them if necessary."""
         return self._frozen.module if self.t5 is None else self.t5
 
     def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
-        texts = [self._clean(text or "", generator_for(rng, i)) for i, text in enumerate(values)]
+        training = self.training_generators(rng)
+        texts = [
+            self._clean(text or "", generator_for(training, i)) for i, text in enumerate(values)
+        ]
         if not any(texts):
             return pad_tokens([[] for _ in texts])
         tokens = self.pretrained.tokenizer(texts, return_tensors="pt", padding=True)
-        real = torch.tensor([bool(text) for text in texts])
-        return Tokens(tokens["input_ids"], tokens["attention_mask"].bool() & real[:, None])
+        present = torch.tensor([bool(text) for text in texts])
+        return Tokens(tokens["input_ids"], tokens["attention_mask"].bool() & present[:, None])
 
     def forward(self, prepared: Tokens) -> Condition:
-        ids, mask = (tensor.to(self.device) for tensor in prepared)
+        ids, mask = (to_device(tensor, self.device) for tensor in prepared)
         if self.t5 is not None:
             hidden = self.t5(ids, mask)
         elif prepared.mask.any():
             hidden = self._frozen(ids, mask)
-        else:  # no text at all: the encoder is not needed
+        else:  # no text: the encoder is not needed
             hidden = torch.zeros(*ids.shape, self.dim, device=self.device)
         return self.project(hidden, mask)
 
     def _clean(self, text: str, rng: torch.Generator | None) -> str:
-        """Normalise a text and drop some of its words, as the settings ask."""
+        """Normalise a text, and drop words if a generator is given, as configured."""
         if self.normalize_text:
             text = " ".join(split_words(text))
-        if self.word_dropout and self.training and rng is not None:
+        if self.word_dropout and rng is not None:
             words = text.split()
             kept = torch.rand(len(words), generator=rng) >= self.word_dropout
             text = " ".join(word for word, keep in zip(words, kept.tolist()) if keep)
@@ -192,26 +194,28 @@ class T5Conditioner(TextConditioner):
 
 
 def _dim_of(name: str) -> int:
-    kind = name.rstrip("/").split("/")[-1]  # also of a folder or of a hub id
+    kind = name.rstrip("/").split("/")[-1]  # of a name, a folder or a hub id
     if kind not in T5_DIMS:
         raise ValueError(
-            f"t5.name is {name!r}, whose width is unknown. Choose one of: {', '.join(T5_DIMS)}."
+            f"t5.name is {name!r}, which is not supported. Choose one of: {', '.join(T5_DIMS)}."
         )
     return T5_DIMS[kind]
 
 
 def _load_checked(load: tp.Callable[[str], PretrainedText], name: str) -> PretrainedText:
-    """Load, and refuse a tokenizer without its words: offline, the library gives one silently.
+    """Load tokenizer and encoder, and check the size of the vocabulary.
+
+    Offline, the library silently returns a tokenizer without vocabulary.
 
     Raises:
-        CheckpointError: Its vocabulary is missing.
+        CheckpointError: The vocabulary is missing.
     """
     pretrained = load(name)
-    known = len(pretrained.tokenizer)
-    wanted = tp.cast(tp.Any, pretrained.encoder).config.vocab_size
-    if known < wanted // 2:
+    size = len(pretrained.tokenizer)
+    expected = tp.cast(tp.Any, pretrained.encoder).config.vocab_size
+    if size < expected // 2:
         raise CheckpointError(
-            f"The tokenizer of {name!r} knows {known} tokens but its encoder reads {wanted}: its "
+            f"The tokenizer of {name!r} has {size} tokens but its encoder expects {expected}: the "
             "vocabulary file is missing. Put spiece.model or tokenizer.json beside the weights, "
             "or download the model again."
         )

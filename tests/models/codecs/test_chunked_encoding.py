@@ -36,7 +36,7 @@ def encodec_with(layers: int):
         torch.manual_seed(0)
         model = builders.get_compression_model(config).eval()
     with torch.no_grad():
-        model.quantizer.start(model.encoder(notes(1, 2.0, 32_000)))
+        model.quantizer.initialize(model.encoder(notes(1, 2.0, 32_000)))
     return model
 
 

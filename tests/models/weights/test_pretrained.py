@@ -313,7 +313,7 @@ def style_model(offline, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         lm = builders.get_lm_model(config)
-        lm.condition_provider.conditioners["self_wav"].rvq.start(torch.randn(1, 512, 1100))
+        lm.condition_provider.conditioners["self_wav"].rvq.initialize(torch.randn(1, 512, 1100))
     model = MusicGen("style", builders.get_debug_compression_model(), lm, max_duration=2.0)
     model.set_generation_params(duration=0.1)
     return model, loaded

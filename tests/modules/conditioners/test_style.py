@@ -5,20 +5,30 @@ import pytest
 import torch
 
 from audiocraft.data.conditions import WavCondition
-from audiocraft.modules.conditioners import MertFeatures, StyleConditioner, merge_excerpt_masks
+from audiocraft.modules.conditioners import (
+    BatchGenerators,
+    MertFeatures,
+    StyleConditioner,
+    merge_excerpt_masks,
+)
 
 from .stubs import SAMPLE_RATE, StubFeatureExtractor, style_conditioner
 
 
-def rng(seed=0):
+def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def rng(seed=0):
+    """Random generators of a training batch, which only count as such in training mode."""
+    return BatchGenerators(generator(seed), [generator(100 * seed + i) for i in range(8)])
 
 
 def clips(*seconds, start=None, total=None, sample_rate=SAMPLE_RATE):
     """Noise of the given durations, padded to the longest; zero seconds is a null clip."""
     lengths = torch.tensor([int(s * SAMPLE_RATE) for s in seconds])
     total = max(1, int(lengths.max())) if total is None else total
-    wav = torch.randn(len(seconds), 1, total, generator=rng(7)) + 3
+    wav = torch.randn(len(seconds), 1, total, generator=generator(7)) + 3
     wav = wav * (torch.arange(total) < lengths[:, None, None])
     starts = [None] * len(seconds) if start is None else start
     return WavCondition(wav, lengths, [sample_rate] * len(seconds), start=starts)
@@ -28,8 +38,8 @@ def statistics(style):
     return {k: v.clone() for k, v in style.state_dict().items() if "rvq" in k or "batch_norm" in k}
 
 
-def hear(style, values, dice=None):
-    return style(style.prepare(values, dice))
+def encode(style, values, generators=None):
+    return style(style.prepare(values, generators))
 
 
 # What is heard
@@ -91,7 +101,7 @@ def test_one_length_is_drawn_per_training_batch():
 
 def test_training_leaves_no_length_behind_for_evaluation():
     style = style_conditioner().train()
-    hear(style, clips(1.0, 1.0), rng())
+    encode(style, clips(1.0, 1.0), rng())
     assert style.eval().prepare(clips(1.0, 1.0), rng()).excerpts.shape[1] == 0.3 * SAMPLE_RATE
 
 
@@ -132,15 +142,15 @@ def test_the_middle_can_be_fixed():
 
 def test_a_sample_hears_the_same_whoever_is_beside_it():
     style = style_conditioner().eval()
-    alone = style.prepare(clips(1.0, 1.0)._replace(), [rng(1), rng(2)]).excerpts[1]
-    other = style.prepare(clips(1.0, 1.0), [rng(9), rng(2)]).excerpts[1]
+    alone = style.prepare(clips(1.0, 1.0)._replace(), [generator(1), generator(2)]).excerpts[1]
+    other = style.prepare(clips(1.0, 1.0), [generator(9), generator(2)]).excerpts[1]
     assert torch.equal(alone, other)
 
 
 def test_the_same_dice_give_the_same_condition():
     for training in (True, False):
         one, other = (style_conditioner().train(training) for _ in range(2))
-        first, second = hear(one, clips(1.0, 1.0), rng()), hear(other, clips(1.0, 1.0), rng())
+        first, second = encode(one, clips(1.0, 1.0), rng()), encode(other, clips(1.0, 1.0), rng())
         assert torch.equal(first.embed, second.embed)
         assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers()))
 
@@ -156,21 +166,21 @@ def test_clips_of_another_rate_are_refused():
 def test_shown_frames_are_those_of_the_excerpt():
     # Quirk of released models: `length // hop` frames from `start // hop`, hop is 16 here.
     style = style_conditioner().eval()
-    condition = hear(style, clips(1.0, 0.0, start=[0.26, None]))
+    condition = encode(style, clips(1.0, 0.0, start=[0.26, None]))
     excerpt_mask = merge_excerpt_masks({"self_wav": condition}, 50)
     assert excerpt_mask[0].nonzero().flatten().tolist() == list(range(13, 28))
     assert not excerpt_mask[1].any()
 
 
 def test_shown_frames_can_be_left_out():
-    assert hear(style_conditioner(compute_mask=False).eval(), clips(1.0)).excerpt_mask is None
+    assert encode(style_conditioner(compute_mask=False).eval(), clips(1.0)).excerpt_mask is None
 
 
 # Null clips
 
 
 def test_a_null_clip_gives_zero_vectors():
-    condition = hear(style_conditioner().eval(), clips(1.0, 0.0))
+    condition = encode(style_conditioner().eval(), clips(1.0, 0.0))
     assert condition.mask.tolist() == [[True] * 6, [False] * 6]
     assert condition.embed[0].any()
     assert not condition.embed[1].any()
@@ -181,7 +191,7 @@ def test_a_batch_of_null_clips_is_one_zero_step_and_wakes_nobody():
         raise AssertionError("loaded")
 
     style = StyleConditioner(MertFeatures(load), 6, transformer_scale="xsmall", bins=8).eval()
-    condition = hear(style, clips(0.0, 0.0))
+    condition = encode(style, clips(0.0, 0.0))
     assert condition.embed.shape == (2, 1, 6)
     assert not condition.embed.any()
     assert not condition.mask.any()
@@ -192,7 +202,7 @@ def test_null_clips_teach_nothing():
     # Ten such batches would halve the variance, a first one would make the k-means start collapse.
     style = style_conditioner().train()
     before = statistics(style)
-    hear(style, clips(0.0, 0.0), rng())
+    encode(style, clips(0.0, 0.0), rng())
     after = statistics(style)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -210,15 +220,15 @@ def test_a_null_clip_beside_others_changes_no_statistics():
 def test_every_weight_gets_a_gradient_even_without_any_clip(seconds):
     # Otherwise a distributed run waits for ever for the processes that dropped their clips.
     style = style_conditioner().train()
-    hear(style, clips(*seconds), rng()).embed.sum().backward()
+    encode(style, clips(*seconds), rng()).embed.sum().backward()
     assert all(weight.grad is not None for weight in style.parameters())
 
 
 def test_a_first_null_batch_leaves_the_start_of_the_codebooks_to_the_next_one():
     style = style_conditioner().train()
-    hear(style, clips(0.0), rng())
+    encode(style, clips(0.0), rng())
     assert not any(book.inited for book in style.rvq.codebooks)
-    hear(style, clips(1.0, 1.0), rng())
+    encode(style, clips(1.0, 1.0), rng())
     assert len(style.rvq.codebooks[0].embed.unique(dim=0)) == 8
 
 
@@ -228,8 +238,29 @@ def test_a_first_null_batch_leaves_the_start_of_the_codebooks_to_the_next_one():
 def test_evaluation_learns_nothing():
     style = style_conditioner().eval()
     before = statistics(style)
-    hear(style, clips(1.0, 1.0), rng())
+    encode(style, clips(1.0, 1.0), rng())
     assert all(torch.equal(before[key], after) for key, after in statistics(style).items())
+
+
+@pytest.mark.parametrize("generators", [None, generator(), [generator(0), generator(1)]])
+def test_training_mode_alone_updates_nothing_and_draws_as_evaluation_does(generators):
+    style = style_conditioner().train()
+    style.rvq.initialize(torch.randn(1, style.dim, 500, generator=generator()))
+    before = {key: value.clone() for key, value in style.state_dict().items()}
+    values = clips(1.0, 1.0, start=[0.1, 0.2])
+    condition = encode(style, values, generators)
+    assert all(torch.equal(before[key], value) for key, value in style.state_dict().items())
+    assert style.training
+    assert torch.equal(condition.embed, encode(style.eval(), values).embed)
+
+
+def test_frozen_statistics_are_not_updated_by_training():
+    style = style_conditioner().train()
+    encode(style, clips(1.0, 1.0), rng())
+    style.freeze_statistics()
+    before = statistics(style)
+    encode(style, clips(1.0, 1.0), rng(1))
+    assert all(torch.equal(before[key], value) for key, value in statistics(style).items())
 
 
 def test_the_number_of_codebooks_is_drawn_per_training_batch():
@@ -246,16 +277,16 @@ def test_without_quantizer_dropout_training_uses_all_codebooks():
 
 def test_gradients_pass_the_bottleneck():
     style = style_conditioner().train()
-    hear(style, clips(1.0, 1.0), rng()).embed.square().sum().backward()
+    encode(style, clips(1.0, 1.0), rng()).embed.square().sum().backward()
     assert style.embed.weight.grad.any()
 
 
 def test_one_codebook_lets_through_at_most_as_many_vectors_as_it_has():
     style = style_conditioner(bins=3).train()
     for seed in range(4):
-        hear(style, clips(1.0, 1.0, 1.0), rng(seed))
+        encode(style, clips(1.0, 1.0, 1.0), rng(seed))
     style.eval().set_params(eval_q=1)
-    vectors = hear(style, clips(1.0, 1.0, 1.0, 1.0)).embed.flatten(0, 1)
+    vectors = encode(style, clips(1.0, 1.0, 1.0, 1.0)).embed.flatten(0, 1)
     assert len(vectors.mul(1e4).round().unique(dim=0)) <= 3
 
 
@@ -282,7 +313,7 @@ def test_copies_share_the_listener():
 def test_fewer_frames_can_be_kept():
     style = style_conditioner().eval()
     style.set_params(ds_factor=10)
-    assert hear(style, clips(1.0)).embed.shape[1] == 3
+    assert encode(style, clips(1.0)).embed.shape[1] == 3
 
 
 def test_values_that_are_not_named_stay():
@@ -330,11 +361,11 @@ def test_a_setting_that_cannot_be_is_named(options, message):
 
 def test_it_works_in_half_precision():
     style = style_conditioner().eval().half()
-    assert hear(style, clips(1.0)).embed.dtype == torch.float16
+    assert encode(style, clips(1.0)).embed.dtype == torch.float16
 
 
 def test_clips_at_the_rate_of_the_model_are_resampled_for_the_listener():
     feature_extractor = StubFeatureExtractor()
     feature_extractor.sample_rate = SAMPLE_RATE // 2
-    hear(style_conditioner(feature_extractor=feature_extractor).eval(), clips(1.0))
+    encode(style_conditioner(feature_extractor=feature_extractor).eval(), clips(1.0))
     assert feature_extractor.heard[0].shape == (1, 120)

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from audiocraft.errors import CheckpointError
-from audiocraft.modules.conditioners import PretrainedText, T5Conditioner
+from audiocraft.modules.conditioners import BatchGenerators, PretrainedText, T5Conditioner
 from tests.tiny_t5 import write_vocabulary
 
 
@@ -94,7 +94,8 @@ def test_the_encoder_runs_in_float32_under_autocast(t5):
 def test_words_are_dropped_in_training_only(t5):
     conditioner = t5(word_dropout=0.5)
     text = ["fast drums and a loud bass line"] * 30
-    rng = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    rng = BatchGenerators(generator, [generator] * len(text))
     full = conditioner.eval().prepare(text, rng).mask.sum()
     assert conditioner.train().prepare(text, rng).mask.sum() < 0.75 * full
     assert conditioner.prepare(text).mask.sum() == full
@@ -113,7 +114,7 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(encoder):
 
     load = lambda name: PretrainedText(Empty(), encoder)  # noqa: E731
     conditioner = T5Conditioner("t5-base", 6, load=load, dim=16)
-    with pytest.raises(CheckpointError, match="knows 4 tokens"):
+    with pytest.raises(CheckpointError, match="4 tokens"):
         conditioner.prepare(["calm piano"])
 
 

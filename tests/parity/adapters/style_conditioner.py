@@ -111,7 +111,7 @@ def check_where_padding_counts(case, call, style, clips):
     fits into its clip.
     """
     whole = torch.where(clips.length > 0, clips.wav.shape[-1], 0)
-    steps = style.real_steps(clips.length).clamp(max=case.outputs(call)["mask"].shape[1])
+    steps = style.valid_steps(clips.length).clamp(max=case.outputs(call)["mask"].shape[1])
     assert_close(steps, case.outputs(call)["mask"].sum(1))
     check_condition(case, call, style, clips._replace(length=whole))
 
