@@ -1,8 +1,8 @@
-"""The door of a training run: `dora run solver=…`, `python train.py …`.
+"""Training entry point: `dora run solver=…`, `python train.py …`, `python -m audiocraft.train …`.
 
-Dora turns the command line into an experiment with a signature and a folder; Hydra composes its
-configuration from `config/`. What a user did wrong is told in one sentence; `HYDRA_FULL_ERROR=1`
-shows the traceback.
+Dora maps the command line to an experiment with a signature and a folder; Hydra composes its
+configuration from `config/`. User errors end with one sentence; `HYDRA_FULL_ERROR=1` shows the
+traceback.
 """
 
 import copy
@@ -32,6 +32,8 @@ from .solvers.builders import get_solver
 from .solvers.distributed import enter_srun_step
 from .solvers.experiment import check_output_folder, output_folder_error
 from .solvers.signals import Stopped, exit_status
+from .solvers.token_caching import write_token_cache
+from .solvers.validation import check_settings
 from .utils.deprecated_keys import deprecation_reason
 from .utils.hydra_quoting import override
 
@@ -39,62 +41,63 @@ logger = logging.getLogger(__name__)
 
 CONFIG = config_dir()
 ABSENT = object()
-LESS_MEMORY = (
-    "Raise optim.accumulate (a batch in pieces), set transformer_lm.checkpointing=torch, choose a "
-    "preset such as preset=24gb, adapt with lora.use=true, shard with fsdp.use=true, or lower "
-    "dataset.segment_duration or dataset.batch_size. `python -m audiocraft doctor`, with the same "
-    "settings, says what takes how much."
-)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # on any device
-FEWER_WORKERS = (
-    "Often the machine ran out of memory: lower dataset.num_workers. The same command goes on from "
-    "the last checkpoint."
+MEMORY_HINT = (
+    "Raise optim.accumulate (micro-batches), set transformer_lm.checkpointing=torch, choose a "
+    "preset such as preset=24gb, train adapters with lora.use=true, shard with fsdp.use=true, or "
+    "lower dataset.segment_duration or dataset.batch_size. `python -m audiocraft doctor` with the "
+    "same settings estimates the memory of each part."
+)
+RESUME_HINT = "The same command resumes from the last checkpoint."
+WORKER_HINT = (
+    "A data loading process died, often for lack of memory: lower dataset.num_workers. "
+    + RESUME_HINT
 )
 
-QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"}  # to Hydra
+HYDRA_FLAGS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"}
 
-# Where `+` adds what a run reads: nodes whose readers refuse what means nothing, and lone keys.
-ADDABLE = (
+# Keys that `+` may add: nodes whose builders reject unknown keys, and optional single keys.
+ADDABLE_KEYS = (
     *("conditioners.*", "attribute_dropout.*", "fuser.*", "codebooks_pattern.*", "hydra.*"),
     *("transformer_lm.*", "generate.lm.cfg_coef", "generate.lm.cfg_coef_beta"),
 )
 
 
-def check_override(arg: str, find_config: tp.Callable[[], DictConfig]) -> None:
-    """See that an override says something that a run reads.
+def check_override(arg: str, compose: tp.Callable[[], DictConfig]) -> None:
+    """Check that an override of the command line sets a key that a run reads.
 
     Args:
-        arg: Of the command line.
-        find_config: Composes the configuration without overrides of single keys.
+        arg: Override, `key=value`.
+        compose: Composes the configuration without overrides of single keys.
 
     Raises:
-        ConfigError: It is none, or it names a key that is retired or unknown.
+        ConfigError: It is not an override, or its key is deprecated or unknown.
     """
     if "=" not in arg:
         raise ConfigError(f"{arg!r} is not an override. Write key=value.")
     key, _, value = arg.lstrip("+").partition("=")
     reason = deprecation_reason(key) or deprecation_reason(f"{key}={value}")
     if reason:
-        raise ConfigError(f"{arg} is retired: {reason}. Leave it out.")
+        raise ConfigError(f"{arg} is no longer supported: {reason}. Remove it.")
     if key.startswith("dora."):
         raise ConfigError(
-            f"{arg} comes too late: Dora reads its settings before the command line. Set them in "
-            "config/config.yaml; AUDIOCRAFT_DORA_DIR moves the folder of experiments."
+            f"{arg} has no effect: Dora reads its settings before the command line. Set them in "
+            "config/config.yaml; the folder of experiments is set by AUDIOCRAFT_DORA_DIR."
         )
-    is_new = arg.startswith("+") and not any(fnmatchcase(key, pattern) for pattern in ADDABLE)
-    if is_new and OmegaConf.select(find_config(), key, default=ABSENT) is ABSENT:
-        raise ConfigError(f"Nothing reads the setting {key}. Correct its name, or leave it out.")
+    is_new = arg.startswith("+") and not any(fnmatchcase(key, pattern) for pattern in ADDABLE_KEYS)
+    if is_new and OmegaConf.select(compose(), key, default=ABSENT) is ABSENT:
+        raise ConfigError(f"The setting {key} does not exist. Correct its name, or remove it.")
 
 
 class Experiment(HydraMain):
-    """Dora's entry point, with mistakes on the command line told in one sentence."""
+    """Dora's entry point, which reports errors of the command line in one sentence."""
 
     def __init__(self, main: tp.Callable[[DictConfig], None], config_path: str):
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         super().__init__(main, "config", config_path, version_base="1.3")
 
     def _get_config_noinit(self, overrides: tp.Sequence[str] = ()) -> DictConfig:
-        """Compose a configuration once: Dora asks up to seven times, 0.3 s each."""
+        """Compose a configuration once: Dora composes up to seven times, 0.3 s each."""
         key = tuple(overrides)
         if key not in self._composed:
             self._composed[key] = super()._get_config_noinit(list(overrides))
@@ -105,7 +108,7 @@ class Experiment(HydraMain):
         return super().__call__()
 
     def _is_active(self, argv: list[str]) -> bool:
-        return super()._is_active(argv) and not QUESTIONS & set(argv)
+        return super()._is_active(argv) and not HYDRA_FLAGS & set(argv)
 
     def _main(self) -> tp.Any:
         """Run Hydra in the folder of the experiment, as Dora does, but with its path quoted."""
@@ -133,17 +136,19 @@ class Experiment(HydraMain):
             xp = self.resolve(argv)
             check_output_folder(self.dora.dir)
         except (HydraException, OmegaConfBaseException, AudiocraftError) as error:
-            _tell(error)
+            exit_with_error(error)
         return xp
 
     def resolve(self, argv: tp.Sequence[str]) -> XP:
-        """The experiment of a command line; nothing is written anywhere.
+        """Compose the experiment of a command line, without writing anything.
 
         Raises:
-            ConfigError, HydraException, OmegaConfBaseException: An override is wrong.
+            ConfigError, HydraException, OmegaConfBaseException: An override is invalid.
         """
         if not any(arg.startswith("solver=") for arg in argv):
-            raise ConfigError("Say which run is meant: solver=musicgen/musicgen_style_tiny.")
+            raise ConfigError(
+                "No solver is chosen. Add one, such as solver=musicgen/musicgen_style_tiny."
+            )
         for arg in argv:
             check_override(arg, lambda: self._get_base_config(list(argv))[0])
         return super().get_xp(argv)
@@ -152,52 +157,53 @@ class Experiment(HydraMain):
         try:
             return super().init_xp(xp)
         except OSError as error:
-            _tell(output_folder_error(xp.folder, error))
+            exit_with_error(output_folder_error(xp.folder, error))
 
     def get_slurm_config(self) -> SlurmConfig:
-        """What Dora asks for before it schedules jobs."""
+        """Called by Dora before it schedules jobs."""
         try:
             if is_scheduling(sys.argv):
                 check_slurm()
         except ConfigError as error:
-            _tell(error)
+            exit_with_error(error)
         return super().get_slurm_config()
 
 
-def _tell(error: Exception) -> tp.NoReturn:
-    """End with the sentence of an error, or with its traceback where that is wanted."""
+def exit_with_error(error: Exception) -> tp.NoReturn:
+    """Print the message of an error and exit; with HYDRA_FULL_ERROR=1 raise it instead."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    # Without Hydra's advice to append a key that nobody would read.
+    # Hydra advises to append unknown keys, which no code would read.
     lines = [x for x in str(error).splitlines() if "To append to your config" not in x]
     print("error:", "\n".join(lines), file=sys.stderr)
     sys.exit(1)
 
 
 def _causes(error: BaseException | None) -> tp.Iterator[BaseException]:
-    """An exception and those before it: a lost worker is told wherever the run happens to be."""
+    """Iterate over an exception and those that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device had no room; the CPU and Apple's GPU only say so in words."""
+    """Whether a device ran out of memory; CPU and MPS raise a `RuntimeError` with these words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def set_up(cfg: DictConfig) -> None:
-    """Prepare the process: threads, start method of workers, log files.
+def set_up_process(cfg: DictConfig) -> None:
+    """Configure logging, threads and the start method of worker processes.
 
     Raises:
-        ConfigError: There is no such level of logging.
+        ConfigError: `logging.level` is unknown.
     """
     levels = logging.getLevelNamesMapping()
     if str(cfg.logging.level).upper() not in levels:
         raise ConfigError(
-            f"logging.level is {cfg.logging.level!r}. Choose DEBUG, INFO, WARNING or ERROR."
+            f"logging.level={cfg.logging.level!r} is not supported. Supported: DEBUG, INFO, "
+            "WARNING, ERROR."
         )
     flashy.setup_logging(level=levels[cfg.logging.level.upper()])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
@@ -208,44 +214,53 @@ def set_up(cfg: DictConfig) -> None:
 
 
 def experiment(main: tp.Callable[[DictConfig], None]) -> Experiment:
-    """Make a Dora experiment of a function that takes a resolved configuration."""
+    """Decorator: make a Dora experiment of a function that takes a resolved configuration."""
     wrapped = Experiment(main, str(CONFIG))
     wrapped.dora.grid_package = grid_package(wrapped.dora.grid_package or "grids")
     try:
         wrapped.dora.dir = AudioCraftEnvironment.get_dora_dir()
     except ConfigError as error:
-        _tell(error)
+        exit_with_error(error)
     return wrapped
+
+
+def run(cfg: DictConfig) -> None:
+    """Train, or what the settings `show` and `cache.write` ask for instead."""
+    set_up_process(cfg)
+    if OmegaConf.select(cfg, "cache.write"):
+        check_settings(cfg)
+        write_token_cache(cfg)
+        return
+    solver = get_solver(cfg)
+    if cfg.show:
+        print(OmegaConf.to_yaml(cfg))
+        print(solver.model)
+        return
+    solver.run()
 
 
 @experiment
 def main(cfg: DictConfig) -> None:
-    """Run the experiment of a resolved configuration."""
+    """Run the experiment of a resolved configuration; errors end the process."""
     try:
-        set_up(cfg)
-        solver = get_solver(cfg)
-        if cfg.show:
-            print(OmegaConf.to_yaml(cfg))
-            print(solver.model)
-            return
-        solver.run()
+        run(cfg)
     except AudiocraftError as error:
         if logger.isEnabledFor(logging.DEBUG):
-            logger.exception("The run stopped.")
-        _tell(error)
+            logger.exception("The run failed.")
+        exit_with_error(error)
     except Stopped as stopped:
         sys.exit(exit_status(stopped.signum))
     except Exception as error:
         if is_out_of_memory(error):
-            logger.debug("The run stopped.", exc_info=True)
+            logger.debug("The run failed.", exc_info=True)
             reason = (str(error).strip() or "Out of memory").splitlines()[0].rstrip(".")
-            _tell(ConfigError(f"{reason}. {LESS_MEMORY}"))
-        logger.exception("The run failed; the same command goes on from the last checkpoint.")
+            exit_with_error(ConfigError(f"{reason}. {MEMORY_HINT}"))
+        logger.exception("The run failed. %s", RESUME_HINT)
         if any("DataLoader worker" in str(cause) for cause in _causes(error)):
-            _tell(ConfigError(f"A process that reads audio died. {FEWER_WORKERS}"))
+            exit_with_error(ConfigError(WORKER_HINT))
         sys.exit(1)
     except KeyboardInterrupt:
-        logger.warning("Interrupted. The same command goes on from the last checkpoint.")
+        logger.warning("Interrupted. %s", RESUME_HINT)
         sys.exit(130)
 
 
@@ -253,7 +268,7 @@ if is_dora(sys.argv):
     try:
         check_command(main, sys.argv)
     except ConfigError as error:
-        _tell(error)
+        exit_with_error(error)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The door of a training run: what it makes of a command line and of an error."""
+"""Entry point of training: command lines and errors."""
 
 import os
 import subprocess
@@ -12,34 +12,34 @@ from audiocraft.errors import ConfigError
 from audiocraft.train import is_out_of_memory, main
 
 
-def test_a_run_that_was_not_chosen_is_asked_for():
-    with pytest.raises(ConfigError, match="Say which run is meant: solver="):
+def test_a_command_line_without_a_solver_is_refused():
+    with pytest.raises(ConfigError, match="solver="):
         main.resolve(["optim.epochs=2"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("flags", "expected"),
     [
         (["--help"], "solver/musicgen: debug, default, musicgen_base_32khz"),
         (["solver=musicgen/musicgen_style_tiny", "optim.lr=1", "--cfg", "job"], "  lr: 1\n"),
     ],
 )
-def test_questions_to_hydra_are_answered_and_begin_no_experiment(question, answer, tmp_path):
+def test_flags_of_hydra_print_and_start_no_experiment(flags, expected, tmp_path):
     run = subprocess.run(
-        [sys.executable, "train.py", *question],
+        [sys.executable, "train.py", *flags],
         cwd=Path(__file__).parents[1],
         env=os.environ | {"AUDIOCRAFT_DORA_DIR": str(tmp_path / "outputs")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert answer in run.stdout
+    assert expected in run.stdout
     assert run.stderr == ""
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_real_lack_of_memory_is_seen():
+def test_a_failed_allocation_is_recognized():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
     assert is_out_of_memory(caught.value)
@@ -55,5 +55,5 @@ def test_a_real_lack_of_memory_is_seen():
         (KeyError("out of memory"), False),
     ],
 )
-def test_every_device_says_it_in_its_own_words(error, expected):
+def test_out_of_memory_is_recognized_on_every_device(error, expected):
     assert is_out_of_memory(error) == expected

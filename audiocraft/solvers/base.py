@@ -1,29 +1,25 @@
-"""A run is a list of epochs, an epoch a list of stages.
+"""Base class of solvers: epochs made of stages, checkpoints, resuming, and orderly interruption.
 
-The base knows how a run starts, goes on, is interrupted and ends; a solver adds what its model
-is, what it learns from a batch and how it is heard. History holds only what the seed decides;
-durations go to the logs, so that the same seed gives the same history, digit for digit.
+A subclass builds its model and data and computes one step. The history contains only values that
+the seed determines, so that the same seed gives the same history; durations go to the logs.
 """
 
 import contextlib
 import logging
-import math
-import sys
 import typing as tp
 from abc import abstractmethod
+from collections import deque
 
 import flashy
 import torch
 from flashy.distrib import is_rank_zero
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import AudioError, CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
-from .batches import data_summary, repeat_first_batch, warn_changed_data
 from .checkpoint import (
     BestState,
     Checkpoints,
@@ -40,43 +36,47 @@ from .distributed import (
     leave_process_group,
     max_over_processes,
     rank,
+    sum_over_processes,
 )
 from .experiment import log_experiment
 from .loggers import Profiler, get_loggers
 from .optim_step import divergence_error
-from .progress import CheckpointTimer, EpochProgress, RunningMean
+from .progress import CheckpointTimer, DeferredMetrics, EpochProgress, RunningMean, progress_bar
+from .run_lock import RunLock
 from .sharding import ShardedState, Sharding
 from .signals import Stopped, StopSignals
+from .training_data import data_summary, repeat_first_batch, warn_changed_data
 from .warm_start import apply_warm_start_config
 
 logger = logging.getLogger(__name__)
 
-TIMING_METRICS = ("duration", "real_time_factor")  # measured, not decided by the seed
-STAGES = ("valid", "evaluate", "generate")
+TIMING_METRICS = ("duration", "real_time_factor")  # not determined by the seed
+EXECUTABLE_STAGES = ("valid", "evaluate", "generate")
 
 
 class StandardSolver(flashy.BaseSolver):
-    """Runs stages, keeps checkpoints, goes on where it stopped.
+    """Runs the stages of each epoch, writes checkpoints, resumes from them.
 
-    A subclass builds `model`, `optimizer` and `dataloaders` in `build`, and says in `run_step`
-    what one batch teaches.
+    A subclass sets `model`, `optimizer`, `ema` and `dataloaders` in `build` and computes one batch
+    in `run_step`.
 
     Args:
         cfg: Resolved configuration of the experiment (`config/solver/…`).
     """
 
-    # What `build` makes.
+    # Set by `build`.
     model: tp.Any
     optimizer: torch.optim.Optimizer
     ema: ModuleDictEMA | None
     dataloaders: dict[str, DataLoader]
-    # Metrics shown beside the progress bar; all of them are logged at the end of a stage.
+    # Metrics shown beside the progress bar; all are logged at the end of a stage.
     bar_metrics: tp.ClassVar[tuple[str, ...]] = ("ce", "lr", "grad_norm")
 
     def __init__(self, cfg: DictConfig):
         super().__init__()
         with contextlib.suppress(OSError):
-            (self.folder / "outputs").rmdir()  # flashy's, for files that we put elsewhere
+            (self.folder / "outputs").rmdir()  # made by flashy, not used here
+        self.lock = RunLock(self.folder, rank())
         cfg = self.cfg = apply_warm_start_config(cfg, self.folder)
         self.device = resolve_device(cfg.device)
         init_process_group(self.device)
@@ -93,10 +93,13 @@ class StandardSolver(flashy.BaseSolver):
         )
         if is_rank_zero():
             log_experiment(self.xp, cfg, self.checkpoints)
-        self.clock = CheckpointTimer(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
+        self.timer = CheckpointTimer(cfg.checkpoint.every_updates, cfg.checkpoint.every_minutes)
         self.signals = StopSignals()
         self.progress = EpochProgress()
         self.best_state = BestState()
+        self.unread: deque[tuple[DeferredMetrics, int, RunningMean]] = deque()
+        # Steps whose metrics are read later; on the CPU they are there at once.
+        self.metrics_lag = 0 if self.device.type == "cpu" else 1
         self.watchdog = Watchdog(
             cfg.deadlock.timeout if cfg.deadlock.use else None,
             self.folder / f"solver.log.{rank()}",
@@ -106,150 +109,178 @@ class StandardSolver(flashy.BaseSolver):
         self.register_stateful("best_state", "progress")
         torch.manual_seed(derive_seed(cfg.seed, "init"))
         self.build()
-        # Only compared with what a checkpoint says.
         self.training_data = data_summary(self.dataloaders.get("train"))
-        self.register_stateful("training_data", write_only=True)
+        self.register_stateful("training_data", write_only=True)  # only compared when resuming
         self.profiler = Profiler(self.folder / "profile", cfg.profiler.enabled, self.device)
-        self.parts = ShardedState(self.model, self.optimizer, self.ema)
+        self.sharded_state = ShardedState(self.model, self.optimizer, self.ema)
         self.shards = None
         if self.sharding.active:
             self.shards = ShardedCheckpoints(self.checkpoints, self.sharding.async_save)
         else:
             self.register_stateful("model", "optimizer")
 
-    # What a subclass says.
+    # Implemented by subclasses.
 
     @abstractmethod
     def build(self) -> None:
-        """Make the model, the optimizer, their average and the data.
+        """Build model, optimizer, EMA and data loaders.
 
-        Model, optimizer and average belong in checkpoints anyway; what else does is registered.
+        Checkpoints contain model, optimizer and EMA; register other state as stateful.
         """
 
     @abstractmethod
     def run_step(self, idx: int, batch: tp.Any, metrics: dict) -> dict:
-        """Learn from batch number `idx`, or only measure it; return metrics to average."""
+        """Process batch `idx`, updating the weights if `is_training`.
 
-    @abstractmethod
-    def generate(self) -> dict:
-        """Let the model be heard."""
+        Returns:
+            Metrics to average: floats, or scalar tensors that are read after the next step.
+        """
+
+    def finish_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Check the metrics of a step once they are read, and add those that follow from them."""
+        return metrics
+
+    def generate_samples(self) -> dict[str, float]:
+        """Generate this process's share of the samples; returns metrics that are summed."""
+        return {}
 
     @abstractmethod
     def continue_from(self, source: str) -> None:
-        """Start from the weights of another model."""
+        """Warm start from the weights of another model."""
 
     @abstractmethod
     def log_results(self) -> None:
-        """Tell the user where everything is and what to try next."""
+        """Log where the results of a finished run are."""
 
-    # One run.
+    # The run.
 
     def run(self) -> None:
-        """Train to the last epoch, from wherever an earlier run of this experiment stopped."""
+        """Train to the last epoch, resuming from the experiment's own checkpoint if there is one.
+
+        Raises:
+            Stopped: A signal ended the run; its state is saved.
+        """
         resumed = self.restore()
         self.loggers.start(self.logged_epoch, self.cfg.execute_only)
         source = self.cfg.continue_from
         if source and resumed:
-            logger.info("This experiment has its own checkpoint: continue_from is ignored.")
+            logger.info("continue_from is ignored: the experiment has its own checkpoint.")
         elif source:
             self.continue_from(source)
         if self.cfg.execute_only:
             self.execute(self.cfg.execute_only, resumed or bool(source))
-            self.loggers.close()
-            return
-        if self.epoch > self.cfg.optim.epochs:
-            logger.info("All %d epochs are done already.", self.cfg.optim.epochs)
-        with self.signals, self.watchdog:
-            self.run_epochs()
-        self.log_results()
+        else:
+            if self.epoch > self.cfg.optim.epochs:
+                logger.info("All %d epochs are done (optim.epochs).", self.cfg.optim.epochs)
+            with self.signals, self.watchdog:
+                self.run_epochs()
+            self.log_results()
         self.loggers.close()
+        self.lock.release()
         leave_process_group()
 
     def run_epochs(self) -> None:
-        """Train epoch after epoch; a request to stop ends it between two updates."""
+        """Train all remaining epochs; a signal saves and ends the run between two updates."""
         try:
             while self.epoch <= self.cfg.optim.epochs:
                 self.run_epoch()
-            self.wait_for_files()
+            self.wait_for_checkpoints()
         except Stopped as stopped:
             self.save()
-            self.wait_for_files()
-            logger.warning("%s The same command goes on from here.", stopped)
+            self.wait_for_checkpoints()
+            logger.warning("%s The same command resumes it.", stopped)
             self.loggers.close()
             self.signals.requeue(stopped.signum, rank())
             raise
 
     def run_epoch(self) -> None:
-        """Train, measure, listen where it is time to, save."""
-        last = self.epoch == self.cfg.optim.epochs
+        """Train, validate, keep the best weights, evaluate and generate if due, save."""
+        is_last = self.epoch == self.cfg.optim.epochs
         self.run_stage("train", self.train)
         with torch.no_grad():
             metrics = self.run_stage("valid", self.valid)
             self.keep_best(metrics)
             for stage in ("evaluate", "generate"):
                 every = self.cfg[stage].every
-                if every and (last or self.epoch % every == 0):
+                if every and (is_last or self.epoch % every == 0):
                     self.run_stage(stage, getattr(self, stage))
         self.commit()
 
     def execute(self, stage: str, has_weights: bool) -> None:
-        """Run one stage on the weights as they are, and keep nothing but its output.
+        """Run a single stage without training or saving (`execute_only`).
 
         Raises:
-            ConfigError: There is no such stage.
-            CheckpointError: There are no weights.
+            ConfigError: The stage is unknown.
+            CheckpointError: There are no trained weights.
         """
-        if stage not in STAGES:
-            raise ConfigError(f"execute_only is {stage!r}. Choose one of: {', '.join(STAGES)}.")
+        if stage not in EXECUTABLE_STAGES:
+            raise ConfigError(
+                f"execute_only={stage!r} is not supported. Supported: "
+                f"{', '.join(EXECUTABLE_STAGES)}."
+            )
         if not has_weights:
             raise CheckpointError(
                 f"execute_only={stage} needs a trained model, but {self.folder} has no checkpoint. "
-                "Train this experiment first or give continue_from."
+                "Train this experiment first or set continue_from."
             )
         with torch.no_grad():
             self.run_stage(stage, getattr(self, stage))
         if self.cfg.execute_inplace and self.history:
             self.history[-1] |= self._pending_metrics
-            if is_rank_zero():
-                self.xp.link.update_history(self.history)
+            self.write_history()
 
     @property
     def logged_epoch(self) -> int:
-        """The epoch under whose number results are shown."""
+        """Epoch number under which results are logged."""
         in_place = self.cfg.execute_only and self.cfg.execute_inplace and self.history
         return self.epoch - 1 if in_place else self.epoch
 
+    # Saving and resuming.
+
     def commit(self, save_checkpoint: bool = True) -> None:
-        """Close the epoch: history first, then everything needed to go on from here."""
+        """Append the epoch's metrics to the history and save."""
         epoch = self.epoch
         self.history.append(self._pending_metrics)
         self._start_epoch()
         self.progress.restart()
         if save_checkpoint:
             self.save(epoch)
+        self.write_history()
+
+    def write_history(self) -> None:
+        """Write `history.json`; every checkpoint contains the history, too."""
         if is_rank_zero():
-            self.xp.link.update_history(self.history)
+            try:
+                self.xp.link.update_history(self.history)
+            except OSError as error:
+                logger.warning("The history could not be written: %s", error)
 
     def save(self, epoch: int | None = None) -> None:
-        """Save the state; `epoch` is the one that has just ended, if one has."""
+        """Save a checkpoint; `epoch` is the epoch that has just ended, `None` within one.
+
+        Raises:
+            ConfigError: The latest step was not finite; nothing is saved.
+            CheckpointError: The checkpoint cannot be written.
+        """
+        self.read_metrics()
         state = self.state_dict()
         if self.shards is not None:
             name = f"shards_{self.epoch}_{self.progress.updates}"
-            self.shards.save(self.parts.state_dict(), state, name, epoch)
+            self.shards.save(self.sharded_state.state_dict(), state, name, epoch)
         elif is_rank_zero():
             self.checkpoints.save(state, epoch)
-        self.clock.saved()
+        self.timer.restart()
 
-    def wait_for_files(self) -> None:
-        """Wait until checkpoints are on the disk."""
+    def wait_for_checkpoints(self) -> None:
+        """Wait until checkpoints that are saved in the background are on the disk."""
         if self.shards is not None:
             self.shards.wait()
 
     def save_or_stop(self, save_is_due: bool = False) -> None:
-        """Between two batches: save if it is due, or stop if the run was asked to.
+        """Between two batches: save if due, stop if any process received a signal.
 
         Raises:
-            Stopped: Whoever catches it saves, when averaged weights have been put back.
+            Stopped: To be caught where the weights are not replaced by their average; then saved.
         """
         signum, due = max_over_processes(self.signals.received, save_is_due)
         if signum:
@@ -258,10 +289,10 @@ class StandardSolver(flashy.BaseSolver):
             self.save()
 
     def restore(self) -> bool:
-        """Go on from this experiment's own checkpoint; tell whether there was one.
+        """Resume from the experiment's own checkpoint; returns whether there is one.
 
         Raises:
-            CheckpointError: It is of another model.
+            CheckpointError: It does not fit the model, or no checkpoint is intact.
         """
         path = broadcast_from_first(lambda: self.checkpoints.newest(verify_with_shards))
         if path is None:
@@ -274,33 +305,32 @@ class StandardSolver(flashy.BaseSolver):
                 "in config/ has changed since, change it back, or start again with "
                 "`dora run --clear`."
             ) from error
-        if is_rank_zero():
-            self.xp.link.update_history(self.history)  # it may have been lost with the power
+        self.write_history()  # it is written after the checkpoint and may be older
         where = f"after epoch {self.epoch - 1}"
         if self.progress.updates:
             where = f"in epoch {self.epoch}, after {self.progress.updates} updates"
-        logger.info("%s goes on %s.", self.xp.sig, where)
+        logger.info("%s resumes %s.", self.xp.sig, where)
         return True
 
     def state_dict(self) -> dict[str, tp.Any]:
-        """Everything a checkpoint holds but the shards; the configuration as YAML text."""
+        """Content of a checkpoint except its shards; the configuration as YAML text."""
         state = super().state_dict() | {"xp.cfg": self.config_text, "xp.sig": self.xp.sig}
         if self.ema is not None:
             state["ema"] = self.ema.state_dict(with_averages=self.shards is None)
         return state
 
     def load_state_dict(self, state: dict[str, tp.Any]) -> None:
-        """Take over a checkpoint of this run, of however many processes."""
+        """Load a checkpoint of this experiment, written by any number of processes."""
         warn_changed_data(state.get("training_data"), self.training_data)
-        whole = shard_folder(state) is None
-        if not whole:
-            parts = self.parts.state_dict()
-            read_shards(parts, state, self.folder)
-            self.parts.load_state_dict(parts)
+        is_whole = shard_folder(state) is None
+        if not is_whole:
+            shards = self.sharded_state.state_dict()
+            read_shards(shards, state, self.folder)
+            self.sharded_state.load_state_dict(shards)
         elif self.shards is not None:
-            self.parts.load_gathered(state)
+            self.sharded_state.load_gathered(state)
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"], with_averages=whole and self.shards is None)
+            self.ema.load_state_dict(state["ema"], with_averages=is_whole and self.shards is None)
         known = self.stateful.sources
         super().load_state_dict({key: state[key] for key in known if key in state})
 
@@ -312,12 +342,12 @@ class StandardSolver(flashy.BaseSolver):
 
     @property
     def autocast(self) -> torch.autocast:
-        """A fresh context per step: a longer one would keep stale half-precision weights."""
+        """A new context per step: a longer one would keep outdated half-precision weights."""
         dtype = self.autocast_dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights that are measured and kept: averaged ones where there is an average."""
+        """Weights that are validated and kept as the best: the EMA if there is one."""
         return self.model.state_dict()
 
     def keep_best(self, metrics: dict) -> None:
@@ -327,87 +357,116 @@ class StandardSolver(flashy.BaseSolver):
             self.on_best()
 
     def on_best(self) -> None:
-        """The weights are better than they ever were."""
+        """Called when validation improves."""
 
     def set_training(self) -> None:
-        """Put into training mode what learns."""
+        """Put the trained modules into training mode."""
         self.model.train()
 
     def train(self) -> dict:
-        """One epoch of learning, or what an interruption left of it."""
+        """Train for an epoch, or for the rest of one that was interrupted."""
         self.set_training()
-        loader = self.dataloaders["train"]
+        loader, progress = self.dataloaders["train"], self.progress
         loader.dataset.set_epoch(self.epoch)  # type: ignore
-        loader.sampler.start_at(self.progress.updates)  # type: ignore
-        done, total = self.progress.updates, self.progress.updates + len(loader)
+        loader.sampler.start_at(progress.updates)  # type: ignore
+        total = progress.updates + len(loader)
         batches = repeat_first_batch(loader) if self.cfg.benchmark_no_load else loader
-        for batch in self.bar("train", batches, done, total, self.progress.mean):
-            self.step("train", self.progress.updates, batch, self.progress.mean)
-            self.progress.updates += 1
+        for batch in self.progress_bar("train", batches, progress.updates, total, progress.mean):
+            self.step("train", progress.updates, batch, progress.mean)
+            progress.updates += 1
             self.profiler.step()
-            self.save_or_stop(self.clock.is_due(self.progress.updates))
-        return self.progress.mean.means()
+            self.save_or_stop(self.timer.is_due(progress.updates))
+        self.read_metrics()
+        return progress.mean.means()
 
     def valid(self) -> dict:
-        """The loss on held-out music."""
-        self.model.eval()
+        """Compute the metrics of the validation set."""
         return self.run_batches("valid")
 
     def evaluate(self) -> dict:
-        """The loss on the evaluation set."""
-        self.model.eval()
+        """Compute the metrics of the evaluation set."""
         return self.run_batches("evaluate")
 
+    def generate(self) -> dict:
+        """Generate samples, each process its share. A failure is logged and does not end the run.
+
+        Raises:
+            AudioError: They failed and are all that the run was to do (`execute_only=generate`).
+        """
+        try:
+            metrics = self.generate_samples()
+        except Stopped:
+            raise
+        except Exception as error:
+            if self.cfg.execute_only:
+                if isinstance(error, OSError | AudioError):
+                    raise AudioError(f"The samples cannot be written: {error}") from error
+                raise
+            kind = type(error).__name__
+            logger.warning("No more samples of epoch %d: %s: %s", self.epoch, kind, error)
+            logger.debug("Traceback:", exc_info=True)
+            metrics = {"samples": 0.0, "real_time_factor": 0.0}
+        totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
+        return dict(zip(metrics, sum_over_processes(totals).tolist()))
+
     def run_batches(self, split: str) -> dict:
-        """The mean metrics of `run_step` over a held-out data set."""
+        """Average the metrics of `run_step` over a held-out data set."""
+        self.model.eval()
         loader = self.dataloaders[split]
         loader.dataset.set_epoch(0)  # type: ignore
         mean = RunningMean()
-        for idx, batch in enumerate(self.bar(split, loader, 0, len(loader), mean)):
+        for idx, batch in enumerate(self.progress_bar(split, loader, 0, len(loader), mean)):
             self.step(split, idx, batch, mean)
             self.save_or_stop()
+        self.read_metrics()
         return mean.means()
 
     def step(self, split: str, idx: int, batch: tp.Any, mean: RunningMean) -> None:
-        """Run one batch with its own dice, and take its metrics into the mean."""
+        """Process one batch with the random generators of its own and average its metrics."""
         self.watchdog.feed()
         torch.manual_seed(derive_seed(self.cfg.seed, split, self.epoch, idx, rank()))
-        mean.add(self.run_step(idx, batch, {}), weight=len(batch))
+        try:
+            metrics = self.run_step(idx, batch, {})
+        except Exception:
+            self.read_metrics()  # a step before it may be the cause
+            raise
+        self.unread.append((DeferredMetrics(metrics), len(batch), mean))
+        self.read_metrics(self.metrics_lag)
+
+    def read_metrics(self, lag: int = 0) -> None:
+        """Read the metrics of all steps but the latest `lag`, which the device may still compute.
+
+        Raises:
+            ConfigError: They are not finite.
+        """
+        while len(self.unread) > lag:
+            metrics, weight, mean = self.unread.popleft()
+            mean.add(self.finish_metrics(metrics.values()), weight)
 
     def divergence_error(self, what: str) -> ConfigError:
-        """The error of a run whose numbers are none any more."""
-        where = f"epoch {self.epoch}, {self.current_stage}"
+        """Build the error of a run whose loss or gradient is not finite."""
+        where = ", ".join([f"epoch {self.epoch}", *filter(None, [self._current_stage])])
         return divergence_error(what, where, self.xp.sig, self.checkpoints.last.is_file())
 
-    def bar(
+    # Output.
+
+    def progress_bar(
         self, stage: str, items: tp.Iterable, done: int, total: int, mean: RunningMean | None = None
     ) -> tp.Iterator:
-        """Go through items with a bar of rate and time left, on the first process."""
-        is_log = not sys.stderr.isatty()  # of so many lines per epoch
-        last_epoch = self.cfg.optim.epochs
-        bar = tqdm(  # not that of `tqdm.auto`, which asks for the items twice
-            items,
-            desc=stage if self.cfg.execute_only else f"{stage} {self.epoch}/{last_epoch}",
-            initial=done,
-            total=total,
-            disable=not is_rank_zero(),
-            dynamic_ncols=True,
-            mininterval=0 if is_log else 0.2,  # seconds between two drawings
-            miniters=max(1, total // max(1, self.cfg.logging.log_updates)) if is_log else None,
-            maxinterval=math.inf,
-        )
+        """Iterate over items, with a progress bar on the first process that shows `mean`."""
+        label = stage if self.cfg.execute_only else f"{stage} {self.epoch}/{self.cfg.optim.epochs}"
+        lines = self.cfg.logging.log_updates
+        bar = progress_bar(items, label, done, total, lines, enabled=is_rank_zero())
         for item in bar:
             yield item
             if mean is not None:
-                shown = {
-                    key: value for key, value in mean.means().items() if key in self.bar_metrics
-                }
-                bar.set_postfix(self.formatter(shown), refresh=False)  # drawn when the bar is
+                shown = {k: v for k, v in mean.means().items() if k in self.bar_metrics}
+                bar.set_postfix(self.formatter(shown), refresh=False)
 
     def log_metrics(
         self, stage_name: str, metrics: dict, formatter: flashy.Formatter | None = None
     ) -> None:
-        """Show a stage's metrics everywhere; only what the seed decides enters the history."""
+        """Log the metrics of a stage; those determined by the seed enter the history."""
         lasting = {key: value for key, value in metrics.items() if key not in TIMING_METRICS}
         self._pending_metrics[stage_name] = lasting
         if is_rank_zero():

@@ -19,7 +19,7 @@ from ..models.codecs.base import CompressionModel
 from ..quantization import QuantizedResult
 from .optim_step import OptimizerStep
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | Tensor]
 
 
 class CodecUpdate:

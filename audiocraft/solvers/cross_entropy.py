@@ -1,16 +1,19 @@
-"""What the language model learns from: how surprised it is by the codes.
+"""Cross entropy over codebooks, its metrics, and the token-frequency (unigram) baseline.
 
-The cross entropy is averaged per codebook over its valid positions, then over the codebooks, so
-that a codebook with fewer valid positions counts as much as the others. Where several processes
-share a batch, the average is over the whole batch: the number of processes changes nothing.
+The loss is averaged per codebook over its valid positions, then over codebooks, so that a codebook
+with fewer valid positions has the same weight. If processes share a batch, the averages are those
+of the whole batch, whatever the number of processes.
 """
 
 import math
+import typing as tp
 
 import torch
 from flashy.distrib import all_reduce
 from torch import Tensor
 from torch.nn import functional as F
+
+MAX_EXPONENT = 100.0  # of the perplexity, which would overflow
 
 
 def codebook_cross_entropy(
@@ -21,91 +24,104 @@ def codebook_cross_entropy(
     skip_empty: bool = False,
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy of predictions, in nats.
+    """Compute the cross entropy of predicted codes, in nats.
 
     Args:
-        logits: Predictions, `[B, K, F, V]`; anything where `mask` is False.
-        codes: What was to be predicted, `[B, K, F]`; anything where `mask` is False.
-        mask: True on positions that count, `[B, K, F]` bool.
-        skip_empty: Leave a codebook without any valid position out of the mean, instead of
-            making it NaN; without any at all the loss is 0.
-        counts: Valid positions of each codebook in the whole batch, `[K]`, where this is a part
-            of it: the results are then this part's shares, which add up to those of the batch.
+        logits: Predictions, `[B, K, F, V]`; ignored where `mask` is False, even if NaN.
+        codes: Targets, `[B, K, F]`; ignored where `mask` is False, even if out of range.
+        mask: Loss mask, `[B, K, F]` bool.
+        skip_empty: Exclude codebooks without valid position from the mean, which is 0 if there is
+            no other, instead of making it NaN.
+        counts: Valid positions of each codebook in the whole batch, `[K]`, if this is only a part
+            of the batch: the results are then its shares, whose sum is the loss of the batch.
 
     Returns:
-        The mean, a scalar, and that of each codebook, `[K]`, NaN for one without valid position.
+        The mean, a scalar, and the mean of each codebook, `[K]`, NaN without valid position.
     """
-    flat_mask = mask.flatten()
-    # Taken out, not zeroed: where nothing counts the logits may be NaN.
-    kept = F.cross_entropy(
-        logits.flatten(0, 2)[flat_mask].float(), codes.flatten()[flat_mask], reduction="none"
+    # Masked by value: selecting the valid positions would make the host wait for the device.
+    valid_logits = logits.masked_fill(~mask[..., None], 0).float()
+    nll = F.cross_entropy(
+        valid_logits.flatten(0, 2), codes.masked_fill(~mask, 0).flatten(), reduction="none"
     )
-    nats = kept.new_zeros(mask.numel()).masked_scatter(flat_mask, kept).view(mask.shape)
+    nll = nll.view(mask.shape).masked_fill(~mask, 0)  # [B, K, F]
     if counts is None:
         counts = mask.sum(dim=(0, 2))
-    means = nats.sum(dim=(0, 2)) / counts.clamp(min=1)
+    means = nll.sum(dim=(0, 2)) / counts.clamp(min=1)
     per_codebook = means.masked_fill(counts == 0, float("nan"))
     if skip_empty:
         return means.sum() / (counts > 0).sum().clamp(min=1), per_codebook
     return per_codebook.mean(), per_codebook
 
 
-def loss_metrics(loss: Tensor, per_codebook: Tensor) -> dict[str, float]:
-    """Cross entropies in nats and their perplexities, over all codebooks and for each."""
-    metrics = {"ce": loss.item(), "ppl": math.exp(min(loss.item(), 100))}
-    for k, ce in enumerate(per_codebook.tolist(), start=1):
-        if not math.isnan(ce):
-            metrics |= {f"ce_q{k}": ce, f"ppl_q{k}": math.exp(min(ce, 100))}
-    return metrics
+def loss_metrics(loss: Tensor, per_codebook: Tensor) -> dict[str, Tensor]:
+    """Name the cross entropies: `ce` is the mean, `ce_q1` that of the first codebook."""
+    return {"ce": loss} | {f"ce_q{k}": ce for k, ce in enumerate(per_codebook, start=1)}
+
+
+def add_perplexities(metrics: tp.Mapping[str, float]) -> dict[str, float]:
+    """Add `ppl` after each `ce`, and drop codebooks without valid position (NaN)."""
+    completed: dict[str, float] = {}
+    for name, value in metrics.items():
+        if name.startswith("ce_q") and math.isnan(value):
+            continue
+        completed[name] = value
+        if name == "ce" or name.startswith("ce_q"):
+            completed[name.replace("ce", "ppl")] = math.exp(min(value, MAX_EXPONENT))
+    return completed
 
 
 class TokenCounts:
-    """How often each token of each codebook was seen.
+    """Frequencies of the tokens of each codebook.
 
     Args:
         num_codebooks: K.
         card: V, entries per codebook.
+        device: Device of the codes, so that counting does not make the host wait.
     """
 
-    def __init__(self, num_codebooks: int, card: int):
-        self.counts = torch.zeros(num_codebooks, card, dtype=torch.float64)  # [K, V]
+    def __init__(self, num_codebooks: int, card: int, device: torch.device | str = "cpu"):
+        self.counts = torch.zeros(num_codebooks, card, dtype=torch.long, device=device)  # [K, V]
 
     def add(self, codes: Tensor, mask: Tensor) -> None:
-        """Count the tokens `codes` `[B, K, F]` where `mask` `[B, K, F]` is true.
+        """Count the tokens of all processes; each has to call it.
 
-        Those of the other processes are counted, too: every process has to call it.
+        Args:
+            codes: Tokens of this process, `[B, K, F]`.
+            mask: Positions that are counted, `[B, K, F]` bool.
         """
-        card = self.counts.shape[1]
-        seen = [torch.bincount(codes[:, k][mask[:, k]], minlength=card) for k in range(len(self))]
-        counts = torch.stack(seen)
+        counts = torch.zeros_like(self.counts, dtype=torch.int)
+        tokens = codes.masked_fill(~mask, 0).transpose(0, 1).flatten(1)  # [K, B * F]
+        counts.scatter_add_(1, tokens, mask.transpose(0, 1).flatten(1).to(counts))
         all_reduce(counts)
-        self.counts += counts.to(self.counts)
+        self.counts += counts
 
     def __len__(self) -> int:
         return len(self.counts)
 
+    @property
+    def uniform(self) -> float:
+        """Cross entropy of the uniform distribution, in nats."""
+        return math.log(self.counts.shape[1])
+
     def entropy(self) -> float:
-        """Entropy of the counted distribution in nats, averaged over codebooks."""
-        p = self.counts / self.counts.sum(dim=1, keepdim=True).clamp(min=1)
+        """Entropy of the token frequencies, in nats, averaged over codebooks."""
+        counts = self.counts.cpu().double()
+        p = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
         return float(torch.special.entr(p).sum(dim=1).mean())
 
     def cross_entropy(self, other: "TokenCounts") -> float:
-        """Nats per token that this distribution needs for the tokens counted by `other`.
+        """Cross entropy of these token frequencies on the tokens of `other`, in nats per token.
 
-        Add-one smoothing gives every token a chance. The mean is over codebooks, as in the loss.
+        The frequencies are smoothed by adding one to each count; the mean is over codebooks.
         """
-        smooth = self.counts + 1
+        smooth = self.counts.cpu().double() + 1
         nll = -(smooth / smooth.sum(dim=1, keepdim=True)).log()
-        weights = other.counts / other.counts.sum(dim=1, keepdim=True).clamp(min=1)
+        counts = other.counts.cpu().double()
+        weights = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
         return float((weights * nll).sum(dim=1).mean())
 
-    @property
-    def uniform(self) -> float:
-        """Cross entropy of a uniform guess, in nats."""
-        return math.log(self.counts.shape[1])
-
     def state_dict(self) -> dict[str, Tensor]:
-        return {"counts": self.counts.clone()}
+        return {"counts": self.counts.cpu().double()}  # a copy
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.counts.copy_(state["counts"])
+        self.counts.copy_(state["counts"].long())

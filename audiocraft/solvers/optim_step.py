@@ -1,4 +1,4 @@
-"""One update of the weights, by the gradients of one or more pieces of a batch."""
+"""Optimizer step: gradient accumulation over micro-batches, clipping, scheduler and EMA."""
 
 import contextlib
 import math
@@ -9,21 +9,21 @@ from flashy.distrib import eager_sync_model, sync_model
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .sharding import as_float
+from .sharding import full_tensor
 
 
 class OptimizerStep:
-    """Moves weights; `add` a loss for every piece of a batch, then `step`.
+    """One update of the weights: `backward` for each micro-batch, then `step`.
 
     Args:
-        model: What learns.
-        optimizer: How.
-        scaler: Of gradients in float16; a disabled one leaves them alone.
-        lr_scheduler: Stepped at every update.
-        ema: Takes the new weights into its average.
-        max_norm: Gradients are clipped to this norm; 0 or `None`: not.
-        eager_sync: Send gradients to the other processes while the backward pass runs.
-        is_sharded: The model averages gradients over processes by itself.
+        model: Module whose parameters are updated.
+        optimizer: Optimizer of those parameters.
+        scaler: Loss scaler for float16 gradients; may be disabled.
+        lr_scheduler: Stepped once per update.
+        ema: Moving average of the weights, updated once per update.
+        max_norm: Gradients are clipped to this norm; 0 or `None` disables clipping.
+        eager_sync: Average gradients over processes during the backward pass.
+        is_sharded: The model averages gradients over processes itself (FSDP).
 
     Raises:
         ConfigError: `max_norm` is negative.
@@ -48,37 +48,36 @@ class OptimizerStep:
         self.ema = ema
         if max_norm is not None and not max_norm >= 0:
             raise ConfigError(
-                f"optim.max_norm is {max_norm}: a norm is positive. 0 or null does not clip."
+                f"optim.max_norm is {max_norm} but must be 0 or more. 0 or null disables clipping."
             )
         self.max_norm = max_norm or math.inf
         self.eager_sync = eager_sync
         self.is_sharded = is_sharded
 
-    def add(self, loss: Tensor, number: int = 0, of: int = 1) -> None:
-        """Take in the loss of piece `number` of a batch of `of` pieces: their mean is learnt."""
-        is_last = number == of - 1
+    def backward(self, loss: Tensor, index: int = 0, count: int = 1) -> None:
+        """Accumulate the gradient of micro-batch `index` of `count`; losses are averaged."""
+        is_last = index == count - 1
         if self.is_sharded:
             self.model.set_requires_gradient_sync(is_last)  # type: ignore[operator]
-        # Gradients can be sent on the way only where they come once.
-        eager = self.eager_sync and of == 1 and not self.is_sharded
+        # Averaging during the backward pass requires that each gradient is final.
+        eager = self.eager_sync and count == 1 and not self.is_sharded
         with eager_sync_model(self.model) if eager else contextlib.nullcontext():
-            self.scaler.scale(loss / of).backward()
+            self.scaler.scale(loss / count).backward()
         if is_last and not eager and not self.is_sharded:
             sync_model(self.model)
 
-    def step(self) -> dict[str, float]:
-        """Move the weights; returns the learning rate and the norm of the gradient.
+    def step(self) -> dict[str, float | Tensor]:
+        """Clip the gradient and update weights, learning rate and moving average.
 
-        Raises:
-            FloatingPointError: The gradient is no number; the weights are as they were. A scaler
-                that is in use leaves such an update out instead, and goes on with a lower scale.
+        Nothing is read back from the device: a gradient that is not finite shows in `grad_norm`.
+
+        Returns:
+            `lr`, the learning rate of this update, and `grad_norm`, a scalar on the device.
         """
-        metrics = {"lr": self.optimizer.param_groups[0]["lr"]}
+        lr = self.optimizer.param_groups[0]["lr"]
         self.scaler.unscale_(self.optimizer)
-        learning = [p for p in self.model.parameters() if p.requires_grad]
-        metrics["grad_norm"] = as_float(torch.nn.utils.clip_grad_norm_(learning, self.max_norm))
-        if not (math.isfinite(metrics["grad_norm"]) or self.scaler.is_enabled()):
-            raise FloatingPointError(f"norm of the gradient became {metrics['grad_norm']}")
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -86,41 +85,43 @@ class OptimizerStep:
             self.lr_scheduler.step()
         if self.ema is not None:
             self.ema.step()
-        return metrics
+        return {"lr": lr, "grad_norm": full_tensor(grad_norm)}
 
 
 def divergence_error(what: str, where: str, sig: str, is_saved: bool) -> ConfigError:
-    """The error of a run whose numbers are none any more.
+    """Build the error of a run whose loss or gradient is not finite.
 
     Args:
         what: What happened, such as `loss became nan`.
         where: Epoch and stage.
-        sig: Of the experiment.
-        is_saved: It has a checkpoint.
+        sig: Signature of the experiment.
+        is_saved: Whether the experiment has a checkpoint.
     """
-    saved, start = "Nothing had been saved yet", ""
+    saved, start = "No checkpoint has been saved yet", ""
     if is_saved:
-        saved = "What was saved before is untouched"
-        start = f", which can start from continue_from=//sig/{sig}"
+        saved = "The last checkpoint is unaffected"
+        start = f", which can start from it with continue_from=//sig/{sig}"
     return ConfigError(
         f"The {what} in {where}. {saved}. Lower optim.lr, set optim.max_norm, or use "
-        "autocast=false or autocast_dtype=bfloat16; changed settings are another "
+        "autocast=false or autocast_dtype=bfloat16; changed settings make a new "
         f"experiment{start}."
     )
 
 
 def check_accumulation(accumulate: int, batch_size: int, world_size: int) -> None:
-    """See that a batch divides into pieces.
+    """Check that a batch divides into micro-batches of equal size.
 
     Raises:
         ConfigError: It does not; the message names a batch size that does.
     """
     if not isinstance(accumulate, int) or accumulate < 1:
-        raise ConfigError(f"optim.accumulate must be at least 1 but is {accumulate!r}.")
-    pieces = accumulate * world_size
-    if batch_size % pieces:
         raise ConfigError(
-            f"dataset.batch_size is {batch_size}, which does not divide by optim.accumulate="
-            f"{accumulate} pieces on each of {world_size} processes. Choose a multiple of "
-            f"{pieces}, such as {-(-batch_size // pieces) * pieces}."
+            f"optim.accumulate is {accumulate!r} but must be a whole number from 1 (micro-batches)."
+        )
+    count = accumulate * world_size
+    if batch_size % count:
+        raise ConfigError(
+            f"dataset.batch_size is {batch_size}, which is not divisible by optim.accumulate="
+            f"{accumulate} micro-batches on each of {world_size} processes. Choose a multiple of "
+            f"{count}, such as {-(-batch_size // count) * count}."
         )

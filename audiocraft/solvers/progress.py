@@ -1,18 +1,62 @@
-"""How far an epoch is, and when it is time to save: what makes a run resumable at every update."""
+"""Progress within an epoch: deferred metrics, running means, resumable state, checkpoint timer."""
 
+import math
+import sys
 import time
 import typing as tp
 
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+T = tp.TypeVar("T")
+Metrics = tp.Mapping[str, float | Tensor]
+
+
+class DeferredMetrics:
+    """Metrics of one step, copied from the device without waiting for it.
+
+    `values` reads them. If it is called after the next step has been enqueued, the device computes
+    while the host waits, so no kernel launch is delayed.
+
+    Args:
+        metrics: Floats and scalar tensors.
+    """
+
+    def __init__(self, metrics: Metrics):
+        self.floats = {k: v for k, v in metrics.items() if not isinstance(v, Tensor)}
+        tensors = {k: v.detach() for k, v in metrics.items() if isinstance(v, Tensor)}
+        self.names, self.copy, self.event = list(metrics), torch.empty(0), None
+        self.tensor_names = list(tensors)
+        if tensors:
+            stacked = torch.stack([value.float().reshape(()) for value in tensors.values()])
+            # Only CUDA copies asynchronously, into pinned memory; others are read in `values`.
+            is_async = stacked.device.type == "cuda"
+            self.copy = stacked.to("cpu", non_blocking=True) if is_async else stacked
+            if is_async:
+                self.event = torch.cuda.Event()
+                self.event.record()
+
+    def values(self) -> dict[str, float]:
+        """The metrics as floats, in their original order; waits for the step if need be."""
+        if self.event is not None:
+            self.event.synchronize()
+        read = self.floats | dict(zip(self.tensor_names, self.copy.tolist()))
+        return {name: float(read[name]) for name in self.names}
+
 
 class RunningMean:
-    """Weighted means of named numbers that come in one batch after the other."""
+    """Weighted means of named metrics over batches.
+
+    Unlike `flashy.averager` its sums can be saved and restored in the middle of an epoch.
+    """
 
     def __init__(self):
         self.sums: dict[str, float] = {}
         self.weights: dict[str, float] = {}
 
     def add(self, values: tp.Mapping[str, float], weight: float = 1.0) -> dict[str, float]:
-        """Take one batch in; returns the means so far."""
+        """Add the metrics of one batch; returns the means so far."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + weight * float(value)
             self.weights[name] = self.weights.get(name, 0.0) + weight
@@ -23,17 +67,17 @@ class RunningMean:
 
 
 class EpochProgress:
-    """The updates that an epoch has behind it, with the means of their metrics.
+    """Updates done in the current epoch and the running means of their metrics.
 
-    Part of every checkpoint, so that a run goes on in the middle of an epoch and ends with the
-    history of one that was never interrupted.
+    Part of every checkpoint: a run that resumes in the middle of an epoch ends with the same
+    history as an uninterrupted one.
     """
 
     def __init__(self):
         self.restart()
 
     def restart(self) -> None:
-        """A new epoch begins."""
+        """Reset for a new epoch."""
         self.updates = 0
         self.mean = RunningMean()
 
@@ -51,12 +95,12 @@ class EpochProgress:
 
 
 class CheckpointTimer:
-    """Tells when a checkpoint is due within an epoch.
+    """Decides when a checkpoint is due within an epoch.
 
     Args:
-        every_updates: Updates between two checkpoints; 0 or `None` is never.
-        every_minutes: Minutes between two checkpoints; 0 or `None` is never.
-        now: A clock, in seconds.
+        every_updates: Updates between two checkpoints; 0 or `None` disables the rule.
+        every_minutes: Minutes between two checkpoints; 0 or `None` disables the rule.
+        now: Clock, in seconds.
     """
 
     def __init__(
@@ -68,14 +112,41 @@ class CheckpointTimer:
         self.every_updates = every_updates or 0
         self.every_seconds = 60 * (every_minutes or 0)
         self.now = now
-        self.saved()
+        self.restart()
 
-    def saved(self) -> None:
-        """A checkpoint was just written."""
+    def restart(self) -> None:
+        """Restart the interval; called when a checkpoint has been written."""
         self.since = self.now()
 
     def is_due(self, updates: int) -> bool:
-        """Whether to save after so many updates of the epoch."""
+        """Whether to save after `updates` updates of the epoch."""
         if self.every_updates and updates % self.every_updates == 0:
             return True
         return bool(self.every_seconds) and self.now() - self.since >= self.every_seconds
+
+
+def progress_bar(
+    items: tp.Iterable[T], description: str, done: int, total: int, lines: int, enabled: bool = True
+) -> "tqdm[T]":
+    """Wrap items in a bar that shows rate and remaining time.
+
+    Args:
+        items: What is iterated over.
+        description: Text before the bar.
+        done: Items that were done before, in a resumed epoch.
+        total: All items, those included.
+        lines: Lines to write for all items where the output is not a terminal.
+        enabled: Show the bar.
+    """
+    is_log = not sys.stderr.isatty()
+    return tqdm(  # not `tqdm.auto`, which would iterate over the items twice
+        items,
+        desc=description,
+        initial=done,
+        total=total,
+        disable=not enabled,
+        dynamic_ncols=True,
+        mininterval=0 if is_log else 0.2,  # seconds
+        miniters=max(1, total // max(1, lines)) if is_log else None,
+        maxinterval=math.inf,
+    )

@@ -166,9 +166,9 @@ def optimizer_state_by_name(state: dict[str, tp.Any], model: nn.Module) -> dict[
     return {"state": values, "param_groups": named_groups}
 
 
-def as_float(value: Tensor) -> float:
-    """A scalar that may be spread over processes. Every process has to call it."""
-    return float(value.full_tensor() if isinstance(value, DTensor) else value)
+def full_tensor(value: Tensor) -> Tensor:
+    """Gather a tensor that may be sharded. Every process has to call it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def check_sharding(cfg: DictConfig) -> None:

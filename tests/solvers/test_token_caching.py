@@ -1,19 +1,20 @@
+"""Token cache: clips are stored at the rate that the style conditioner needs."""
+
 import pytest
 from omegaconf import OmegaConf
 
 from audiocraft.errors import ConfigError
 from audiocraft.models import builders
-from audiocraft.modules.conditioners import ConditionProvider
 from audiocraft.solvers.token_caching import style_clip_rate, write_token_cache
 from tests.conftest import composed
 
 
-def provider_of(conditioner):
-    small = "transformer_lm={dim: 32, num_heads: 2, num_layers: 1, card: 400}"
-    config = composed("solver=musicgen/musicgen_base_32khz", f"conditioner={conditioner}", small)
-    del config.conditioners.description  # T5 would be downloaded
-    config.fuser.prepend, config.fuser.cross = ["self_wav"], []
-    return builders.get_lm_model(config).condition_provider
+def config(conditioner: str, sample_rate: int = 32_000):
+    return composed(
+        "solver=musicgen/musicgen_base_32khz",
+        f"conditioner={conditioner}",
+        f"sample_rate={sample_rate}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,31 +22,36 @@ def provider_of(conditioner):
     [
         ("style2music", 24_000),  # MERT, below the model's own 32 kHz
         ("style2music_tiny", 16_000),  # MusiCNN
-        ("chroma2music", 32_000),  # which only hears its own rate
+        ("chroma2music", 32_000),  # needs the model's own rate
+        ("text2music", 0),
     ],
 )
-def test_clips_are_kept_at_the_lowest_rate_that_will_do(conditioner, rate):
-    assert style_clip_rate(provider_of(conditioner), 32_000) == rate
+def test_clips_are_stored_at_the_lowest_rate_that_every_conditioner_accepts(conditioner, rate):
+    assert style_clip_rate(config(conditioner)) == rate
 
 
-def test_where_nobody_listens_no_clips_are_kept():
-    assert style_clip_rate(ConditionProvider({}), 32_000) == 0
+def test_the_rate_of_clips_never_exceeds_that_of_the_data():
+    assert style_clip_rate(config("style2music", 16_000)) == 16_000
 
 
-def test_a_listener_never_asks_for_more_than_there_is():
-    assert style_clip_rate(provider_of("style2music"), 16_000) == 16_000
+def test_neither_a_language_model_nor_a_text_encoder_is_built(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(builders, "get_lm_model", fail)
+    monkeypatch.setattr(builders, "load_t5", fail)
+    assert style_clip_rate(config("style2music")) == 24_000
 
 
 MISTAKES = {
-    "no folder": ({"path": None}, "set cache.path"),
-    "a part that is not": ({"write_shard": 3, "write_num_shards": 2}, "write_shard is 3 of"),
+    "no folder": ({"path": None}, "cache.path"),
+    "a shard out of range": ({"write_shard": 3, "write_num_shards": 2}, "cache.write_shard is 3"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told(mistake, tmp_path):
+def test_invalid_cache_settings_are_refused(mistake, tmp_path):
     changes, message = MISTAKES[mistake]
     cache = {"path": str(tmp_path), "write_shard": 0, "write_num_shards": 1}
-    config = OmegaConf.create({"cache": cache | changes})
     with pytest.raises(ConfigError, match=message):
-        write_token_cache(config, ConditionProvider({}), "cpu")
+        write_token_cache(OmegaConf.create({"cache": cache | changes}))
