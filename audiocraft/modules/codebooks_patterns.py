@@ -1,8 +1,8 @@
-"""In which order the codebooks of every frame are predicted.
+"""Codebook interleaving patterns: the order in which the codes of a frame are predicted.
 
 A codec gives K codes per frame, a language model predicts one step after the other. A pattern
-lays the grid of codes, `[K, F]`, out on a sequence of steps, `[K, S]`: it says for every code at
-which step it stands. Places of the sequence without a code hold a special token.
+maps the grid of codes, `[K, F]`, to a sequence of steps, `[K, S]`, and back. Positions of the
+sequence without a code hold a special token.
 
 Method: Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 """
@@ -14,64 +14,77 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class LayoutCoord(tp.NamedTuple):
-    """One code of the grid: the frame `t` in the codebook `q`."""
+    """Position of a code in the grid: frame `t`, codebook `q`."""
 
     t: int
     q: int
 
 
-class Reverted(tp.NamedTuple):
-    """A sequence laid back on the grid."""
+class PatternOutput(tp.NamedTuple):
+    """Result of a mapping between grid and sequence, for a sequence mapped to the grid."""
 
     values: Tensor  # [B, K, F] or [B, K, F, V]
-    indexes: Tensor  # [K, F], where each value stood in the flattened sequence; K · S if nowhere
-    mask: Tensor  # [K, F] bool, True where the sequence had a value
+    indexes: Tensor  # [K, F], index of each value in the flattened sequence; K · S where missing
+    mask: Tensor  # [K, F] bool, True where the sequence has a value
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """Where the codes of `timesteps` frames stand in a sequence of steps.
+    """Mapping of the codes of `timesteps` frames to a sequence of steps.
 
     Args:
-        steps: Step of each code, `[K, F']` long, -1 for those left out. Patterns that delay some
-            codebooks have columns beyond the real frames; no code will ever stand there.
-        timesteps: Real frames, F.
+        steps: Step of each code, `[K, F']` long, -1 where it is left out. Patterns that delay some
+            codebooks have columns beyond the F frames, whose positions never hold a code.
+        timesteps: Number of frames, F.
     """
 
     steps: Tensor
     timesteps: int
 
+    @property
+    def n_q(self) -> int:
+        """Number of codebooks, K."""
+        return len(self.steps)
+
     @cached_property
-    def real(self) -> Tensor:
-        """Step of each real code, `[K, F]`."""
+    def code_steps(self) -> Tensor:
+        """Step of each code of the F frames, `[K, F]`."""
         return self.steps[:, : self.timesteps]
 
     @cached_property
     def num_steps(self) -> int:
         """Length of the sequence, S."""
-        return int(self.steps.max()) + 1
+        return int(self.steps.max()) + 1 if self.timesteps else 1
+
+    @property
+    def num_sequence_steps(self) -> int:
+        """Length of the sequence without its initial step."""
+        return self.num_steps - 1
 
     @cached_property
     def max_delay(self) -> int:
-        """Frames by which the pattern reads beyond the real ones."""
+        """Number of columns beyond the F frames."""
+        if not self.timesteps:
+            return 0
         return int((self.steps >= 0).any(dim=0).nonzero().max()) + 1 - self.timesteps
 
     @property
     def num_valid_steps(self) -> int:
-        """Length of the sequence before codebooks start to run out of real frames."""
+        """Length of the sequence up to where codebooks run out of frames."""
         return self.num_steps - self.max_delay
 
     @cached_property
     def starts_with_empty_step(self) -> bool:
-        """Whether a step without any code opens the sequence, so that step 1 can be predicted."""
-        return int(self.steps[self.steps >= 0].min()) > 0
+        """Whether the initial step has no code, so that step 1 can be predicted."""
+        return not self.timesteps or int(self.steps[self.steps >= 0].min()) > 0
 
     @property
     def layout(self) -> list[list[LayoutCoord]]:
-        """Codes of each step, those beyond the real frames included."""
+        """Positions of each step, those beyond the F frames included."""
         layout: list[list[LayoutCoord]] = [[] for _ in range(self.num_steps)]
         for q, row in enumerate(self.steps.tolist()):
             for t, step in enumerate(row):
@@ -79,58 +92,65 @@ class Pattern:
                     layout[step].append(LayoutCoord(t, q))
         return layout
 
+    @property
+    def valid_layout(self) -> list[list[LayoutCoord]]:
+        """Positions of each valid step: all but the last `max_delay` steps."""
+        return self.layout[: self.num_valid_steps]
+
     def get_first_step_with_timesteps(self, t: int) -> int | None:
         """First step that holds a code of frame `t`; `None` if no step does."""
-        found = self.steps[:, t : t + 1]
-        found = found[found >= 0]
-        return int(found.min()) if found.numel() else None
+        steps = self.steps[:, t : t + 1]
+        steps = steps[steps >= 0]
+        return int(steps.min()) if steps.numel() else None
 
     def build_pattern_sequence(
         self, z: Tensor, special_token: int, keep_only_valid_steps: bool = False
-    ) -> Reverted:
-        """Lay codes out as a sequence.
+    ) -> PatternOutput:
+        """Map codes to a sequence.
 
         Args:
             z: Codes, `[B, K, F]`.
-            special_token: Stands where no code does.
-            keep_only_valid_steps: Stop where codebooks start to run out of real frames.
+            special_token: Value of positions without a code.
+            keep_only_valid_steps: Drop the last `max_delay` steps.
 
         Returns:
-            The sequence, `[B, K, S]`; where each of its values stood in the flattened grid,
-            `[K, S]`; and where it holds a code, `[K, S]`.
+            The sequence, `[B, K, S]`; the index of each of its values in the flattened grid,
+            `[K, S]`; and a mask, `[K, S]`, True where it holds a code.
 
         Raises:
-            ValueError: Other codebooks or frames than the pattern is made for.
+            ValueError: The number of codebooks or frames is not that of the pattern.
         """
-        K, F = self.real.shape
+        K, F = self.code_steps.shape
         if z.shape[1:] != (K, F):
             raise ValueError(
-                f"This pattern is for {K} codebooks and {F} frames but the codes are "
-                f"{list(z.shape)}. Ask the provider for `get_pattern(codes.shape[-1])`."
+                f"The pattern has {K} codebooks and {F} frames but the codes have the shape "
+                f"{list(z.shape)}. Use the pattern of `get_pattern(codes.shape[-1])`."
             )
         num_steps = self.num_valid_steps if keep_only_valid_steps else self.num_steps
         indexes = torch.full((K, self.num_steps), K * F)
-        indexes.scatter_(1, self.real, torch.arange(K * F).view(K, F))
+        indexes.scatter_(1, self.code_steps, torch.arange(K * F).view(K, F))
         indexes = indexes[:, :num_steps].to(z.device)
         mask = indexes < K * F
-        values = z.flatten(1)[:, indexes.clamp(max=K * F - 1)]
-        return Reverted(values.masked_fill(~mask, special_token), indexes, mask)
+        values = pad(z.flatten(1), (0, 1), value=special_token)[:, indexes]
+        return PatternOutput(values, indexes, mask)
 
-    def revert_pattern_sequence(self, s: Tensor, special_token: int) -> Reverted:
-        """Lay a sequence, `[B, K, S]`, back on the grid; missing codes become `special_token`."""
-        indexes, mask = self._revert_indexes(s.shape[2], self.real, s.device)
+    def revert_pattern_sequence(self, s: Tensor, special_token: int) -> PatternOutput:
+        """Map a sequence, `[B, K, S]`, to the grid; missing codes become `special_token`."""
+        indexes, mask = self._revert_indexes(s.shape[2], self.code_steps, s.device)
         values = s.flatten(1)[:, indexes.clamp(max=s[0].numel() - 1)]
-        return Reverted(values.masked_fill(~mask, special_token), indexes, mask)
+        return PatternOutput(values.masked_fill(~mask, special_token), indexes, mask)
 
-    def revert_pattern_logits(self, logits: Tensor, special_token: float) -> Reverted:
-        """Lay predictions, `[B, K, S, V]`, on the grid: those of a step are about the next one.
+    def revert_pattern_logits(self, logits: Tensor, special_token: float) -> PatternOutput:
+        """Map logits, `[B, K, S, V]`, to the grid; those of a step predict the next one.
 
-        (Of a pattern without an empty first step nothing is shifted.)
+        Without an empty initial step nothing is shifted.
         """
         shift = int(self.starts_with_empty_step)
-        indexes, mask = self._revert_indexes(logits.shape[2], self.real - shift, logits.device)
+        indexes, mask = self._revert_indexes(
+            logits.shape[2], self.code_steps - shift, logits.device
+        )
         values = logits.flatten(1, 2)[:, indexes.clamp(max=logits[0, ..., 0].numel() - 1)]
-        return Reverted(values.masked_fill(~mask[..., None], special_token), indexes, mask)
+        return PatternOutput(values.masked_fill(~mask[..., None], special_token), indexes, mask)
 
     def _revert_indexes(
         self, num_steps: int, steps: Tensor, device: torch.device
@@ -138,41 +158,43 @@ class Pattern:
         K = len(steps)
         if num_steps > self.num_steps:
             raise ValueError(
-                f"A sequence of {num_steps} steps is longer than its pattern, which has "
-                f"{self.num_steps}. Ask the provider for a pattern of more frames."
+                f"The sequence has {num_steps} steps but its pattern only {self.num_steps}. "
+                "Call `get_pattern` with more frames."
             )
-        mask = self.real < num_steps  # the code itself lies in the sequence
+        mask = self.code_steps < num_steps  # of the code itself, not of its logits
         indexes = steps + torch.arange(K)[:, None] * num_steps
         return indexes.where(mask, K * num_steps).to(device), mask.to(device)
 
 
 class CodebooksPatternProvider(ABC):
-    """Gives the pattern for any number of frames.
+    """Base of all patterns, for any number of frames.
 
     Args:
-        n_q: Codebooks, K.
+        n_q: Number of codebooks, K.
 
     Raises:
-        ValueError: There is no codebook.
+        ValueError: `n_q` is less than 1.
     """
 
     def __init__(self, n_q: int):
         if n_q < 1:
-            raise ValueError(f"n_q is {n_q} but a pattern needs at least one codebook.")
+            raise ValueError(f"n_q is {n_q} but must be at least 1.")
         self.n_q = n_q
-        self._known: dict[int, Pattern] = {}
+        self._cached: dict[int, Pattern] = {}
 
     def get_pattern(self, timesteps: int) -> Pattern:
-        """The pattern of that many frames.
+        """Pattern of `timesteps` frames; of 0 frames, the initial step only.
 
         Raises:
-            ValueError: There is no frame.
+            ValueError: `timesteps` is negative.
         """
-        if timesteps < 1:
-            raise ValueError(f"A pattern needs at least one frame but was asked for {timesteps}.")
-        if timesteps not in self._known:
-            self._known[timesteps] = Pattern(self._steps(timesteps), timesteps)
-        return self._known[timesteps]
+        if timesteps < 0:
+            raise ValueError(f"timesteps is {timesteps} but must be at least 0.")
+        if timesteps not in self._cached:
+            no_frames = torch.empty(self.n_q, 0, dtype=torch.long)
+            steps = self._steps(timesteps) if timesteps else no_frames
+            self._cached[timesteps] = Pattern(steps, timesteps)
+        return self._cached[timesteps]
 
     @abstractmethod
     def _steps(self, timesteps: int) -> Tensor:
@@ -181,21 +203,20 @@ class CodebooksPatternProvider(ABC):
     def _per_codebook(self, name: str, values: tp.Sequence[int], count: int) -> Tensor:
         if len(values) != count or min(values, default=0) < 0:
             raise ValueError(
-                f"{name} is {list(values)}. Give {count} numbers of at least 0, "
+                f"{name} is {list(values)}. Give {count} numbers of at least 0 "
                 f"for {self.n_q} codebooks."
             )
         return torch.tensor(list(values), dtype=torch.long)[:, None]
 
 
 class DelayedPatternProvider(CodebooksPatternProvider):
-    """Codebook k comes `delays[k]` steps after the first one, so that steps overlap frames.
+    """Codebook k is delayed by `delays[k]` steps (delay pattern of MusicGen).
 
     Args:
-        n_q: Codebooks, K.
-        delays: Steps by which each codebook is late; 0, 1, 2, … by default.
-        flatten_first: The first frames that are laid out one code per step.
-        empty_initial: Steps without code at the start, beside the one that always opens the
-            sequence; -1 removes that one.
+        n_q: Number of codebooks, K.
+        delays: Delay of each codebook in steps; 0, 1, 2, … by default.
+        flatten_first: Number of first frames that take one step per code.
+        empty_initial: Number of empty steps after the initial one; -1 removes the initial one.
     """
 
     def __init__(
@@ -217,16 +238,16 @@ class DelayedPatternProvider(CodebooksPatternProvider):
         flat = start + columns * self.n_q + torch.arange(self.n_q)[:, None]
         late = columns + self.delays
         steps = start + num_flat * self.n_q + late - self.flatten_first
-        left_out = (columns < self.flatten_first) | (late >= len(columns))
-        return flat.where(columns < num_flat, steps.masked_fill(left_out, -1))
+        missing = (columns < self.flatten_first) | (late >= len(columns))
+        return flat.where(columns < num_flat, steps.masked_fill(missing, -1))
 
 
 class ParallelPatternProvider(DelayedPatternProvider):
-    """All the codes of a frame at one step.
+    """All codes of a frame at one step.
 
     Args:
-        n_q: Codebooks, K.
-        empty_initial: As for `DelayedPatternProvider`.
+        n_q: Number of codebooks, K.
+        empty_initial: See `DelayedPatternProvider`.
     """
 
     def __init__(self, n_q: int, empty_initial: int = 0):
@@ -234,15 +255,15 @@ class ParallelPatternProvider(DelayedPatternProvider):
 
 
 class UnrolledPatternProvider(CodebooksPatternProvider):
-    """Each frame takes several steps, one per group of codebooks.
+    """Each frame takes several inner steps, one per group of codebooks.
 
     Args:
-        n_q: Codebooks, K.
-        flattening: Group of each codebook; 0, 1, 2, … by default.
-        delays: Frames by which each codebook is late, equal within a group; 0 by default.
+        n_q: Number of codebooks, K.
+        flattening: Inner step of each codebook; 0, 1, 2, … by default.
+        delays: Delay of each codebook in frames, equal within an inner step; 0 by default.
 
     Raises:
-        ValueError: Codebooks of one group are late by different numbers of frames.
+        ValueError: Codebooks with one inner step have different delays.
     """
 
     def __init__(
@@ -258,9 +279,18 @@ class UnrolledPatternProvider(CodebooksPatternProvider):
         pairs = set(zip(self.groups.flatten().tolist(), self.delays.flatten().tolist()))
         if len(pairs) > len(self.groups.unique()):
             raise ValueError(
-                f"The codebooks of one group must be late by the same, but flattening is "
-                f"{list(groups)} and delays are {self.delays.flatten().tolist()}."
+                "Codebooks with one inner step must have one delay, but flattening is "
+                f"{list(groups)} and delays is {self.delays.flatten().tolist()}."
             )
+
+    @property
+    def num_inner_steps(self) -> int:
+        """Number of steps per frame."""
+        return int(self.groups.max()) + 1
+
+    def num_virtual_steps(self, timesteps: int) -> int:
+        """Length of the sequence of `timesteps` frames without delays."""
+        return timesteps * self.num_inner_steps + 1
 
     def _steps(self, timesteps: int) -> Tensor:
         columns = torch.arange(timesteps + int(self.delays.max()))
@@ -274,11 +304,11 @@ class UnrolledPatternProvider(CodebooksPatternProvider):
 
 
 class CoarseFirstPattern(CodebooksPatternProvider):
-    """The first codebook of all frames, then the others side by side.
+    """The first codebook of all frames, then the others in parallel.
 
     Args:
-        n_q: Codebooks, K.
-        delays: Steps by which each of the K - 1 others is late; 0 by default.
+        n_q: Number of codebooks, K.
+        delays: Delay of each of the other K - 1 codebooks in steps; 0 by default.
     """
 
     def __init__(self, n_q: int, delays: tp.Sequence[int] | None = None):
@@ -296,20 +326,20 @@ class CoarseFirstPattern(CodebooksPatternProvider):
 
 
 class MusicLMPattern(CodebooksPatternProvider):
-    """One code per step: all the frames of a group of codebooks, then those of the next group.
+    """One code per step: all frames of a group of codebooks, then those of the next group.
 
     Args:
-        n_q: Codebooks, K.
+        n_q: Number of codebooks, K.
         group_by: Codebooks per group.
 
     Raises:
-        ValueError: A group has no codebook.
+        ValueError: `group_by` is less than 1.
     """
 
     def __init__(self, n_q: int, group_by: int = 2):
         super().__init__(n_q)
         if group_by < 1:
-            raise ValueError(f"group_by is {group_by} but a group needs at least one codebook.")
+            raise ValueError(f"group_by is {group_by} but must be at least 1.")
         self.group_by = group_by
 
     def _steps(self, timesteps: int) -> Tensor:

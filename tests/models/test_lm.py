@@ -61,7 +61,7 @@ def test_a_prefix_is_read_but_not_predicted():
 @pytest.mark.parametrize("valid", [True, False])
 def test_a_code_is_predicted_from_those_before_it_only(provider, valid):
     lm, codes = build(provider=provider), random_codes(6)
-    steps = provider.get_pattern(6).real
+    steps = provider.get_pattern(6).code_steps
     changed = codes.clone()
     changed[:, 1, 3] = (codes[:, 1, 3] + 1) % CARD
 

@@ -52,7 +52,7 @@ def test_the_layout_holds_every_code_once(provider, timesteps):
 
 @every_provider
 def test_a_frame_never_comes_before_the_one_before_it(provider):
-    steps = provider.get_pattern(9).real
+    steps = provider.get_pattern(9).code_steps
 
     assert (steps.diff(dim=1) > 0).all()
 
@@ -106,9 +106,9 @@ def test_a_pattern_is_made_once_per_length():
 def test_codes_of_another_length_say_so():
     pattern = DelayedPatternProvider(4).get_pattern(7)
 
-    with pytest.raises(ValueError, match="for 4 codebooks and 7 frames but the codes are"):
+    with pytest.raises(ValueError, match=r"4 codebooks and 7 frames .* \[1, 4, 8\]"):
         pattern.build_pattern_sequence(torch.zeros(1, 4, 8, dtype=torch.long), 0)
-    with pytest.raises(ValueError, match="20 steps is longer than its pattern, which has 11"):
+    with pytest.raises(ValueError, match="20 steps but its pattern only 11"):
         pattern.revert_pattern_sequence(torch.zeros(1, 4, 20, dtype=torch.long), 0)
 
 
@@ -118,12 +118,36 @@ def test_codes_of_another_length_say_so():
         (lambda: DelayedPatternProvider(4, [0, 1]), r"delays is \[0, 1\]. Give 4 numbers"),
         (lambda: DelayedPatternProvider(2, [0, -1]), "at least 0"),
         (lambda: CoarseFirstPattern(4, [0, 1, 2, 3]), "Give 3 numbers"),
-        (lambda: UnrolledPatternProvider(2, [0, 0], [0, 1]), "late by the same"),
+        (lambda: UnrolledPatternProvider(2, [0, 0], [0, 1]), "flattening is"),
         (lambda: MusicLMPattern(4, group_by=0), "group_by is 0"),
         (lambda: ParallelPatternProvider(0), "n_q is 0"),
-        (lambda: DelayedPatternProvider(4).get_pattern(0), "at least one frame"),
+        (lambda: DelayedPatternProvider(4).get_pattern(-1), "timesteps is -1"),
     ],
 )
 def test_a_wrong_argument_says_so(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@every_provider
+def test_no_frames_have_the_initial_step_only(provider):
+    pattern = provider.get_pattern(0)
+    assert pattern.layout == pattern.valid_layout == [[]]
+    assert (pattern.num_steps, pattern.num_sequence_steps, pattern.max_delay) == (1, 0, 0)
+    codes = torch.zeros(2, provider.n_q, 0, dtype=torch.long)
+    sequence = pattern.build_pattern_sequence(codes, 10)
+    assert sequence.values.tolist() == [[[10]] * provider.n_q] * 2
+    assert pattern.revert_pattern_sequence(sequence.values, -1).values.shape == codes.shape
+
+
+@every_provider
+def test_the_valid_layout_leaves_out_the_last_steps(provider):
+    pattern = provider.get_pattern(6)
+    assert pattern.n_q == provider.n_q
+    assert pattern.valid_layout == pattern.layout[: len(pattern.layout) - pattern.max_delay]
+    assert pattern.num_sequence_steps == len(pattern.layout) - 1
+
+
+def test_virtual_steps_are_those_without_delays():
+    provider = UnrolledPatternProvider(4, flattening=[0, 1, 1, 2])
+    assert provider.num_virtual_steps(5) == 5 * 3 + 1 == provider.get_pattern(5).num_steps
