@@ -1,1 +1,1 @@
-"""Generation requests and the samples they give, with recipes."""
+"""Inference: generation requests to samples with recipes, for command line, page and notebook."""

@@ -1,9 +1,9 @@
-"""`python -m audiocraft encode-dataset`: the tokens of a data set, computed once.
+"""Encoding of a data set to tokens, shard by shard, in several processes.
 
-Shards are shared out to processes, each with a tokenizer of its own, and each on one of the GPUs
-where there are any. A shard that is written is never touched again, so the same command goes on
-after a kill. `data/token_cache.py` says what the folder holds, `whole_files.py` how files are
-encoded.
+Each process has its own copy of the tokenizer, on one of the GPUs if there are any. A finished
+shard is never written again, so that the same call resumes an interrupted one. The format of the
+folder is defined in `data/tokens/format.py`, the encoding of long files in
+`models/codecs/chunked_encoding.py`.
 """
 
 import itertools
@@ -50,26 +50,26 @@ from ..models.codecs.chunked_encoding import describe_tokenizer, encode_chunked,
 from ..models.loaders import load_compression_model
 from ..utils.device import resolve_device
 
-WORTH_A_PROCESS = 0.5  # hours of audio, below which starting a process takes longer than it saves
+HOURS_PER_WORKER = 0.5  # of audio; with less, starting a process takes longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingParams:
-    """How a data set is encoded.
+    """Parameters of the encoding of a data set.
 
     Args:
-        tokenizer: Its name, as for `load_compression_model`.
-        num_codebooks: Use only so many; `None` uses all.
-        stereo: `codebooks` or `timesteps`: how a mono tokenizer encodes left and right;
-            `None` encodes what the tokenizer encodes.
-        wave_rate: Samples per second of the waveforms kept for the style conditioner; 0 keeps
-            none, `None` keeps them at the tokenizer's rate.
-        wave_type: `int16`, or `float32` without any loss.
-        shard_minutes: Audio in a shard, about which much is done again after a kill; `None` makes
-            64 of them, each 1 to 60 minutes long.
-        device: `auto`, `cpu`, `cuda`; processes take turns on the GPUs.
-        workers: Processes; `None` is one per CPU, with GPUs at most four for each, and no more
-            than there is work for.
+        tokenizer: Name of the tokenizer, as for `load_compression_model`.
+        num_codebooks: Number of codebooks; `None` uses all.
+        stereo: Interleaving of left and right with a mono tokenizer, `codebooks` or `timesteps`;
+            `None` encodes the channels of the tokenizer.
+        wave_rate: Sample rate of the waveforms kept for the style conditioner, in Hz; 0 keeps
+            none, `None` uses the rate of the tokenizer.
+        wave_type: Type of these waveforms, `int16` or `float32` (lossless).
+        shard_minutes: Minutes of audio per shard, the most that is encoded again after a kill;
+            `None` gives 64 shards of 1 to 60 minutes each.
+        device: `auto`, `cpu` or `cuda`; processes are distributed over the GPUs.
+        workers: Number of processes; `None` is one per CPU, at most four per GPU, and one per
+            half hour of audio.
     """
 
     tokenizer: str
@@ -84,10 +84,13 @@ class EncodingParams:
     def __post_init__(self):
         if self.wave_type not in WAVE_TYPES:
             raise ConfigError(
-                f"wave_type is {self.wave_type!r}. Choose one of: {', '.join(WAVE_TYPES)}."
+                f"wave_type={self.wave_type!r} is not supported. "
+                f"Supported: {', '.join(WAVE_TYPES)}."
             )
         if self.stereo not in (None, "codebooks", "timesteps"):
-            raise ConfigError(f"stereo is {self.stereo!r}. Choose codebooks or timesteps.")
+            raise ConfigError(
+                f"stereo={self.stereo!r} is not supported. Supported: codebooks, timesteps."
+            )
         for name in ("wave_rate", "workers"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -96,7 +99,7 @@ class EncodingParams:
             raise ConfigError(f"shard_minutes must be positive but is {self.shard_minutes}.")
 
     def load(self, device: torch.device | str) -> CompressionModel:
-        """The tokenizer."""
+        """Load the tokenizer."""
         interleave = {"use": self.stereo is not None, "per_timestep": self.stereo == "timesteps"}
         return load_compression_model(
             self.tokenizer, device, num_codebooks=self.num_codebooks, interleave=interleave
@@ -111,30 +114,33 @@ def encode_dataset(
     parts: int = 1,
     progress: bool = False,
 ) -> bool:
-    """Encode a data set into a folder, or go on where somebody stopped.
+    """Encode a data set into a folder, or resume.
 
     Args:
-        metas: Its files. Those that cannot be read keep their place, so that everybody draws
-            what the audio data set would.
-        folder: Where to write.
-        encoding: How.
-        part: Write only every `parts`-th shard, from this one on: for several machines.
-        parts: How many such parts there are.
-        progress: Show a bar.
+        metas: Files of the data set. Unreadable ones keep their place, so that a seed draws the
+            same files as from the audio data set.
+        folder: Output folder.
+        encoding: Parameters.
+        part: Index of the shards to write, of every `parts` consecutive ones: for several
+            machines.
+        parts: Number of parts.
+        progress: Whether to show a progress bar.
 
     Returns:
-        Whether the folder is complete; otherwise other parts are missing.
+        Whether the folder is complete; otherwise shards of other parts are missing.
 
     Raises:
-        ManifestError: The folder holds something else, or cannot be written.
-        CheckpointError: There is no such tokenizer.
-        ConfigError: There is no such part.
+        ManifestError: The folder contains something else, or cannot be written.
+        CheckpointError: The tokenizer does not exist.
+        ConfigError: `part` is out of range.
     """
     if not 0 <= part < parts:
-        raise ConfigError(f"part is {part} of {parts}. Choose 0 to {parts - 1}.")
+        raise ConfigError(
+            f"part={part} is out of range: with parts={parts} it is 0 to {parts - 1}."
+        )
     table = MetaTable.of(metas)
     try:
-        header = new_header(table, folder, encoding)
+        header = create_header(table, folder, encoding)
         start_folder(folder, header)
         wanted = [n for n in missing_shards(folder, header) if n % parts == part]
         hidden = not (progress and wanted)
@@ -145,27 +151,27 @@ def encode_dataset(
         return finish_folder(folder, header, table)
     except OSError as error:
         raise ManifestError(
-            f"{folder} cannot be written: {error}. Free space, or give another folder; what is "
-            "written already stays."
+            f"{folder} cannot be written: {error}. Free disk space or choose another folder. "
+            "Finished shards are kept."
         ) from error
 
 
-def new_header(metas: MetaTable, folder: Path, encoding: EncodingParams) -> TokenFolderHeader:
-    """What a folder of these files shall say about itself; begun ones keep their shards."""
+def create_header(metas: MetaTable, folder: Path, encoding: EncodingParams) -> TokenFolderHeader:
+    """Return the header of the folder; that of an unfinished folder keeps its shards."""
     model = encoding.load("cpu")
-    facts = describe_tokenizer(model, encoding.tokenizer)
+    spec = describe_tokenizer(model, encoding.tokenizer)
     manifest_hash = hash_of_manifest(metas)
     minutes = encoding.shard_minutes or min(max(metas.durations.sum() / 60 / 64, 1.0), 60.0)
     shard_ends = split_into_shards(metas.durations, 60 * minutes)
     if is_token_folder(folder):
-        begun = read_header(folder)
-        shard_ends = begun.shard_ends if begun.manifest_hash == manifest_hash else shard_ends
-    wave_rate = facts.sample_rate if encoding.wave_rate is None else encoding.wave_rate
+        existing = read_header(folder)
+        shard_ends = existing.shard_ends if existing.manifest_hash == manifest_hash else shard_ends
+    wave_rate = spec.sample_rate if encoding.wave_rate is None else encoding.wave_rate
     return TokenFolderHeader(
-        tokenizer=facts,
+        tokenizer=spec,
         wave_rate=wave_rate or None,
         wave_type=encoding.wave_type,
-        silence=encode_silence(model, facts),
+        silence=encode_silence(model, spec),
         manifest_hash=manifest_hash,
         shard_ends=shard_ends,
     )
@@ -183,12 +189,12 @@ def _encode_shards(
     encoding: EncodingParams,
     shards: list[int],
 ) -> tp.Iterator[int]:
-    """Encode shards, as many at a time as there are workers; yields those that are written."""
+    """Encode shards in parallel; yield the index of each finished one."""
     device = resolve_device(encoding.device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     workers = encoding.workers
     if workers is None:
-        most = 1 + int(_hours(metas, header, shards) / WORTH_A_PROCESS)
+        most = 1 + int(_hours(metas, header, shards) / HOURS_PER_WORKER)
         workers = min(most, num_cpus(), 4 * gpus or most)
     workers = min(workers, len(shards))
     if workers <= 1:
@@ -209,10 +215,10 @@ def _encode_shards(
             yield jobs[job]
     except BrokenProcessPool:
         raise ManifestError(
-            "A process that encodes was killed, perhaps for want of memory. Run the same command "
-            "again, with fewer --workers: what is written already stays."
+            "An encoding process was killed, perhaps because memory ran out. Run the same command "
+            "again, with fewer --workers. Finished shards are kept."
         ) from None
-    except BaseException:  # Ctrl-C too; what they have not finished would be lost anyway
+    except BaseException:  # Ctrl-C too; unfinished shards are lost in any case
         for child in multiprocessing.active_children():
             if child not in others:
                 child.terminate()
@@ -227,9 +233,9 @@ def _metas_of(metas: MetaTable, header: TokenFolderHeader, shard: int) -> list[A
 
 
 def _start_worker(counter: tp.Any, gpus: int) -> None:
-    """Prepare a process: one thread, one of the GPUs, and an end when the parent is killed."""
+    """Initialize a process: one thread, one GPU, and exit when the parent is killed."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     with counter.get_lock():
         number = counter.value
         counter.value += 1
@@ -241,8 +247,8 @@ def _start_worker(counter: tp.Any, gpus: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(encoding: EncodingParams) -> tuple[CompressionModel, torch.device]:
-    """The tokenizer of this process, and the device that it is on."""
+def _load_tokenizer(encoding: EncodingParams) -> tuple[CompressionModel, torch.device]:
+    """Load the tokenizer of this process; return it with its device."""
     device = resolve_device(encoding.device)
     return encoding.load(device), device
 
@@ -254,38 +260,38 @@ def _encode_shard(
     shard: int,
     metas: list[AudioMeta],
 ) -> None:
-    model, device = _loaded(encoding)
+    model, device = _load_tokenizer(encoding)
     write_shard(folder, header, shard, (encode_file(model, device, header, m) for m in metas))
 
 
 def encode_file(
     model: CompressionModel, device: torch.device, header: TokenFolderHeader, meta: AudioMeta
 ) -> EncodedFile:
-    """Encode one file with its metadata; what cannot be read is told in `problem`."""
-    facts = header.tokenizer
+    """Encode a file with its metadata; an unreadable one is empty, with the reason in `problem`."""
+    spec = header.tokenizer
     try:
         info = read_raw_info(meta)
     except ManifestError:
         info = None
     try:
         wav, rate = audio_read(meta.path)
-        wav = convert_audio(wav, rate, facts.sample_rate, facts.channels)
+        wav = convert_audio(wav, rate, spec.sample_rate, spec.channels)
         if not wav.isfinite().all():
-            raise AudioError(f"{meta.path} holds samples that are not finite.")
+            raise AudioError(f"{meta.path} contains samples that are not finite.")
         if not wav.shape[-1]:
-            raise AudioError(f"{meta.path} holds no audio.")
+            raise AudioError(f"{meta.path} contains no audio.")
     except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
-        nothing = np.zeros((0, facts.num_codebooks), header.code_type)
+        nothing = np.zeros((0, spec.num_codebooks), header.code_type)
         return EncodedFile(nothing, np.zeros(0, header.wave_type), 0, info, str(error))
-    codes = encode_chunked(model, facts, wav.to(device)).t()
+    codes = encode_chunked(model, spec, wav.to(device)).t()
     wave = np.zeros(0, header.wave_type)
     if header.wave_rate is not None:
-        mono = resample(wav.mean(dim=0), facts.sample_rate, header.wave_rate)
-        wave = _stored(mono, header.wave_type)
+        mono = resample(wav.mean(dim=0), spec.sample_rate, header.wave_rate)
+        wave = _quantize_wave(mono, header.wave_type)
     return EncodedFile(codes.cpu().numpy(), wave, wav.shape[-1], info)
 
 
-def _stored(wave: Tensor, wave_type: str) -> np.ndarray:
+def _quantize_wave(wave: Tensor, wave_type: str) -> np.ndarray:
     if wave_type == "int16":
         wave = (wave * 2**15).round().clamp(-(2**15), 2**15 - 1)
     return wave.numpy().astype(wave_type)

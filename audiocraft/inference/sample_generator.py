@@ -1,11 +1,11 @@
-"""Makes what is asked for, and remembers how: from requests to waveforms with recipes.
+"""Sample generator: requests to waveforms with recipes.
 
-The command line, the page and the notebook all come through here, so that a piece is the same
-whoever asked for it.
+Command line, page and notebook all generate through `SampleGenerator`, so that a request gives the
+same sample everywhere.
 """
 
 import hashlib
-import json
+import logging
 import re
 import typing as tp
 from dataclasses import replace
@@ -19,26 +19,30 @@ from ..errors import AudiocraftError, ConfigError
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.generation.style_excerpt import StyleExcerpt
 from ..models.musicgen import MusicGen
+from ..utils.atomic_write import write_text
 from ..utils.pictures import plot_audio, save_figure
+from ..utils.text import dump_json
 from .recipe import Recipe
 from .request import PARAMETER_NAMES, Request
-from .style_clip import excerpt_start, hash_file, load_excerpt
+from .style_clip import excerpt_start, hash_clip, load_excerpt
 
-Report = tp.Callable[[float], None]  # seconds of music that are done
+logger = logging.getLogger(__name__)
+
+ProgressCallback = tp.Callable[[float], None]  # receives the seconds of audio generated so far
 
 
 class Sample(tp.NamedTuple):
-    """A piece of music and how it was made."""
+    """A generated waveform with its recipe."""
 
     wav: Tensor  # [C, T], on the CPU
     recipe: Recipe
 
 
 class SampleGenerator:
-    """A loaded model that fulfils requests.
+    """A loaded model that generates the samples of requests.
 
     Args:
-        model: What makes the music. Its parameters are set anew for every batch.
+        model: The model. Its generation parameters are set for every batch.
     """
 
     def __init__(self, model: MusicGen):
@@ -46,96 +50,102 @@ class SampleGenerator:
         self.model_hash = hash_model(model)
 
     def check(self, request: Request) -> Request:
-        """A request with all its choices made, after seeing that the model can fulfil it.
+        """Check that the model can generate a request; return it with its excerpt selected.
 
         Raises:
-            AudiocraftError: It cannot, or the clip cannot be used.
+            AudiocraftError: It cannot, or the style clip cannot be used.
         """
         try:
-            self._apply(request)
+            self._set_params(request)
             if int(request.duration * self.model.frame_rate) < 1:
                 raise ConfigError(
-                    f"duration is {request.duration} s, less than the shortest piece: "
-                    f"{1 / self.model.frame_rate:g} s."
+                    f"duration={request.duration} s is less than one frame of the model, "
+                    f"{1 / self.model.frame_rate:g} s. Increase it."
                 )
             if request.style is None:
                 return request
             length = request.excerpt_length
             start = excerpt_start(request.style, length, request.excerpt_start, request.seed)
             request = replace(request, excerpt_start=start)
-            self._clip(request)
+            self._load_excerpt(request)
             return request
         except AudiocraftError:
             raise
         except ValueError as error:
-            raise ConfigError(_in_clear_names(str(error))) from error
+            raise ConfigError(_with_request_names(str(error))) from error
 
     def generate(
-        self, requests: tp.Sequence[Request], batch_size: int = 1, report: Report | None = None
+        self,
+        requests: tp.Sequence[Request],
+        batch_size: int = 1,
+        progress: ProgressCallback | None = None,
     ) -> tp.Iterator[Sample]:
-        """Fulfil requests, in order, as many at once as fit together.
+        """Generate the samples of requests, in order.
 
         Args:
-            requests: What `check` returned.
-            batch_size: Most that are computed at once; only those with the same settings are.
-            report: Told how many seconds of music are done. What it raises ends the work.
+            requests: Requests returned by `check`.
+            batch_size: Maximum batch size; only requests of equal settings share a batch.
+            progress: Called with the seconds of audio generated so far. An exception that it
+                raises ends the generation.
         """
         finished = 0.0
         for batch in split_into_batches(requests, batch_size):
             seconds = sum(request.duration for request in batch)
 
-            def tell(done: int, total: int, before=finished, seconds=seconds) -> None:
-                if report is not None:
-                    report(before + seconds * done / total)
+            def report(done: int, total: int, before=finished, seconds=seconds) -> None:
+                if progress is not None:
+                    progress(before + seconds * done / total)
 
-            for position, wav in enumerate(self._generate_batch(batch, tell)):
-                yield Sample(wav, self._recipe(batch[position], wav, len(batch), position))
+            hashes = [r.style and hash_clip(r.style) for r in batch]  # errors come before work
+            for position, wav in enumerate(self._generate_batch(batch, report)):
+                request, style_hash = batch[position], hashes[position]
+                yield Sample(wav, self._recipe(request, style_hash, wav, len(batch), position))
             finished += seconds
 
-    def reproduce(self, recipe: Recipe, report: Report | None = None) -> Sample:
-        """Make a piece again, in a batch of the same size and at the same place in it.
+    def reproduce(self, recipe: Recipe, progress: ProgressCallback | None = None) -> Sample:
+        """Generate the sample of a recipe, at its position in a batch of its size.
 
         Raises:
-            ConfigError: The model or the clip is another one.
+            ConfigError: The model or the style clip is not that of the recipe.
         """
         if recipe.model_hash != self.model_hash:
             raise ConfigError(
-                f"The recipe was made with {recipe.model} of hash {recipe.model_hash}, but "
+                f"The recipe has the model {recipe.model} with hash {recipe.model_hash}, but "
                 f"{self.model.name} has the hash {self.model_hash}: other weights."
             )
         request = self.check(recipe.request)
-        if request.style is not None and hash_file(request.style) != recipe.style_sha256:
+        if request.style is not None and hash_clip(request.style) != recipe.style_sha256:
             raise ConfigError(f"{request.style} is not the clip of the recipe: its bytes differ.")
         batch = [request] * recipe.batch_size
-        samples = list(self.generate(batch, recipe.batch_size, report))
+        samples = list(self.generate(batch, recipe.batch_size, progress))
         return samples[recipe.position]
 
     def _generate_batch(
-        self, batch: list[Request], tell: tp.Callable[[int, int], None]
+        self, batch: list[Request], report: tp.Callable[[int, int], None]
     ) -> list[Tensor]:
-        """Waveforms `[C, T]` of requests with the same settings."""
-        self._apply(batch[0])
-        self.model.set_custom_progress_callback(tell)
+        """Return waveforms `[C, T]` of requests with equal settings."""
+        self._set_params(batch[0])
+        self.model.set_custom_progress_callback(report)
         texts = [request.text for request in batch]
         seeds = [request.seed for request in batch]
         try:
             if batch[0].style is None:
                 wavs = self.model.generate(texts, seed=seeds)
             else:
-                clips = [self._clip(request) for request in batch]
+                excerpts = [self._load_excerpt(request) for request in batch]
                 wavs = self.model.generate_with_style(
                     texts,
-                    [clip.wav for clip in clips],
+                    [excerpt.wav for excerpt in excerpts],
                     self.model.sample_rate,
                     seed=seeds,
-                    excerpt_start=[clip.start for clip in clips],
+                    excerpt_start=[excerpt.start for excerpt in excerpts],
                 )
         finally:
             self.model.set_custom_progress_callback(None)
         return list(wavs.float().cpu())
 
-    def _apply(self, request: Request) -> None:
-        """Set the model's parameters."""
+    def _set_params(self, request: Request) -> None:
+        """Set the generation parameters of the model."""
         self.model.set_generation_params(
             duration=request.duration,
             cfg_coef=request.guidance,
@@ -151,18 +161,25 @@ class SampleGenerator:
                 eval_q=request.style_detail, excerpt_length=request.excerpt_length
             )
 
-    def _clip(self, request: Request) -> StyleExcerpt:
-        """The excerpt that a request with a style is to hear."""
+    def _load_excerpt(self, request: Request) -> StyleExcerpt:
+        """Read the style excerpt of a checked request."""
         path, start = tp.cast(str, request.style), tp.cast(float, request.excerpt_start)
         rate, channels = self.model.sample_rate, self.model.audio_channels
         return load_excerpt(path, request.excerpt_length, start, rate, channels)
 
-    def _recipe(self, request: Request, wav: Tensor, batch_size: int, position: int) -> Recipe:
+    def _recipe(
+        self,
+        request: Request,
+        style_sha256: str | None,
+        wav: Tensor,
+        batch_size: int,
+        position: int,
+    ) -> Recipe:
         return Recipe(
             model=self.model.name,
             model_hash=self.model_hash,
             request=request,
-            style_sha256=None if request.style is None else hash_file(request.style),
+            style_sha256=style_sha256,
             batch_size=batch_size,
             position=position,
             machine={
@@ -179,7 +196,7 @@ class SampleGenerator:
 def split_into_batches(
     requests: tp.Sequence[Request], batch_size: int
 ) -> tp.Iterator[list[Request]]:
-    """Neighbours with the same settings, at most `batch_size` at once."""
+    """Yield batches of consecutive requests with equal settings."""
     batch: list[Request] = []
     for request in requests:
         if batch and (len(batch) == batch_size or request.settings != batch[0].settings):
@@ -193,17 +210,20 @@ def split_into_batches(
 def write_sample(
     folder: Path, name: str, sample: Sample, format: str = "wav", picture: bool = False
 ) -> Path:
-    """Write the audio of a piece, a picture if wanted, and at last its recipe.
+    """Write the audio of a sample, optionally a picture, and finally its recipe.
 
     Args:
-        folder: Where to.
+        folder: Output folder.
         name: Stem of the files.
-        piece: What to write.
-        format: As `audio_write` knows them. The loudness is brought to −14 LUFS.
-        picture: Also draw waveform and spectrogram.
+        sample: The sample.
+        format: Audio format, one of `FORMATS`. Loudness is normalized to −14 LUFS.
+        picture: Whether to draw waveform and spectrogram. Failure to do so is a warning.
 
     Returns:
         Path of the audio.
+
+    Raises:
+        OSError: Audio or recipe cannot be written.
     """
     rate = sample.recipe.sample_rate
     audio = audio_write(
@@ -216,22 +236,23 @@ def write_sample(
         log_clipping=False,
     )
     if picture:
-        title = sample.recipe.request.text or "no text"
-        save_figure(plot_audio(sample.wav, rate, title), folder / f"{name}.png")
+        try:
+            title = sample.recipe.request.text or "no text"
+            save_figure(plot_audio(sample.wav, rate, title), folder / f"{name}.png")
+        except Exception as error:
+            logger.warning("No picture of %s: %s: %s", name, type(error).__name__, error)
     recipe = replace(sample.recipe, audio=audio.name)
-    unfinished = folder / f".{name}.json.part"
-    unfinished.write_text(json.dumps(recipe.to_dict(), indent=2, ensure_ascii=False))
-    unfinished.replace(folder / f"{name}.json")
+    write_text(folder / f"{name}.json", dump_json(recipe.to_dict()))
     return audio
 
 
 def hash_waveform(wav: Tensor) -> str:
-    """SHA-256 of samples, `[C, T]` float32."""
+    """Return the SHA-256 of samples, `[C, T]` float32."""
     return hashlib.sha256(wav.contiguous().numpy().data).hexdigest()
 
 
 def hash_model(model: MusicGen) -> str:
-    """What tells one model from another: all its weights, and those of its tokenizer."""
+    """Return a hash of all weights of a model and of its tokenizer."""
     digest = hashlib.sha256()
     for name, value in sorted(model.lm.state_dict().items()):
         digest.update(f"{name} {list(value.shape)}".encode())
@@ -240,8 +261,8 @@ def hash_model(model: MusicGen) -> str:
     return digest.hexdigest()[:16]
 
 
-def _in_clear_names(message: str) -> str:
-    """An error of `MusicGen` in the names that requests use."""
-    for clear, original in PARAMETER_NAMES.items():
-        message = re.sub(rf"\b{original}\b", clear, message)
+def _with_request_names(message: str) -> str:
+    """Replace argument names of `MusicGen` in an error by those of `Request`."""
+    for name, original in PARAMETER_NAMES.items():
+        message = re.sub(rf"\b{original}\b", name, message)
     return message

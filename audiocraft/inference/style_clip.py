@@ -1,10 +1,11 @@
-"""Style excerpt of a file: its position, and the only part of the file that is read."""
+"""Style clips in files: position of the excerpt, and reading of nothing but the excerpt."""
 
 import hashlib
-from pathlib import Path
+import typing as tp
 
 from ..data.audio import audio_info, audio_read
 from ..data.audio_utils import ENERGY_FLOOR
+from ..data.io.files import open_binary
 from ..errors import AudioError
 from ..models.generation.style_excerpt import StyleExcerpt, convert_excerpt, margin_range
 from ..modules.conditioners import select_excerpt_start
@@ -29,7 +30,7 @@ def load_excerpt(
     """Read the excerpt of a file with a margin on both sides.
 
     Args:
-        path: The file.
+        path: Audio file, or a member of a zip archive (`music.zip:a.mp3`).
         length: Length of the excerpt, in seconds.
         start: Start of the excerpt in the file, in seconds.
         sample_rate: Sample rate of the model, in Hz.
@@ -58,7 +59,14 @@ def load_excerpt(
     return part
 
 
-def hash_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def hash_clip(path: str) -> str:
+    """Return the SHA-256 of a file, or of a member of a zip archive.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    try:
+        with open_binary(path) as file:
+            return hashlib.file_digest(tp.cast(tp.Any, file), "sha256").hexdigest()
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}.") from None

@@ -1,7 +1,10 @@
-"""Sound to look at: the waveform above, the mel spectrogram below."""
+"""Figures of audio: waveform and mel spectrogram."""
 
+import contextlib
 import math
 import textwrap
+import typing as tp
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +14,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .text import valid_unicode
+
 N_FFT, N_MELS = 1024, 64
-LABELLED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, on the axis
+TITLE_WIDTH = 90  # characters of a line
+TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz, on the axis
 
 
 def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | None = None):
-    """Draw a waveform and its mel spectrogram.
+    """Plot a waveform and its mel spectrogram.
 
     Args:
         wav: Waveform, `[C, T]`, on any device.
-        sample_rate: Samples per second.
-        title: Written above.
-        marked: Samples to highlight, such as the excerpt that a model heard.
+        sample_rate: Sample rate, in Hz.
+        title: Text above the plot, shown literally and cut to two lines.
+        marked: Samples to highlight, such as the style excerpt.
 
     Returns:
         A matplotlib figure.
@@ -40,7 +46,8 @@ def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     times = torch.linspace(0, duration, mono.shape[0])
     step = max(1, mono.shape[0] // 8000)
     above.plot(times[::step], mono[::step], linewidth=0.4)
-    above.set(ylim=(-1, 1), ylabel="amplitude", title=textwrap.fill(title, 90), xlim=(0, duration))
+    above.set(ylim=(-1, 1), ylabel="amplitude", xlim=(0, duration))
+    above.set_title(_title_lines(title), parse_math=False, usetex=False)
     if marked is not None:
         above.axvspan(marked.start / sample_rate, marked.stop / sample_rate, alpha=0.2)
     top = float(level.max())
@@ -48,25 +55,42 @@ def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     below.imshow(
         level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top
     )
-    hertz = [f for f in LABELLED if f <= sample_rate / 2]
+    hertz = [f for f in TICKS if f <= sample_rate / 2]
     bands = [N_MELS * _mel(f) / _mel(sample_rate / 2) for f in hertz]
     below.set_yticks(bands, [f"{f / 1000:g}k" if f >= 1000 else str(f) for f in hertz])
     below.set(xlabel="seconds", ylabel="Hz")
     return figure
 
 
+def _title_lines(title: str) -> str:
+    """Return at most two lines of printable characters."""
+    text = "".join(c if c.isprintable() else " " for c in valid_unicode(title))
+    lines = textwrap.wrap(text[: 4 * TITLE_WIDTH], TITLE_WIDTH, max_lines=2, placeholder=" …")
+    return "\n".join(lines)
+
+
 def _mel(hertz: float) -> float:
-    """Position on the HTK mel scale, which torchaudio's bands divide evenly."""
+    """Return the position on the HTK mel scale, which torchaudio's bands divide evenly."""
     return math.log10(1 + hertz / 700)
+
+
+@contextlib.contextmanager
+def _without_glyph_warnings() -> tp.Iterator[None]:
+    """Ignore characters that the font lacks, such as emoji; they are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    figure.savefig(path, dpi=90)
+    with _without_glyph_warnings():
+        figure.savefig(path, dpi=90)
 
 
 def figure_to_array(figure: Figure) -> np.ndarray:
-    """The pixels of a figure, `[height, width, 3]` in 0…255."""
+    """Return the pixels of a figure, `[height, width, 3]` in 0…255."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with _without_glyph_warnings():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

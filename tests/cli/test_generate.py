@@ -10,7 +10,11 @@ from audiocraft.cli.generate import progress_bar
 from audiocraft.cli.main import main
 from audiocraft.models import MusicGen
 
+from ..inference.conftest import clip
+
 SHORT = ["--duration", "0.4", "--excerpt-length", "1.5", "--model", "tiny"]
+
+__all__ = ["clip"]  # fixture
 
 
 @pytest.fixture(autouse=True)
@@ -56,14 +60,14 @@ def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip
 @pytest.mark.parametrize("style", [True, False])
 def test_wishes_about_a_clip_that_is_not_there_are_told(style, clip, capsys):
     generate("--text", "waltz", "--text-weight", "3", *(["--style", clip] if style else []))
-    reported = "this changes nothing: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
+    reported = "no effect: --text-weight, --excerpt-length.\n" in capsys.readouterr().out
     assert reported is not style
 
 
 def test_a_recipe_makes_the_same_file_again(tmp_path, clip, capsys):
     generate("--text", "waltz", "--style", clip, "--count", "2", "--seed", "3", "--out", "a")
     main(["generate", "--from-recipe", "a/001_waltz_2.json", "--out", "b"])
-    assert "the same music, bit for bit" in capsys.readouterr().out
+    assert "bit for bit" in capsys.readouterr().out
     first, second = ((tmp_path / f / "001_waltz_2.wav").read_bytes() for f in "ab")
     assert first == second
 
@@ -99,7 +103,7 @@ def test_a_recipe_that_comes_out_otherwise_says_so(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["generate", "--from-recipe", str(path), "--out", "b"])
     assert end.value.code == 1
-    assert "not the same bits" in capsys.readouterr().out
+    assert "not identical" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -193,7 +197,7 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path, tiny_musicgen, monkeypatc
     with pytest.raises(SystemExit) as end:
         generate(*command)
     assert end.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command resumes" in capsys.readouterr().out
     assert list(made(tmp_path / "f")) == ["001_a_1"]
     generate(*command)
     assert len(made(tmp_path / "f")) == 3
@@ -204,7 +208,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", "folder/x.wav")
 
     monkeypatch.setattr("audiocraft.cli.generate.write_sample", full)
-    with pytest.raises(SystemExit, match=r"x.wav cannot be written: No space.*goes on"):
+    with pytest.raises(SystemExit, match=r"x.wav cannot be written: No space.*resumes"):
         generate("--text", "waltz", "--out", "folder")
 
 
@@ -215,12 +219,12 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
         (["--prompts", "gone.csv"], r"gone.csv"),
         (["--count", "0"], r"at least 1"),
         (["--batch-size", "0"], r"at least 1"),
-        (["--out", "clip.wav"], r"clip.wav is a file: give a folder"),
+        (["--out", "clip.wav"], r"clip.wav is a file"),
         (["--duration", "0"], r"duration must be more than 0"),
-        (["--duration", "0.001"], r"001_free: duration is 0.001 s, .*shortest piece: 0.02 s"),
-        (["--seed", "99999999999999999999"], r"A seed is a number from 0 to 4611686018427387903"),
-        (["--seed", "-1"], r"A seed is a number from 0"),
-        (["--seed", str(2**62 - 2), "--count", "3"], r"not 4611686018427387904"),
+        (["--duration", "0.001"], r"001_free: duration=0.001 s .* 0.02 s"),
+        (["--seed", "99999999999999999999"], r"seed must be from 0 to 4611686018427387903"),
+        (["--seed", "-1"], r"seed must be from 0"),
+        (["--seed", str(2**62 - 2), "--count", "3"], r"but is 4611686018427387904"),
         (["--text", "x" * 10_000], r"10,000 characters"),
         (["--style-detail", "7", "--style", "clip.wav"], r"style_detail is 7"),
     ],
@@ -245,6 +249,6 @@ def test_a_line_that_cannot_be_used_is_named_before_anything_is_made(tmp_path):
 )
 def test_a_table_without_prompts_is_told(name, content, tmp_path, loaded):
     (tmp_path / name).write_text(content)
-    with pytest.raises(SystemExit, match=f"{name} holds no prompts"):
+    with pytest.raises(SystemExit, match=f"{name} contains no prompts"):
         generate("--prompts", name)
     assert loaded == []

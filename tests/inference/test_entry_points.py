@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audiocraft.__main__ import main
+from audiocraft.cli.main import main
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.inference.sample_generator import SampleGenerator

@@ -59,7 +59,7 @@ def test_a_piece_is_that_of_the_models_own_method(sample_generator, clip):
     model: MusicGen = sample_generator.model
     model.set_generation_params(duration=0.4, cfg_coef=3.0, cfg_coef_beta=5.0)
     model.set_style_conditioner_params(eval_q=3, excerpt_length=1.5)
-    part = sample_generator._clip(request)
+    part = sample_generator._load_excerpt(request)
     wavs = model.generate_with_style(["waltz"], part.wav, 32000, seed=3, excerpt_start=part.start)
     assert wavs[0].equal(sample.wav)
 
@@ -130,10 +130,10 @@ def test_a_recipe_survives_the_way_through_json(sample_generator, requests, tmp_
     ("text", "message"),
     [
         (None, "cannot be read: No such file"),
-        ("{", "is no JSON"),
-        ("[]", "is no recipe"),
-        ('{"format": 99}', "is no recipe of this version"),
-        ('{"format": 1, "request": {"seed": 1}}', "a field too many or few"),
+        ("{", "is not JSON"),
+        ("[]", "is not a recipe"),
+        ('{"format": 99}', "is not a recipe of this version"),
+        ('{"format": 1, "request": {"seed": 1}}', "a missing or extra field"),
         ('{"format": 1, "request": {"seed": "x"}}', "seed must be a whole number"),
     ],
 )
