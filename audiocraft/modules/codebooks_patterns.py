@@ -255,7 +255,9 @@ class ParallelPatternProvider(DelayedPatternProvider):
 
 
 class UnrolledPatternProvider(CodebooksPatternProvider):
-    """Each frame takes several inner steps, one per group of codebooks.
+    """Each frame takes several inner steps, from 0 to the maximum of `flattening`.
+
+    An inner step without codebooks is an empty step at every frame, without delay.
 
     Args:
         n_q: Number of codebooks, K.
@@ -282,6 +284,9 @@ class UnrolledPatternProvider(CodebooksPatternProvider):
                 "Codebooks with one inner step must have one delay, but flattening is "
                 f"{list(groups)} and delays is {self.delays.flatten().tolist()}."
             )
+        self.num_gaps = self.num_inner_steps - len(self.groups.unique())
+        same_group = self.groups == self.groups.T  # [K, K]
+        self.first_codebooks = same_group.int().argmax(dim=1, keepdim=True)  # of the group, [K, 1]
 
     @property
     def num_inner_steps(self) -> int:
@@ -293,14 +298,16 @@ class UnrolledPatternProvider(CodebooksPatternProvider):
         return timesteps * self.num_inner_steps + 1
 
     def _steps(self, timesteps: int) -> Tensor:
-        columns = torch.arange(timesteps + int(self.delays.max()))
-        late = columns + self.delays
-        # Codes with the same rank share a step; older frames go first.
-        rank = (late * len(columns) + columns) * (int(self.groups.max()) + 1) + self.groups
-        kept = late < len(columns)
-        steps = torch.full(rank.shape, -1)
-        steps[kept] = 1 + rank[kept].unique(return_inverse=True)[1]
-        return steps
+        num_times = timesteps + int(self.delays.max())
+        frames = torch.arange(num_times).expand(self.n_q, -1)
+        times = frames + self.delays
+        kept = times < num_times
+        # At equal time, empty steps come first, then those of older frames, then by codebook.
+        rank = ((times + 1) * num_times + frames) * self.n_q + self.first_codebooks
+        steps = torch.full(times.shape, -1)
+        steps[kept] = rank[kept].unique(return_inverse=True)[1]
+        steps_before = 1 + self.num_gaps * (times + 1)  # the initial step, and empty ones
+        return steps.where(~kept, steps + steps_before)
 
 
 class CoarseFirstPattern(CodebooksPatternProvider):

@@ -16,6 +16,8 @@ PROVIDERS = [
     ParallelPatternProvider(3),
     UnrolledPatternProvider(4),
     UnrolledPatternProvider(4, flattening=[0, 1, 1, 2], delays=[0, 3, 3, 4]),
+    UnrolledPatternProvider(3, flattening=[0, 2, 2], delays=[0, 2, 2]),
+    UnrolledPatternProvider(3, flattening=[5, 1, 3], delays=[2, 0, 1]),
     CoarseFirstPattern(4, delays=[0, 1, 2]),
     MusicLMPattern(5, group_by=2),
 ]
@@ -151,3 +153,53 @@ def test_the_valid_layout_leaves_out_the_last_steps(provider):
 def test_virtual_steps_are_those_without_delays():
     provider = UnrolledPatternProvider(4, flattening=[0, 1, 1, 2])
     assert provider.num_virtual_steps(5) == 5 * 3 + 1 == provider.get_pattern(5).num_steps
+
+
+def test_an_inner_step_that_no_codebook_uses_is_an_empty_step_of_every_frame():
+    provider = UnrolledPatternProvider(3, flattening=[0, 2, 2], delays=[0, 2, 2])
+    layout = [[tuple(coord) for coord in step] for step in provider.get_pattern(2).layout]
+    assert layout == [
+        [],
+        [],
+        [(0, 0)],
+        [],
+        [(1, 0)],
+        [],
+        [(0, 1), (0, 2)],
+        [(2, 0)],
+        [],
+        [(1, 1), (1, 2)],
+        [(3, 0)],
+    ]
+    lengths = {timesteps: provider.get_pattern(timesteps).num_steps for timesteps in (5, 13)}
+    assert lengths == {5: 20, 13: 44}
+
+
+def unrolled(flattening, delays, timesteps):
+    """Layout by definition: steps sorted by time, empty ones first, then frame and codebook."""
+    n_q, last = len(flattening), timesteps + max(delays) - 1
+    steps = []
+    for inner in range(max(flattening) + 1):
+        codebooks = [q for q in range(n_q) if flattening[q] == inner]
+        for t in range(last + 1):
+            time = t + (delays[codebooks[0]] if codebooks else 0)
+            if time <= last:
+                steps.append((time, [(t, q) for q in codebooks]))
+    return [[], *(codes for _, codes in sorted(steps))]
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 7])
+@pytest.mark.parametrize(
+    ("flattening", "delays"),
+    [
+        ([0, 2, 2], [0, 2, 2]),
+        ([1, 0], [0, 0]),
+        ([3, 3, 1, 0], [1, 1, 0, 4]),
+        ([2, 0, 5, 2], [0, 3, 1, 0]),
+    ],
+)
+def test_the_unrolled_layout_follows_its_definition(flattening, delays, timesteps):
+    provider = UnrolledPatternProvider(len(flattening), flattening=flattening, delays=delays)
+    layout = provider.get_pattern(timesteps).layout
+    expected = unrolled(flattening, delays, timesteps)
+    assert [[tuple(coord) for coord in step] for step in layout] == expected
