@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..optim.ema import ModuleDictEMA
+from ..utils.atomic_write import TEMPORARY_FILES
 from ..utils.device import resolve_device, resolve_dtype
 from ..utils.randomness import derive_seed
 from .checkpoint import (
@@ -77,6 +78,9 @@ class StandardSolver(flashy.BaseSolver):
         with contextlib.suppress(OSError):
             (self.folder / "outputs").rmdir()  # made by flashy, not used here
         self.lock = RunLock(self.folder, rank())
+        if rank() == 0:
+            for leftover in self.folder.glob(TEMPORARY_FILES):  # of a killed run
+                leftover.unlink(missing_ok=True)
         cfg = self.cfg = apply_warm_start_config(cfg, self.folder)
         self.device = resolve_device(cfg.device)
         init_process_group(self.device)

@@ -1,6 +1,8 @@
-"""Checkpoints: what was saved comes back, and nothing torn is ever seen."""
+"""Checkpoints: atomic writes, verified reads, best weights."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,10 @@ import torch
 
 from audiocraft.errors import CheckpointError
 from audiocraft.solvers import checkpoint
-from audiocraft.solvers.checkpoint import Checkpoints, load_state, save_atomically
+from audiocraft.solvers.checkpoint import BestState, Checkpoints, load_state, save_atomically
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     state = {
         "model": {"w": torch.arange(3.0)},
         "history": [{"valid": {"ce": 1.5}}],
@@ -23,22 +25,22 @@ def test_what_is_saved_comes_back(tmp_path):
     assert loaded == state
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.th"
     save_atomically({"epoch": 1}, path)
 
-    def torn_write(state, file):
+    def interrupted_write(state, file):
         file.write(b"half of a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.torch, "save", torn_write)
+    monkeypatch.setattr(checkpoint.torch, "save", interrupted_write)
     with pytest.raises(CheckpointError, match="No space left"):
         save_atomically({"epoch": 2}, path)
     assert load_state(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.th"]
 
 
-def test_a_torn_file_is_named(tmp_path):
+def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "checkpoint.th"
     save_atomically({"w": torch.randn(1000)}, path)
     path.write_bytes(path.read_bytes()[:500])
@@ -56,7 +58,7 @@ def test_a_pickle_with_code_is_refused(tmp_path):
         load_state(tmp_path / "evil.th")
 
 
-def test_only_the_last_kept_epochs_stay(tmp_path):
+def test_only_the_last_epoch_checkpoints_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, save_every=2, keep_last=2)
     for epoch in range(1, 9):
         checkpoints.save({"epoch": epoch}, epoch)
@@ -67,18 +69,18 @@ def test_only_the_last_kept_epochs_stay(tmp_path):
     assert checkpoints.load() == {"epoch": 8}
 
 
-def test_without_a_last_checkpoint_the_newest_kept_one_is_read(tmp_path):
+def test_without_a_last_checkpoint_the_newest_epoch_is_read(tmp_path):
     checkpoints = Checkpoints(tmp_path, save_last=False, save_every=1)
     for epoch in range(1, 12):
         checkpoints.save({"epoch": epoch}, epoch)
     assert checkpoints.load() == {"epoch": 11}
 
 
-def test_a_run_that_saved_nothing_has_nothing(tmp_path):
+def test_without_checkpoints_nothing_is_loaded(tmp_path):
     assert Checkpoints(tmp_path).load() is None
 
 
-def test_a_flipped_bit_is_noticed(tmp_path):
+def test_a_flipped_bit_is_an_error(tmp_path):
     path = tmp_path / "checkpoint.th"
     save_atomically({"w": torch.randn(10_000)}, path)
     content = bytearray(path.read_bytes())
@@ -92,7 +94,7 @@ def damage(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
-def test_the_checkpoint_before_is_taken_where_the_last_is_damaged(tmp_path, caplog):
+def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
     for update in (1, 2, 3):
         checkpoints.save({"update": update})
@@ -100,10 +102,10 @@ def test_the_checkpoint_before_is_taken_where_the_last_is_damaged(tmp_path, capl
     damage(checkpoints.last)
     assert checkpoints.load() == {"update": 2}
     assert "checkpoint.th is not a readable checkpoint" in caplog.text
-    assert "Going on from" in caplog.text
+    assert "Resuming from" in caplog.text
 
 
-def test_a_run_all_of_whose_checkpoints_are_damaged_says_so(tmp_path):
+def test_if_all_checkpoints_are_damaged_it_is_an_error(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"update": 1})
     checkpoints.save({"update": 2})
@@ -114,8 +116,8 @@ def test_a_run_all_of_whose_checkpoints_are_damaged_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("lost_at", range(6))
-def test_a_power_failure_costs_one_checkpoint_at_the_most(lost_at, tmp_path, monkeypatch):
-    """The power fails before the n-th step on the disk; what was not flushed is then empty."""
+def test_a_power_failure_costs_one_checkpoint_at_most(lost_at, tmp_path, monkeypatch):
+    """The power fails before the n-th operation on the disk; files not flushed are then empty."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"update": 1})
     checkpoints.save({"update": 2})
@@ -150,23 +152,23 @@ def test_a_power_failure_costs_one_checkpoint_at_the_most(lost_at, tmp_path, mon
     assert state["update"] in (2, 3)
 
 
-def test_kept_epochs_may_hold_the_weights_alone(tmp_path):
+def test_epoch_checkpoints_may_contain_a_subset(tmp_path):
     checkpoints = Checkpoints(tmp_path, save_every=1, kept_states=["best_state"])
     state = {"best_state": {"model": {}}, "optimizer": {"state": {}}, "xp.cfg": "a: 1"}
     checkpoints.save(state, 1)
     kept = load_state(tmp_path / "checkpoint_1.th")
     assert kept == {"best_state": {"model": {}}, "xp.cfg": "a: 1"}
     Path(checkpoints.last).unlink()
-    assert checkpoints.load() is None  # nothing to go on from
+    assert checkpoints.load() is None  # a run cannot resume from a subset
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_without_write_permission_is_an_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CheckpointError, match="AUDIOCRAFT_DORA_DIR"):
         save_atomically({}, tmp_path / "file" / "checkpoint.th")
 
 
-def test_a_damaged_checkpoint_does_not_replace_the_intact_one_before(tmp_path):
+def test_a_damaged_checkpoint_does_not_replace_the_previous_one(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for update in (1, 2):
         checkpoints.save({"update": update})
@@ -177,3 +179,46 @@ def test_a_damaged_checkpoint_does_not_replace_the_intact_one_before(tmp_path):
     assert load_state(checkpoints.last) == {"update": 3}
     checkpoints.save({"update": 4})
     assert load_state(checkpoints.previous) == {"update": 3}
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+from audiocraft.solvers.checkpoint import save_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+save_atomically({"w": torch.zeros(1 << 20)}, Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_not_an_assertion_of_pytorch(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "checkpoint.th")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = run.stderr.strip().splitlines()[-1]
+    assert "CheckpointError: The checkpoint" in message
+    assert "File too large" in message
+    assert "enforce fail" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_weights_are_copied():
+    best, weight = BestState(), torch.zeros(2)
+    assert best.update(2.0, {"w": weight})
+    assert not best.update(3.0, {"w": weight + 1})
+    weight += 5  # what training does next must not reach the copy
+    torch.testing.assert_close(best.model["w"], torch.zeros(2))
+    assert best.update(1.0, {"w": weight})
+    torch.testing.assert_close(best.model["w"], torch.full((2,), 5.0))
+
+
+def test_the_best_state_survives_a_checkpoint():
+    best, other = BestState(), BestState()
+    best.update(1.0, {"w": torch.ones(1)})
+    other.load_state_dict(best.state_dict())
+    assert not other.update(1.5, {"w": torch.zeros(1)})
+    torch.testing.assert_close(other.model, best.model)
