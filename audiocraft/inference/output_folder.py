@@ -32,6 +32,17 @@ def make_writable_folder(folder: Path) -> None:
         ) from None
 
 
+def check_writable_file(file: Path) -> None:
+    """Check that a file can be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder, not a file. Choose another.")
+    make_writable_folder(file.parent)
+
+
 def missing_tasks(
     tasks: tp.Sequence[Task],
     folder: Path,

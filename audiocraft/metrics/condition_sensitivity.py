@@ -1,12 +1,12 @@
-"""Does a model listen? How well it predicts a piece, told the right and the wrong things about it.
+"""Condition sensitivity: how much style and text conditions lower the cross entropy of a model.
 
-A model that is steered by style is less surprised by a piece after hearing music of the same kind
-than after hearing other music, and one that is steered by text after reading the right words. Every
-target is predicted under all conditions, so that the conditions are compared within the target;
-what makes one target harder than another cancels. Intervals come from a bootstrap over pieces,
-since targets of one piece are not independent.
+The codes of held-out music are predicted under matching, other and missing conditions. A model that
+follows its style condition has a lower cross entropy with an excerpt of the same style than with
+one of another style; likewise for text. All conditions are applied to every target, so that the
+level of a target cancels in comparisons. Intervals are bootstrapped over tracks, since targets of
+one track are not independent.
 
-Method: intervals of repeated measures: Morey, 2008, doi 10.20982/tqmp.04.2.p061.
+Method: within-subject intervals: Morey, 2008, https://doi.org/10.20982/tqmp.04.2.p061.
 """
 
 import typing as tp
@@ -23,32 +23,32 @@ from ..models.musicgen import MusicGen
 from ..modules.conditioners import select_excerpt_start
 from ..utils.randomness import derive_generator, derive_seed
 
+# Names of conditions are keys of reports and parts of seeds; "piece" is what we call a track.
 STYLE_CONDITIONS = ("same piece", "same style", "other style", "no style")
 TEXT_CONDITIONS = ("right text", "wrong text", "no text")
-# Each should be less than its neighbour; the first question is only reported.
-COMPARISONS = (
+COMPARISONS = (  # the first should have the lower cross entropy
     ("same piece", "same style"),
     ("same style", "other style"),
     ("same style", "no style"),
     ("right text", "wrong text"),
     ("right text", "no text"),
 )
-RESAMPLES = 4000
+NUM_RESAMPLES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
-    """A clip of a held-out piece."""
+    """A clip of a held-out track."""
 
     name: str
-    track: str  # clips of one piece belong together
-    style: str  # the label that is compared
+    track: str  # clips of one track are not independent
+    style: str  # label that is compared
     text: str
-    wav: Tensor = field(repr=False)  # [C, T] at the model's rate
+    wav: Tensor = field(repr=False)  # [C, T] at the model's sample rate
 
 
 class Interval(tp.NamedTuple):
-    """A mean and its 95 % interval, in nats."""
+    """A mean with its 95 % interval, in nats."""
 
     mean: float
     low: float
@@ -56,27 +56,27 @@ class Interval(tp.NamedTuple):
 
 
 class SensitivityCondition(tp.NamedTuple):
-    """What the model is told of a target under one condition."""
+    """Conditions under which a target is predicted."""
 
-    condition: str
-    style: Tensor | None = None  # excerpt [C, T]
+    name: str  # of `STYLE_CONDITIONS` or `TEXT_CONDITIONS`
+    style: Tensor | None = None  # excerpt, [C, T]
     text: str | None = None
 
 
 def draw_conditions(
     clips: tp.Sequence[LabelledClip], index: int, excerpt: float, rate: int, seed: int
 ) -> list[SensitivityCondition]:
-    """What is told of one target: excerpts of drawn other clips, and descriptions.
+    """Draw the conditions of a target: excerpts of other clips, and descriptions.
 
     Args:
-        clips: All of them.
-        index: Of the target.
-        excerpt: Seconds of an excerpt; its place in its clip is drawn.
-        rate: Samples per second.
-        seed: Of the draws.
+        clips: All clips.
+        index: Index of the target.
+        excerpt: Length of the excerpts, in seconds.
+        rate: Sample rate, in Hz.
+        seed: Seed of the draw.
 
     Raises:
-        ConfigError: There is no other clip of a kind.
+        ConfigError: A kind of clip is missing, or a clip is shorter than the excerpt.
     """
     target = clips[index]
     others = {
@@ -90,17 +90,11 @@ def draw_conditions(
         if not candidates:
             raise ConfigError(
                 f"{target.name} has no other clip of the kind {kind!r}: the manifest needs two "
-                "clips of every piece, two pieces of every style, and two styles."
+                "clips of every track, two tracks of every style, and two styles."
             )
-        rng = derive_generator(seed, target.name, kind)
-        clip = candidates[int(torch.randint(len(candidates), (), generator=rng))]
-        length = int(excerpt * rate)
-        if clip.wav.shape[-1] < length:
-            raise ConfigError(f"{clip.name} is shorter than an excerpt of {excerpt} s.")
-        seed_of_excerpt = derive_seed(seed, target.name, kind)
-        seconds = select_excerpt_start(clip.wav.shape[-1] / rate, excerpt, seed_of_excerpt)
-        start = round(seconds * rate)
-        drawn[kind] = clip, clip.wav[:, start : start + length]
+        generator = derive_generator(seed, target.name, kind)
+        clip = candidates[int(torch.randint(len(candidates), (), generator=generator))]
+        drawn[kind] = clip, _excerpt(clip, excerpt, rate, derive_seed(seed, target.name, kind))
     return [
         *(SensitivityCondition(kind, style=drawn[kind][1]) for kind in STYLE_CONDITIONS[:3]),
         SensitivityCondition("no style"),
@@ -110,6 +104,17 @@ def draw_conditions(
     ]
 
 
+def _excerpt(clip: LabelledClip, length: float, rate: int, seed: int) -> Tensor:
+    """Return the style excerpt of a clip, `[C, T]`."""
+    num_samples = int(length * rate)
+    if clip.wav.shape[-1] < num_samples:
+        raise ConfigError(
+            f"{clip.name} is shorter than an excerpt of {length} s. Reduce --excerpt."
+        )
+    start = round(select_excerpt_start(clip.wav.shape[-1] / rate, length, seed) * rate)
+    return clip.wav[:, start : start + num_samples]
+
+
 @torch.inference_mode()
 def conditional_cross_entropy(
     model: MusicGen,
@@ -117,20 +122,21 @@ def conditional_cross_entropy(
     conditions: tp.Sequence[SensitivityCondition],
     seconds: float | None = None,
 ) -> Tensor:
-    """Cross entropy of a target under each condition.
+    """Compute the cross entropy of a target under each condition.
 
     Args:
-        model: Of text and style.
-        wav: The target, `[C, T]` at the model's rate, no longer than its window.
-        told: The conditions.
-        seconds: Count only the first ones, when the target has not yet told much of itself.
+        model: Model with text and style conditioning.
+        wav: Target, `[C, T]` at the model's sample rate, at most as long as its window.
+        conditions: Conditions.
+        seconds: Only the first seconds count, which depend most on the conditions; `None` counts
+            all.
 
     Returns:
-        Nats per token, averaged over frames and then over codebooks, `[conditions]`.
+        Nats per token, averaged over frames, then over codebooks, `[conditions]`.
     """
     name = model.style_name
     codes, _ = model.compression_model.encode(wav[None].to(model.codec_device))
-    codes = codes[..., : int(model.max_duration * model.frame_rate)].to(model.device)
+    codes = codes[..., : int(model.max_duration * model.frame_rate)].to(model.device)  # [1, K, F]
     results = []
     for condition in conditions:
         sample = ConditioningAttributes(text={"description": condition.text})
@@ -139,11 +145,11 @@ def conditional_cross_entropy(
         provider = model.lm.condition_provider
         output = model.lm.compute_predictions(codes, provider(provider.prepare([sample], None)))
         logits = output.logits[0].float()  # [K, F, V]
-        each = F.cross_entropy(logits.transpose(1, 2), codes[0], reduction="none")  # [K, F]
-        counts = output.mask[0].clone()
+        losses = F.cross_entropy(logits.transpose(1, 2), codes[0], reduction="none")  # [K, F]
+        mask = output.mask[0].clone()
         if seconds is not None:
-            counts[:, max(1, int(seconds * model.frame_rate)) :] = False
-        per_codebook = each.masked_fill(~counts, 0).sum(dim=1) / counts.sum(dim=1)
+            mask[:, max(1, int(seconds * model.frame_rate)) :] = False
+        per_codebook = losses.masked_fill(~mask, 0).sum(dim=1) / mask.sum(dim=1)
         results.append(per_codebook.mean())
     return torch.stack(results).cpu()
 
@@ -157,38 +163,37 @@ class ConditionSensitivity:
     conditions: tuple[str, ...] = STYLE_CONDITIONS + TEXT_CONDITIONS
 
     def column(self, condition: str) -> np.ndarray:
-        """Of every target, `[targets]`."""
+        """Return the cross entropies under a condition, `[targets]`."""
         return self.table[:, self.conditions.index(condition)]
 
     def condition_interval(self, condition: str) -> Interval:
-        """The mean under a condition, with its interval after taking out what targets differ in.
+        """Return the mean under a condition, with the interval that excludes the level of targets.
 
-        Style and text are two experiments: a target's own level is its mean over the conditions of
-        the same one.
+        Style and text are separate experiments: the level of a target is its mean over the
+        conditions of the same experiment.
         """
         group = STYLE_CONDITIONS if condition in STYLE_CONDITIONS else TEXT_CONDITIONS
         columns = np.stack([self.column(name) for name in group], axis=1)
-        own = columns.mean(axis=1) - columns.mean()
-        spread = np.sqrt(len(group) / (len(group) - 1))  # Morey: the group's mean is known
-        values = self.column(condition) - own
-        interval = self._bootstrap(values)
-        low = float(interval.mean - spread * (interval.mean - interval.low))
-        high = float(interval.mean + spread * (interval.high - interval.mean))
+        level = columns.mean(axis=1) - columns.mean()
+        correction = np.sqrt(len(group) / (len(group) - 1))  # Morey: the level is an estimate
+        interval = self._bootstrap(self.column(condition) - level)
+        low = float(interval.mean - correction * (interval.mean - interval.low))
+        high = float(interval.mean + correction * (interval.high - interval.mean))
         return Interval(interval.mean, low, high)
 
-    def difference(self, less: str, more: str) -> Interval:
-        """How much more surprised the model is under `more` than under `less`."""
-        return self._bootstrap(self.column(more) - self.column(less))
+    def difference(self, lower: str, higher: str) -> Interval:
+        """Return how much the cross entropy under `higher` exceeds that under `lower`."""
+        return self._bootstrap(self.column(higher) - self.column(lower))
 
-    def is_lower(self, less: str, more: str) -> bool:
-        """Whether `less` is less, with intervals that do not touch."""
+    def is_lower(self, lower: str, higher: str) -> bool:
+        """Return whether `lower` is lower than `higher`, with disjoint intervals."""
         return (
-            self.condition_interval(less).high < self.condition_interval(more).low
-            and self.difference(less, more).low > 0
+            self.condition_interval(lower).high < self.condition_interval(higher).low
+            and self.difference(lower, higher).low > 0
         )
 
     def _bootstrap(self, values: np.ndarray) -> Interval:
-        """Mean of values, resampling whole pieces."""
+        """Return the mean of values with its interval, resampling whole tracks."""
         names = sorted(set(self.tracks))
         sums = np.zeros(len(names))
         counts = np.zeros(len(names))
@@ -196,7 +201,7 @@ class ConditionSensitivity:
             sums[names.index(name)] += value
             counts[names.index(name)] += 1
         rng = np.random.default_rng(derive_seed("steering", len(names)))
-        picks = rng.integers(len(names), size=(RESAMPLES, len(names)))
+        picks = rng.integers(len(names), size=(NUM_RESAMPLES, len(names)))
         means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
         low, high = np.quantile(means, [0.025, 0.975])
         return Interval(float(values.mean()), float(low), float(high))
@@ -215,32 +220,33 @@ def measure_condition_sensitivity(
     """Predict every clip under every condition.
 
     Args:
-        model: Of text and style.
-        clips: Held-out music, several clips of every piece.
-        excerpt: Seconds of the excerpts.
-        draws: How many other clips of each kind are drawn for a target; their mean counts.
-        seconds: Count only the first ones of every target.
-        seed: Of the draws.
-        progress: Wraps the targets, such as `tqdm`.
+        model: Model with text and style conditioning.
+        clips: Held-out clips, several of every track.
+        excerpt: Length of the excerpts, in seconds.
+        draws: Draws of the conditions of each target, which are averaged.
+        seconds: Only the first seconds of every target count; `None` counts all.
+        seed: Seed of the draws.
+        progress: Wrapper of the targets, such as `tqdm`.
 
     Raises:
-        ConfigError: There is no other clip of a kind.
+        ConfigError: A kind of clip is missing, or a clip is shorter than the excerpt.
     """
     rows = []
     conditioner = model.style_conditioner
-    length = conditioner.excerpt_length
+    excerpt_length = conditioner.excerpt_length
     conditioner.set_params(excerpt_length=excerpt)
     try:
         for index in progress(range(len(clips))):
-            conditions = [
-                draw_conditions(clips, index, excerpt, model.sample_rate, seed + d)
-                for d in range(draws)
+            entropies = [
+                conditional_cross_entropy(
+                    model,
+                    clips[index].wav,
+                    draw_conditions(clips, index, excerpt, model.sample_rate, seed + draw),
+                    seconds,
+                )
+                for draw in range(draws)
             ]
-            each = [
-                conditional_cross_entropy(model, clips[index].wav, conditions, seconds)
-                for conditions in conditions
-            ]
-            rows.append(torch.stack(each).mean(dim=0).numpy())
+            rows.append(torch.stack(entropies).mean(dim=0).numpy())
     finally:
-        conditioner.set_params(excerpt_length=length)
+        conditioner.set_params(excerpt_length=excerpt_length)
     return ConditionSensitivity(np.stack(rows), tuple(clip.track for clip in clips))

@@ -1,4 +1,4 @@
-"""Steering is found where it is, not where it is not, and intervals say how sure that is."""
+"""Condition sensitivity: effects are found where they exist, with intervals of the right size."""
 
 import json
 
@@ -51,11 +51,11 @@ def made_up(effects: dict[str, float], tracks=30, noise=0.01, seed=0) -> Conditi
     return ConditionSensitivity(table, tuple(str(i // 2) for i in range(tracks * 2)))
 
 
-def test_what_is_told_is_of_the_kind_that_it_claims():
+def test_conditions_are_of_the_kind_that_they_name():
     clips = some_clips(styles=3)
     by_wav = {id(clip): clip for clip in clips}
     for index, target in enumerate(clips):
-        conditions = {t.condition: t for t in draw_conditions(clips, index, 1.5, RATE, seed=0)}
+        conditions = {t.name: t for t in draw_conditions(clips, index, 1.5, RATE, seed=0)}
         assert tuple(conditions) == STYLE_CONDITIONS + TEXT_CONDITIONS
 
         def source(excerpt):
@@ -68,11 +68,11 @@ def test_what_is_told_is_of_the_kind_that_it_claims():
                 )
             )
 
-        same_piece, same_style, other = (
+        same_track, same_style, other = (
             source(conditions[name].style) for name in STYLE_CONDITIONS[:3]
         )
-        assert same_piece.track == target.track
-        assert same_piece is not target
+        assert same_track.track == target.track
+        assert same_track is not target
         assert same_style.style == target.style
         assert same_style.track != target.track
         assert other.style != target.style
@@ -80,13 +80,13 @@ def test_what_is_told_is_of_the_kind_that_it_claims():
         assert conditions["no style"][1:] == conditions["no text"][1:] == (None, None)
 
 
-@pytest.mark.parametrize("shape", [{"pieces": 1}, {"each": 1}, {"styles": 1}])
-def test_a_manifest_without_a_kind_of_clip_says_what_is_needed(shape):
-    with pytest.raises(ConfigError, match="two clips of every piece, two pieces of every style"):
+@pytest.mark.parametrize("shape", [{"tracks": 1}, {"each": 1}, {"styles": 1}])
+def test_a_manifest_without_a_kind_of_clip_is_refused(shape):
+    with pytest.raises(ConfigError, match="two clips of every track, two tracks of every style"):
         draw_conditions(some_clips(**shape), 0, 1.5, RATE, 0)
 
 
-def test_surprise_is_the_cross_entropy_of_the_model(tiny_musicgen):
+def test_the_cross_entropy_is_that_of_the_model(tiny_musicgen):
     wav = some_clips()[0].wav
     conditions = [
         SensitivityCondition("no text"),
@@ -140,10 +140,10 @@ def test_intervals_cover_the_truth():
     assert 85 <= covered <= 100
 
 
-def test_targets_of_one_piece_are_not_counted_as_independent():
+def test_targets_of_one_track_are_not_independent():
     rng = np.random.default_rng(0)
-    by_piece = np.repeat(rng.normal(0, 1, size=(20, 1)), 10, axis=0)
-    table = np.concatenate([np.zeros((200, 2)), by_piece, np.zeros((200, 4))], axis=1)
+    by_track = np.repeat(rng.normal(0, 1, size=(20, 1)), 10, axis=0)
+    table = np.concatenate([np.zeros((200, 2)), by_track, np.zeros((200, 4))], axis=1)
     mean, low, high = ConditionSensitivity(
         table, tuple(str(i // 10) for i in range(200))
     ).difference("same style", "other style")
@@ -162,10 +162,10 @@ def test_the_command_prints_and_writes_what_was_measured(
         path.with_suffix(".json").write_text(json.dumps(info))
         lines.append(json.dumps({"path": str(path), "duration": 2.0, "sample_rate": RATE}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    out = tmp_path / "steering.json"
-    main(["steering", "tiny", str(tmp_path), "--excerpt", "1.5", "--json", str(out)])
+    out = tmp_path / "sensitivity.json"
+    main(["condition-sensitivity", "tiny", str(tmp_path), "--excerpt", "1.5", "--json", str(out)])
     printed, report = capsys.readouterr().out, json.loads(out.read_text())
-    assert "8 targets of 4 pieces" in printed
+    assert "8 targets of 4 tracks" in printed
     assert list(report["conditions"]) == list(STYLE_CONDITIONS + TEXT_CONDITIONS)
     for question in report["questions"]:
         assert question["asked"] in printed
