@@ -16,8 +16,8 @@ from dora.xp import XP
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import CheckpointError, ConfigError
+from ..utils.atomic_write import write_text
 from .checkpoint import Checkpoints, read_state
-from .loggers import write_atomically
 from .warm_start import flatten_settings
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def log_experiment(xp: XP, cfg: DictConfig, checkpoints: Checkpoints) -> None:
             logger.warning(changed_settings_warning(changed))
     if began is None or not (checkpoints.folder / BEGAN).is_file():
         text = OmegaConf.to_yaml(OmegaConf.create(now if began is None else began))
-        write_atomically(checkpoints.folder / BEGAN, text)
+        write_text(checkpoints.folder / BEGAN, text)
 
 
 def experiment_summary(xp: XP) -> list[str]:

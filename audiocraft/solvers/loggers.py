@@ -1,11 +1,10 @@
-"""Where metrics and samples of a run are shown beside the console.
+"""Loggers of metrics and samples: CSV, JSON lines, TensorBoard, Weights & Biases; and the profiler.
 
-One small interface, one class per back end: TensorBoard and Weights & Biases here, plain files in
-`file_loggers.py`. A back end that fails is named once in the log and left out from then on: no
-picture is worth a training run. Only the first process logs.
+All back ends share one interface, and only the first process logs. A back end that fails is
+disabled with one warning, since logging must not end a run.
 
-A run that was interrupted measures the epoch again in which it was. `start` says which epoch that
-is, and every back end forgets what it has of it, so that nothing stands anywhere twice.
+A run that was interrupted computes its last epoch again. `start` names that epoch, and each back
+end discards what it has of it, so that nothing is logged twice.
 """
 
 import csv
@@ -13,7 +12,6 @@ import io
 import json
 import logging
 import math
-import os
 import typing as tp
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,54 +25,72 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from ..errors import ConfigError
+from ..utils.atomic_write import write_text
+
+logger = logging.getLogger(__name__)
+
+STAGE_ORDER = ("train", "valid", "evaluate", "generate")  # within an epoch
+WANDB_MODES = ("online", "offline", "disabled")
 
 
 class Logger:
-    """A place that shows how a run is doing. `step` counts epochs, from 1."""
+    """Interface of a back end. `step` is the epoch, counted from 1."""
 
     def start(self, step: int, stage: str | None = None) -> None:
-        """Open; whatever is there of epoch `step` and later ones will come again.
+        """Open the back end and discard what will be logged again.
 
         Args:
-            step: The epoch that comes first.
-            stage: Only this stage comes; `None` is all of them.
+            step: First epoch that will be logged.
+            stage: The only stage that will be logged; `None` is all of them.
         """
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
-        """Show what a stage has measured."""
+        """Log the metrics of a stage."""
 
     def log_audio(self, key: str, wav: Tensor, sample_rate: int, step: int) -> None:
-        """Show a sound, `[C, T]`, where that can be done."""
+        """Log a waveform, `[C, T]`, if the back end supports audio."""
 
     def log_image(self, key: str, image: np.ndarray, step: int) -> None:
-        """Show a picture, `[height, width, 3]` in 0…255, where that can be done."""
+        """Log an image, `[height, width, 3]`, 0 to 255, if the back end supports images."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the back end."""
+
+
+# Plain files.
 
 
 class JsonLinesLogger(Logger):
-    """One JSON object per line: time, epoch, stage, metrics. What is no number is `null`."""
+    """One JSON object per line: time, epoch, stage, metrics; values that are not finite as null."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def start(self, step: int, stage: str | None = None) -> None:
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        read = [(line, _read_line(line)) for line in lines]
-        kept = [line for line, row in read if row and not is_superseded(row, step, stage)]
-        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        rows = [(line, _read_json_line(line)) for line in lines]
+        kept = [line for line, row in rows if row and not is_superseded(row, step, stage)]
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
         numbers = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = json.dumps({"time": now, "epoch": step, "stage": stage} | numbers)
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
 
+def _read_json_line(line: str) -> dict[str, tp.Any] | None:
+    """Epoch and stage of a line; `None` if it is incomplete because the run was killed."""
+    try:
+        row = json.loads(line)
+        return {"epoch": int(row["epoch"]), "stage": row["stage"]}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 class CsvLogger(Logger):
-    """A table with the columns epoch, stage, and every metric that any stage has."""
+    """Table with the columns epoch, stage, and each metric of any stage."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -83,13 +99,13 @@ class CsvLogger(Logger):
     def start(self, step: int, stage: str | None = None) -> None:
         self.rows = []
         if self.path.exists():
-            with open(self.path, newline="") as file:
+            with open(self.path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             try:
                 self.rows = [row for row in rows if not is_superseded(row, step, stage)]
             except (KeyError, TypeError, ValueError):
                 raise ConfigError(
-                    f"{self.path} is not a table of ours: move it away and it is begun anew."
+                    f"{self.path} was not written by this logger. Move it away to start a new one."
                 ) from None
         self._write()
 
@@ -98,46 +114,21 @@ class CsvLogger(Logger):
         self._write()
 
     def _write(self) -> None:
-        """Write it all: a new metric is a new column of every row."""
+        """Write the whole table, since a new metric adds a column to all rows."""
         columns = dict.fromkeys(["epoch", "stage", *(name for row in self.rows for name in row)])
         table = io.StringIO()
         writer = csv.DictWriter(table, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_atomically(self.path, table.getvalue())
+        write_text(self.path, table.getvalue())
 
 
 def is_superseded(row: tp.Mapping[str, tp.Any], step: int, stage: str | None) -> bool:
-    """Whether a run that starts at `step` will write a row anew; see `Logger.start`."""
+    """Whether a run that starts at `step` will log a row again; arguments as of `Logger.start`."""
     return int(row["epoch"]) >= step and stage in (None, row["stage"])
 
 
-def _read_line(line: str) -> dict[str, tp.Any] | None:
-    """A line of JSON; `None` if a kill has cut it short."""
-    try:
-        row = json.loads(line)
-        return {"epoch": int(row["epoch"]), "stage": row["stage"]}
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file; whoever reads sees the old one or the new one."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
-
-
-try:
-    import wandb
-except ImportError:  # an optional extra
-    wandb = None
-
-
-logger = logging.getLogger(__name__)
-
-WANDB_MODES = ("online", "offline", "disabled")
-STAGES = ("train", "valid", "evaluate", "generate")  # in the order of an epoch
+# Services.
 
 
 class TensorBoardLogger(Logger):
@@ -148,7 +139,7 @@ class TensorBoardLogger(Logger):
         self.with_media = with_media
 
     def start(self, step: int, stage: str | None = None) -> None:
-        purge_step = step if stage is None else None  # it would purge the other stages, too
+        purge_step = step if stage is None else None  # it would purge all stages
         self.writer = SummaryWriter(str(self.folder), purge_step=purge_step)
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
@@ -171,21 +162,21 @@ class TensorBoardLogger(Logger):
 class WandbLogger(Logger):
     """Weights & Biases.
 
-    A step of wandb is a stage of an epoch. It takes no step twice, so a resumed run leaves out
-    what it has already told.
+    A step of wandb is one stage of one epoch. wandb accepts no step twice, so a resumed run does
+    not send again what it has sent before.
 
     Args:
-        folder: Where wandb writes its files.
-        run_id: Identifies the run, so that a resumed run goes on in the same curves.
-        config: The resolved configuration, shown beside the curves.
-        with_media: Whether audio and pictures are sent too.
-        mode: online | offline (files in `folder`, for `wandb sync`) | disabled; `None` is what
-            `WANDB_MODE` says, or online.
-        project, name, group: As wandb calls them; `None` lets it choose.
-        finish_timeout: Seconds that `close` waits for what was not sent yet; it stays in `folder`.
+        folder: Folder of wandb's files.
+        run_id: Identifies the run; a resumed run continues the same curves.
+        config: Resolved configuration, shown with the curves.
+        with_media: Also send audio and images.
+        mode: online | offline (files in `folder`, for `wandb sync`) | disabled; `None` is the
+            value of `WANDB_MODE`, or online.
+        project, name, group: Arguments of `wandb.init`; `None` is its default.
+        finish_timeout: Seconds that `close` waits for the upload; the files stay in `folder`.
 
     Raises:
-        ConfigError: wandb is not installed, or there is no such mode.
+        ConfigError: wandb is not installed, or the mode is unknown.
     """
 
     def __init__(
@@ -201,12 +192,15 @@ class WandbLogger(Logger):
         group: str | None = None,
         finish_timeout: float = 60.0,
     ):
-        if wandb is None:
-            raise ConfigError("logging.log_wandb=true needs wandb: pip install wandb.")
+        try:
+            import wandb  # noqa: PLC0415, takes a second
+        except ImportError as error:
+            raise ConfigError("logging.log_wandb=true needs wandb: pip install wandb.") from error
         if mode is not None and mode not in WANDB_MODES:
             raise ConfigError(
-                f"wandb.mode is {mode!r}. Choose null or one of: {', '.join(WANDB_MODES)}."
+                f"wandb.mode={mode!r} is not supported. Supported: null, {', '.join(WANDB_MODES)}."
             )
+        self.wandb: tp.Any = wandb
         self.with_media = with_media
         self.settings: dict[str, tp.Any] = {
             "dir": str(folder),
@@ -221,7 +215,7 @@ class WandbLogger(Logger):
         }
 
     def start(self, step: int, stage: str | None = None) -> None:
-        self.run = wandb.init(**self.settings)  # type: ignore
+        self.run = self.wandb.init(**self.settings)
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
         self.first_step = self.run.starting_step if stage is None else None
@@ -232,21 +226,22 @@ class WandbLogger(Logger):
 
     def log_audio(self, key: str, wav: Tensor, sample_rate: int, step: int) -> None:
         if self.with_media:
-            audio = wandb.Audio(wav.cpu().numpy().T, sample_rate=sample_rate)  # type: ignore
+            audio = self.wandb.Audio(wav.cpu().numpy().T, sample_rate=sample_rate)
             self._log({key: audio}, "generate", step)
 
     def log_image(self, key: str, image: np.ndarray, step: int) -> None:
         if self.with_media:
-            self._log({key: wandb.Image(image)}, "generate", step)  # type: ignore
+            self._log({key: self.wandb.Image(image)}, "generate", step)
 
     def _log(
         self, values: dict[str, tp.Any], stage: str, epoch: int, commit: bool | None = None
     ) -> None:
         values = values | {"epoch": epoch}
-        if self.first_step is None:  # a stage by itself: it comes last, whatever was there
+        if self.first_step is None:  # a single stage (`execute_only`): appended
             self.run.log(values, commit=commit)
             return
-        step = len(STAGES) * epoch + (STAGES.index(stage) if stage in STAGES else 0)
+        index = STAGE_ORDER.index(stage) if stage in STAGE_ORDER else 0
+        step = len(STAGE_ORDER) * epoch + index
         if step >= self.first_step:
             self.run.log(values, step=step, commit=commit)
 
@@ -254,14 +249,17 @@ class WandbLogger(Logger):
         self.run.finish()
 
 
+# All of them.
+
+
 class Loggers:
-    """All back ends of a run behind the interface of one."""
+    """Calls all back ends; disables those that fail."""
 
     def __init__(self, loggers: tp.Iterable[Logger] = ()):
         self.active = list(loggers)
 
     def start(self, step: int, stage: str | None = None) -> None:
-        """Open the back ends; they forget what is measured anew, see `Logger.start`."""
+        """Open the back ends; arguments as of `Logger.start`."""
         self._each("start", step, stage)
 
     def log_metrics(self, stage: str, metrics: dict[str, float], step: int) -> None:
@@ -282,41 +280,41 @@ class Loggers:
                 getattr(back_end, method)(*args)
             except Exception as error:
                 self.active.remove(back_end)
-                logger.warning("%s is off: %s", type(back_end).__name__, error)
+                logger.warning("%s is disabled: %s", type(back_end).__name__, error)
 
 
 def get_loggers(cfg: DictConfig, folder: Path, sig: str) -> Loggers:
-    """The back ends that `logging.log_*` asks for; none on other processes than the first."""
+    """Build the back ends of `logging.log_*`; none in processes other than the first."""
     if not is_rank_zero():
         return Loggers()
-    chosen: list[Logger] = []
+    loggers: list[Logger] = []
     if cfg.logging.log_csv:
-        chosen.append(CsvLogger(folder / "metrics.csv"))
+        loggers.append(CsvLogger(folder / "metrics.csv"))
     if cfg.logging.log_jsonl:
-        chosen.append(JsonLinesLogger(folder / "metrics.jsonl"))
+        loggers.append(JsonLinesLogger(folder / "metrics.jsonl"))
     if cfg.logging.log_tensorboard:
         place = folder / (cfg.tensorboard.sub_dir or "tensorboard") / (cfg.tensorboard.name or "")
-        chosen.append(TensorBoardLogger(place, with_media=cfg.tensorboard.with_media_logging))
+        loggers.append(TensorBoardLogger(place, with_media=cfg.tensorboard.with_media_logging))
     if cfg.logging.log_wandb:
         config: tp.Any = OmegaConf.to_container(cfg, resolve=True)
         options = dict(cfg.wandb)
         with_media = options.pop("with_media_logging")
-        chosen.append(
+        loggers.append(
             WandbLogger(folder, run_id=sig, config=config, with_media=with_media, **options)
         )
-    return Loggers(chosen)
+    return Loggers(loggers)
 
 
 SKIPPED, WARMUP, RECORDED = 2, 2, 4  # updates
 
 
 class Profiler:
-    """Writes a trace of the first updates of a run, and a table of the costliest operations.
+    """Records the first updates of a run: a trace, and a table of the most expensive operations.
 
     Args:
-        folder: Where `trace.json` and `operations.txt` go.
-        enabled: Otherwise nothing is done.
-        device: Whose kernels are recorded beside the CPU's.
+        folder: Folder of `trace.json` and `operations.txt`.
+        enabled: Whether to record.
+        device: Device whose kernels are recorded beside those of the CPU.
     """
 
     def __init__(self, folder: Path, enabled: bool, device: torch.device):
@@ -334,14 +332,18 @@ class Profiler:
             self.running.start()
 
     def step(self) -> None:
-        """An update has ended."""
+        """Count an update."""
         if self.running is not None:
             self.running.step()
 
     def _write(self, done: tp.Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        done.export_chrome_trace(str(self.folder / "trace.json"))
-        table = done.key_averages().table(sort_by="self_cpu_time_total", row_limit=30)
-        (self.folder / "operations.txt").write_text(table)
-        logger.info("The profile of %d updates is in %s.", RECORDED, self.folder)
         self.running = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            done.export_chrome_trace(str(self.folder / "trace.json"))
+            table = done.key_averages().table(sort_by="self_cpu_time_total", row_limit=30)
+            write_text(self.folder / "operations.txt", table)
+        except Exception as error:
+            logger.warning("The profile cannot be written: %s", error)
+            return
+        logger.info("Profile of %d updates: %s", RECORDED, self.folder)

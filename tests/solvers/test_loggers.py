@@ -1,8 +1,9 @@
-"""Back ends of the logs: they record, they never stop a run, and nothing stands in them twice."""
+"""Loggers: they record, never end a run, and log nothing twice."""
 
 import csv
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -35,26 +36,26 @@ class Broken(Recorder):
         raise RuntimeError("no connection")
 
 
-def test_a_back_end_that_fails_is_left_out_and_the_others_go_on(caplog):
+def test_a_back_end_that_fails_is_disabled_and_the_others_stay(caplog):
     good = Recorder()
     loggers = Loggers([Broken(), good])
     with caplog.at_level(logging.WARNING):
         loggers.log_metrics("train", {"ce": 1.0}, 1)
         loggers.log_metrics("train", {"ce": 0.5}, 2)
     assert len(good.calls) == 2
-    assert [r.message for r in caplog.records] == ["Broken is off: no connection"]
+    assert [r.message for r in caplog.records] == ["Broken is disabled: no connection"]
 
 
-def test_a_back_end_that_cannot_be_opened_is_left_out(tmp_path, caplog):
+def test_a_back_end_that_cannot_be_opened_is_disabled(tmp_path, caplog):
     (tmp_path / "file").touch()
     loggers = Loggers([CsvLogger(tmp_path / "file" / "metrics.csv")])
     loggers.start(1)
     loggers.log_metrics("train", {"ce": 1.0}, 1)
     loggers.close()
-    assert [r.message.split(":")[0] for r in caplog.records] == ["CsvLogger is off"]
+    assert [r.message.split(":")[0] for r in caplog.records] == ["CsvLogger is disabled"]
 
 
-# What a run that is never interrupted logs, and one that is killed in the middle of epoch 2.
+# The rows of an uninterrupted run; others are killed after some of them.
 WHOLE = [
     ("train", {"ce": 3.0}, 1),
     ("valid", {"ce": 3.5, "ce_unigram": 4.0}, 1),
@@ -82,7 +83,7 @@ def rows_of(path):
 
 @pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
 @pytest.mark.parametrize("killed_after", range(1, len(WHOLE)))
-def test_a_resumed_file_equals_that_of_a_run_that_was_not_interrupted(kind, killed_after, tmp_path):
+def test_a_resumed_file_equals_that_of_an_uninterrupted_run(kind, killed_after, tmp_path):
     suffix = "csv" if kind is CsvLogger else "jsonl"
     whole, resumed = tmp_path / f"whole.{suffix}", tmp_path / f"resumed.{suffix}"
     logged(kind(whole), WHOLE)
@@ -94,7 +95,7 @@ def test_a_resumed_file_equals_that_of_a_run_that_was_not_interrupted(kind, kill
 
 
 @pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
-def test_a_stage_by_itself_replaces_only_its_own_rows(kind, tmp_path):
+def test_a_single_stage_replaces_only_its_own_rows(kind, tmp_path):
     path = tmp_path / ("m.csv" if kind is CsvLogger else "m.jsonl")
     logged(kind(path), WHOLE)
     logged(kind(path), [("evaluate", {"fad": 1.0}, 2)], start=2, stage="evaluate")
@@ -103,7 +104,7 @@ def test_a_stage_by_itself_replaces_only_its_own_rows(kind, tmp_path):
     assert rows[-1]["fad"] == 1.0
 
 
-def test_a_table_has_a_column_for_every_metric_that_any_stage_has(tmp_path):
+def test_a_table_has_a_column_for_each_metric_of_any_stage(tmp_path):
     path = tmp_path / "metrics.csv"
     logged(CsvLogger(path), WHOLE)
     lines = path.read_text().splitlines()
@@ -112,7 +113,7 @@ def test_a_table_has_a_column_for_every_metric_that_any_stage_has(tmp_path):
     assert lines[-1] == "2,evaluate,,,1.5"
 
 
-def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
+def test_an_incomplete_line_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     logged(JsonLinesLogger(path), WHOLE[:2])
     with open(path, "a") as file:
@@ -121,23 +122,23 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
     assert [row["stage"] for row in rows_of(path)] == [stage for stage, _, _ in WHOLE]
 
 
-def test_what_is_no_number_is_null_in_json(tmp_path):
+def test_values_that_are_not_finite_are_null_in_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
     logged(JsonLinesLogger(path), [("train", {"ce": float("nan"), "lr": 1e-4}, 1)])
     assert rows_of(path) == [{"epoch": 1, "stage": "train", "ce": None, "lr": 1e-4}]
 
 
-def test_a_table_of_somebody_else_is_not_touched(tmp_path, caplog):
+def test_a_table_of_other_origin_is_not_overwritten(tmp_path, caplog):
     path = tmp_path / "metrics.csv"
     path.write_text("name,price\napple,3\n")
     loggers = Loggers([CsvLogger(path)])
     loggers.start(1)
     loggers.log_metrics("train", {"ce": 1.0}, 1)
-    assert "is not a table of ours" in caplog.text
+    assert "metrics.csv was not written by this logger" in caplog.text
     assert path.read_text() == "name,price\napple,3\n"
 
 
-def test_tensorboard_holds_metrics_audio_and_pictures(tmp_path):
+def test_tensorboard_logs_metrics_audio_and_images(tmp_path):
     log = TensorBoardLogger(tmp_path, with_media=True)
     log.start(1)
     log.log_metrics("valid", {"ce": 3.25}, 4)
@@ -150,7 +151,7 @@ def test_tensorboard_holds_metrics_audio_and_pictures(tmp_path):
     assert events.Tags()["images"] == ["picture"]
 
 
-def test_tensorboard_shows_an_epoch_that_was_begun_twice_once(tmp_path):
+def test_tensorboard_shows_a_repeated_epoch_once(tmp_path):
     logged(TensorBoardLogger(tmp_path, with_media=False), WHOLE[:3])
     logged(TensorBoardLogger(tmp_path, with_media=False), WHOLE[2:], start=2)
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -159,18 +160,18 @@ def test_tensorboard_shows_an_epoch_that_was_begun_twice_once(tmp_path):
 
 
 class FakeRun:
-    """A run that remembers what it is told, and refuses steps of the past as wandb does."""
+    """A run that records what is logged, and refuses steps of the past as wandb does."""
 
     def __init__(self, step=0):
         self.step = self.starting_step = step
-        self.told = []
+        self.logged = []
 
     def define_metric(self, *args, **kwargs): ...
 
     def log(self, values, step=None, commit=None):
         step = self.step if step is None else step
         assert step >= self.step
-        self.told.append((step, values))
+        self.logged.append((step, values))
         self.step = step + bool(commit)
 
     def finish(self): ...
@@ -178,7 +179,7 @@ class FakeRun:
 
 @pytest.fixture
 def wandb_runs(monkeypatch):
-    """Stands in for wandb: a resumed run goes on after the last step."""
+    """Replaces wandb: a resumed run continues after the last step."""
     runs = []
 
     class FakeWandb:
@@ -188,7 +189,7 @@ def wandb_runs(monkeypatch):
             runs[-1].settings = settings
             return runs[-1]
 
-    monkeypatch.setattr(loggers_module, "wandb", FakeWandb)
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
     return runs
 
 
@@ -197,20 +198,20 @@ def new_wandb(tmp_path, **options):
 
 
 @pytest.mark.parametrize("killed_after", range(1, len(WHOLE)))
-def test_wandb_is_told_every_stage_once(killed_after, wandb_runs, tmp_path):
+def test_wandb_receives_each_stage_once(killed_after, wandb_runs, tmp_path):
     logged(new_wandb(tmp_path), WHOLE[:killed_after])
     epoch = WHOLE[killed_after][2]
     logged(new_wandb(tmp_path), [row for row in WHOLE if row[2] >= epoch], start=epoch)
-    told = [values for run in wandb_runs for _, values in run.told]
+    sent = [values for run in wandb_runs for _, values in run.logged]
     expected = [
         {f"{stage}/{k}": v for k, v in metrics.items()} | {"epoch": epoch}
         for stage, metrics, epoch in WHOLE
     ]
-    assert told == expected
+    assert sent == expected
 
 
 @pytest.mark.parametrize("mode", [None, "online", "offline", "disabled"])
-def test_wandb_gets_its_mode_and_goes_on_in_the_same_run(mode, wandb_runs, tmp_path):
+def test_wandb_receives_its_mode_and_resumes_the_same_run(mode, wandb_runs, tmp_path):
     log = new_wandb(tmp_path, mode=mode, project="music")
     log.start(1)
     settings = wandb_runs[0].settings
@@ -218,13 +219,13 @@ def test_wandb_gets_its_mode_and_goes_on_in_the_same_run(mode, wandb_runs, tmp_p
     assert (settings["id"], settings["resume"]) == ("abcd1234", "allow")
 
 
-def test_an_unknown_mode_of_wandb_is_told_before_training(wandb_runs, tmp_path):
-    with pytest.raises(ConfigError, match=r"wandb.mode is 'sometimes'. Choose null or one of"):
+def test_an_unknown_mode_of_wandb_is_refused(wandb_runs, tmp_path):
+    with pytest.raises(ConfigError, match=r"wandb\.mode='sometimes'"):
         new_wandb(tmp_path, mode="sometimes")
 
 
-def test_a_missing_wandb_is_told_before_training(monkeypatch, tmp_path):
-    monkeypatch.setattr(loggers_module, "wandb", None)
+def test_a_missing_wandb_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         new_wandb(tmp_path)
 
