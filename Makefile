@@ -1,9 +1,10 @@
 # The commands of this project. `make train` and `make test` need nothing but Python >= 3.11.
 #
-#   make train [ARGS='optim.epochs=1 …']   train the bundled example and listen to it
-#   make test  [ARGS='tests/models …']     run every test
-#   make nightly                           what needs gigabytes: models of the released size
-#   make check                             format, lint, types, fast tests: before you push
+#   make train [ARGS='optim.epochs=1 …']   train on the bundled example and generate samples
+#   make check                             format, lint, types, fast tests: before a push
+#   make test  [ARGS='tests/models …']     what a change can break
+#   make test-slow                         browser, SLURM, notebook, benchmarks, every kill moment
+#   make nightly                           models of the released size: gigabytes
 #   make slurm                             a grid on a real SLURM of one machine; needs root
 
 PYTHON ?= python3
@@ -12,7 +13,11 @@ BIN := $(VENV)/bin
 SOLVER ?= musicgen/musicgen_style_tiny
 ARGS ?=
 
-.PHONY: install train test nightly check format integration slurm clean
+# Two tests at a time, of one thread each. `worksteal` keeps the tests of a file together, where
+# they share fixtures, and still keeps both processes busy to the end.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: install train test test-slow nightly check format integration slurm clean
 
 install: $(VENV)/.installed
 
@@ -27,7 +32,10 @@ train: install
 	$(BIN)/dora run solver=$(SOLVER) $(ARGS)
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PYTEST) -m "not slow and not nightly" $(ARGS)
+
+test-slow: install
+	$(PYTEST) -m "slow and not nightly" $(ARGS)
 
 nightly: install
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m nightly $(ARGS)
@@ -36,14 +44,14 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu" $(ARGS)
+	$(PYTEST) -q -m "not integration and not slow and not nightly" $(ARGS)
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 integration: install
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/integration $(ARGS)
+	$(PYTEST) -m "integration and not slow and not nightly" $(ARGS)
 
 slurm: install
 	dpkg -s slurm-wlm munge >/dev/null 2>&1 || (apt-get update -qq && \

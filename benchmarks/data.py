@@ -32,7 +32,7 @@ from audiocraft.data.manifest import AudioMeta, find_audio_files, load_manifest
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.data.sampler import ShardedSampler
 from audiocraft.data.tokens.dataset import TokenDataset
-from audiocraft.inference.encode_dataset import Encoding, encode_dataset
+from audiocraft.inference.encode_dataset import EncodingParams, encode_dataset
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("wav", "flac", "mp3", "ogg")
@@ -98,7 +98,9 @@ def contenders(args: argparse.Namespace, scratch: Path) -> dict[str, MusicDatase
     }
     if args.tokenizer:
         first = datasets[next(iter(datasets))].meta
-        encode_dataset(first, scratch / "tokens", Encoding(tokenizer=args.tokenizer), progress=True)
+        encode_dataset(
+            first, scratch / "tokens", EncodingParams(tokenizer=args.tokenizer), progress=True
+        )
         for name, heard in (("tokens and text", False), ("tokens, text and waveform", True)):
             datasets[name] = TokenDataset(scratch / "tokens", load_wav=heard, **options)
     return datasets

@@ -1,6 +1,11 @@
-"""Small models of the real architecture, with random weights."""
+"""Layers of tests, and small models of the real architecture with random weights."""
 
 import copy
+import multiprocessing.spawn
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,20 +14,45 @@ from hydra import compose, initialize_config_dir
 from audiocraft.environment import config_dir
 from audiocraft.models import MusicGen, builders
 
+from .fork_server import forked_python
+
+INTEGRATION = Path(__file__).parent / "integration"
+# A test without one of these marks is part of `make check`: it starts no Python process.
+LAYERS = ("integration", "slow", "nightly")
+
 
 def composed(*overrides: str):
-    """The configuration that a command line gives."""
+    """The configuration of a command line."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return compose("config", list(overrides))
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected by their marks
 def pytest_collection_modifyitems(config, items):
-    """What is marked `nightly` runs only where it is asked for: `-m nightly`."""
-    if "nightly" in config.getoption("-m"):
-        return
+    """Mark what is below tests/integration; run `nightly` only with `-m nightly`."""
     for item in items:
-        if item.get_closest_marker("nightly"):
+        if INTEGRATION in item.path.parents:
+            item.add_marker("integration")
+        if item.get_closest_marker("nightly") and "nightly" not in config.getoption("-m"):
             item.add_marker(pytest.mark.skip(reason="make nightly"))
+
+
+@pytest.fixture(autouse=True)
+def no_python_process(request, monkeypatch):
+    """A fast test that starts a Python process fails: it needs the mark of a layer."""
+    if any(request.node.get_closest_marker(mark) for mark in LAYERS):
+        if request.node.get_closest_marker("integration"):  # data workers are forked, too
+            monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(forked_python()))
+        return
+    real = subprocess.Popen.__init__
+
+    def checked(self, args, *more, **options):
+        program = args if isinstance(args, str | os.PathLike) else next(iter(args))
+        if os.fspath(program) == sys.executable:
+            pytest.fail("This test starts a Python process: mark it `integration` or `slow`.")
+        real(self, args, *more, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", checked)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +74,8 @@ def tiny_parts(tiny_config):
         tokenizer = builders.get_debug_compression_model(sample_rate=32000)
         lm = builders.get_lm_model(tiny_config)
         style = lm.condition_provider.conditioners["self_wav"]
-        style.rvq.initialize(torch.randn(1, style.dim, 2000))  # an untrained bottleneck is deaf
+        # otherwise all embeddings quantize alike
+        style.rvq.initialize(torch.randn(1, style.dim, 2000))
     return tokenizer, lm
 
 

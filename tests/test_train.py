@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,15 @@ import torch
 from audiocraft.errors import ConfigError
 from audiocraft.train import is_out_of_memory, main
 
+from .fork_server import forked_python
+
 
 def test_a_command_line_without_a_solver_is_refused():
     with pytest.raises(ConfigError, match="solver="):
         main.resolve(["optim.epochs=2"])
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -27,7 +28,7 @@ def test_a_command_line_without_a_solver_is_refused():
 )
 def test_flags_of_hydra_print_and_start_no_experiment(flags, expected, tmp_path):
     run = subprocess.run(
-        [sys.executable, "train.py", *flags],
+        [forked_python(), "train.py", *flags],
         cwd=Path(__file__).parents[1],
         env=os.environ | {"AUDIOCRAFT_DORA_DIR": str(tmp_path / "outputs")},
         capture_output=True,

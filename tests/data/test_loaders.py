@@ -148,7 +148,7 @@ def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, ra
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-@pytest.mark.slow
+@pytest.mark.integration
 def test_workers_started_in_any_way_give_the_same(config, method, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     expected = batches_of(config, 0, 1)

@@ -38,7 +38,7 @@ def double(shared):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-@pytest.mark.slow
+@pytest.mark.integration
 def test_another_process_looks_at_the_same_memory(method):
     shared = SharedArrays(ARRAYS)
     process = multiprocessing.get_context(method).Process(target=double, args=(shared,))

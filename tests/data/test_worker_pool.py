@@ -29,7 +29,7 @@ def test_results_come_in_order_with_errors_in_their_place():
     assert [str(result) for result in results] == ["<A", "wrong is wrong.", "<B"] * 10
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_crashes_and_hangs_are_told_and_the_others_go_on():
     paths = ["a", "crash", "wrong", "exit", "hang", *"bcdefghijk"]
     a, crash, wrong, exit, hang, *others = map_in_workers(
@@ -44,7 +44,7 @@ def test_crashes_and_hangs_are_told_and_the_others_go_on():
     assert others == [f">{letter}" for letter in "BCDEFGHIJK"]
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_errors_of_ours_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         list(map_in_workers(moody, ["a", "bug"], 1))

@@ -30,7 +30,7 @@ from .browser import (
 )
 from .conftest import tone, write
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), NEEDED]
+pytestmark = [pytest.mark.slow, NEEDED]
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,11 @@ def executed():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebook")
 def test_every_cell_shows_its_players_and_pictures(executed):
     assert shown(executed) == EXPECTED
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebook")
 def test_nothing_is_silent_blank_or_told_twice(executed):
     for name in EXPECTED:
         sounds = [wav for wav, _ in players_of(executed[name])]
@@ -43,7 +41,6 @@ def test_nothing_is_silent_blank_or_told_twice(executed):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebook")
 def test_nothing_is_printed_that_a_reader_would_worry_about(executed):
     printed = [output for outputs in executed.values() for output in outputs if "text" in output]
     assert [output.name for output in printed] == ["stdout"]

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+
+from ..fork_server import forked_python
 
 ROOT = Path(__file__).parents[2]
 GRIDS = sorted(
@@ -77,9 +78,9 @@ def test_the_style_grid_is_that_of_the_released_model():
     assert (cfg.generate.every, cfg.dataset.generate.num_samples) == (25, 64)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_dora_lists_a_grid_without_a_cluster(tmp_path):
-    command = [sys.executable, "-m", "dora", "grid", "musicgen.musicgen_style_32khz"]
+    command = [forked_python(), "-m", "dora", "grid", "musicgen.musicgen_style_32khz"]
     result = subprocess.run(
         [*command, "--dry_run", "--init", "--no_monitoring"],
         cwd=ROOT,

@@ -106,7 +106,7 @@ def test_several_machines_write_what_one_would(place, finished, tmp_path):
     assert contents(folder) == contents(finished)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_several_processes_write_what_one_would(place, finished, tmp_path):
     assert encode_dataset(metas_of(place), tmp_path / "out", encoding(place, workers=2))
     assert contents(tmp_path / "out") == contents(finished)

@@ -1,22 +1,35 @@
-"""Runs of the real command line, small enough for a test."""
+"""Training runs and commands as a user starts them, small enough for a test.
 
+They are started through the fork server: each is a process of its own, but nothing is imported
+again. `refusal` composes and builds a run in the test's own process.
+"""
+
+import gc
 import json
+import multiprocessing
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import flashy
 import numpy as np
 import pytest
 import soundfile
 
+from audiocraft import train
+
+from ..fork_server import forked_python
+
 ROOT = Path(__file__).parents[2]
 
-# The tiny experiment, smaller still: everything is there, nothing has time to learn.
+# The tiny experiment, smaller still: every stage, two epochs of two updates.
 SMALL = shlex.split("""
     solver=musicgen/musicgen_style_tiny optim.epochs=2 optim.updates_per_epoch=2 device=cpu
     transformer_lm.dim=32 transformer_lm.num_heads=2 transformer_lm.num_layers=1
@@ -24,6 +37,18 @@ SMALL = shlex.split("""
     dataset.valid.num_samples=2 dataset.evaluate.num_samples=2 dataset.generate.num_samples=1
     generate.lm.gen_duration=1 num_threads=1
 """)
+# What takes most of its time, left out where it is not tested.
+NO_SAMPLES = ("generate.every=null", "evaluate.every=null")
+
+
+def with_settings(job, *overrides: str) -> tuple[str, ...]:
+    """The overrides of a run, with others in the place of those of the same key."""
+    keys = {override.partition("=")[0] for override in overrides}
+    return (*(o for o in job if o.partition("=")[0] not in keys), *overrides)
+
+
+# One update, one validation.
+QUICK = with_settings(SMALL, "optim.epochs=1", "optim.updates_per_epoch=1", *NO_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -45,10 +70,10 @@ class Run:
         return json.loads((self.folder / "history.json").read_text())
 
 
-def started(*argv: str, outputs: Path, **env: str) -> subprocess.Popen:
+def started(*argv: str, outputs: Path, cold: bool = False, **env: str) -> subprocess.Popen:
     own = {"AUDIOCRAFT_DORA_DIR": str(outputs), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     return subprocess.Popen(
-        [sys.executable, *argv],
+        [sys.executable if cold else forked_python(), *argv],
         cwd=ROOT,
         env=os.environ | own | env,
         stdout=subprocess.PIPE,
@@ -59,11 +84,32 @@ def started(*argv: str, outputs: Path, **env: str) -> subprocess.Popen:
     )
 
 
-def command(*argv: str, outputs: Path, timeout: float = 300, **env: str) -> Run:
-    """Run `python ARGV` in the repository, with experiments under `outputs`."""
-    with started(*argv, outputs=outputs, **env) as process:
+def command(*argv: str, outputs: Path, timeout: float = 300, cold: bool = False, **env: str) -> Run:
+    """Run `python ARGV` in the repository, with experiments under `outputs`.
+
+    Args:
+        argv: Arguments of Python.
+        outputs: Folder of experiments.
+        timeout: Seconds.
+        cold: Start Python itself, not a fork.
+        env: Environment variables.
+    """
+    with started(*argv, outputs=outputs, cold=cold, **env) as process:
         output, _ = process.communicate(timeout=timeout)
     return Run(process.returncode, output, outputs)
+
+
+def run_training(*overrides: str, outputs: Path) -> Run:
+    """Run an experiment to its end."""
+    run = command("-m", "dora", "run", *overrides, outputs=outputs)
+    assert run.returncode == 0, run.output
+    return run
+
+
+def assert_resumed(run: Run) -> None:
+    """See that a run began where its checkpoint was saved, and not anew."""
+    assert run.returncode == 0, run.output
+    assert re.search(r"goes on in|resumes", run.output), run.output
 
 
 def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
@@ -79,20 +125,50 @@ def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
     return Run(process.returncode, output, outputs)
 
 
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capsys):
+    """A function that returns the message with which a run refuses its settings.
+
+    The run is composed and begins in this process; experiments are below `tmp_path`.
+    """
+    monkeypatch.setattr(train.main.dora, "dir", tmp_path)
+    # What would outlast the test.
+    monkeypatch.setattr(flashy, "setup_logging", lambda **kwargs: None)
+    monkeypatch.setattr(multiprocessing, "set_start_method", lambda *args, **kwargs: None)
+
+    def refuse(*overrides: str) -> str:
+        def run() -> None:
+            xp = train.main.get_xp(overrides)
+            xp.folder.mkdir(parents=True)
+            with xp.enter():
+                train.main.main(xp.cfg)
+
+        with pytest.raises(SystemExit) as ended:
+            run()
+        assert ended.value.code == 1
+        assert not list(tmp_path.glob("xps/*/checkpoint.th"))
+        message = capsys.readouterr().err
+        assert "error: " in message
+        return message.split("error: ")[1]
+
+    yield refuse
+    with warnings.catch_warnings():  # files that a run keeps open until its process ends
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
     """A small experiment that ran to its end."""
-    outputs = tmp_path_factory.mktemp("outputs")
-    return command("-m", "dora", "run", *SMALL, outputs=outputs)
+    return run_training(*SMALL, outputs=tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory) -> Path:
     """The tokens that the small experiment trains on: a folder for each split."""
     place = tmp_path_factory.mktemp("encoded")
-    writing = [f"cache.path={place / 'tokens'}", "cache.write=true"]
-    run = command("-m", "dora", "run", *SMALL, *writing, outputs=place / "outputs")
-    assert run.returncode == 0, run.output
+    writing = (f"cache.path={place / 'tokens'}", "cache.write=true")
+    run_training(*with_settings(SMALL, "optim.epochs=1"), *writing, outputs=place / "outputs")
     return place / "tokens"
 
 

@@ -1,283 +1,216 @@
-"""Every command in the README and in docs/ works as it stands, or with small overrides appended.
+"""Every command in the documents is valid; one of each kind works, the others in `make test-slow`.
 
-A command that is not in the table fails: whoever writes one says here how it is tried.
+Valid means: make has the target, the program's own parser accepts the arguments, the settings of a
+run compose. To work, a command gets other folders and settings that make it small.
 """
 
+import argparse
 import json
 import re
-import shlex
+import runpy
 import shutil
 import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+import sys
 
 import pytest
 
+from audiocraft import train
 from audiocraft.data.audio import audio_read, audio_write
 
-from .conftest import ROOT, SMALL, command
+from .conftest import QUICK, ROOT, command
+from .documented import PAGES, TRAINING, Command, documented
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "dataset" / "README.md"]
-TINY = [override for override in SMALL if not override.startswith("solver=")]
-ONE_EPOCH = [o for o in TINY if not o.startswith("optim.epochs")] + ["optim.epochs=1"]
-
-
-@dataclass(frozen=True)
-class Try:
-    """How a documented command is tried."""
-
-    append: tuple[str, ...] = ()  # overrides after the command
-    parse_only: bool = False  # `make -n`: targets that would recurse or run long
-    compose_only: bool = False  # `dora info` in place of `dora run`: wants a hub or a GPU
-    signature: bool = False  # SIG stands for the signature of a finished experiment
-    epochs: bool = False  # trains: appended overrides make it small
-    names_only: bool = False  # installs something of the system: .ci/run does it
-    help_only: bool = False  # renders music (tests/dataset does it) or serves (tests/demos does)
-    folder: bool = False  # writes a folder under /tmp: here one of the test; no overrides
-    walked: bool = False  # a step on the way of docs/DATASETS.md: test_walkthrough.py
-    writes_tokens: bool = False  # to /tmp/tokens: here into a folder of the test
-    reads_tokens: bool = False  # from there: here what another test has encoded
-    benchmark: bool = False  # measures: here for a moment
-    generates: bool = False  # music: here half a second of it, into a folder of the test
-    recreates: bool = False  # from the recipe of a command that generates
-    steers: bool = False  # measures on labelled music: here on a few clips
-
-
-GROOVE = (
-    'python -m audiocraft generate --text "a funky groove with slap bass" '
-    "--style assets/electronic.mp3 --duration 20 --count 4 --seed 7 --out /tmp/groove"
-)
-COMMANDS = {
-    "make install": Try(parse_only=True),
-    "make train": Try(parse_only=True),
-    "make train ARGS='optim.epochs=20 dataset.batch_size=16'": Try(parse_only=True),
-    "make test": Try(parse_only=True),
-    "dora info solver=musicgen/musicgen_style_tiny": Try(),
-    "dora run solver=musicgen/musicgen_style_tiny": Try(epochs=True),
-    "dora run --clear solver=musicgen/musicgen_style_tiny": Try(epochs=True),
-    "python train.py solver=musicgen/musicgen_style_tiny": Try(epochs=True),
-    "python -m audiocraft.train solver=musicgen/musicgen_style_tiny": Try(epochs=True),
-    "dora run solver=musicgen/musicgen_style_tiny execute_only=generate": Try(signature=True),
-    "dora run solver=musicgen/musicgen_style_tiny logging.log_wandb=true wandb.mode=offline": Try(
-        epochs=True
-    ),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG optim.lr=1e-4 "
-    "transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
-    "dora run -d --ddp_workers=2 solver=musicgen/musicgen_style_tiny device=cpu": Try(epochs=True),
-    "torchrun --nproc_per_node 2 train.py solver=musicgen/musicgen_style_tiny device=cpu": Try(
-        epochs=True
-    ),
-    "dora run solver=musicgen/musicgen_style_32khz dset=audio/example "
-    "model/lm/model_scale=medium": Try(compose_only=True),
-    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
-    "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style": Try(
-        compose_only=True
-    ),
-    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
-    "conditioner=style2music continue_from=//sig/SIG": Try(compose_only=True),
-    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
-    "conditioner=style2music continue_from=/checkpoints/mine/checkpoint.th": Try(compose_only=True),
-    "dora run solver=musicgen/musicgen_style_32khz model/lm/model_scale=medium "
-    "conditioner=style2music continue_from=//pretrained/facebook/musicgen-style preset=16gb "
-    "dset=audio/example": Try(compose_only=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
-    "continue_from_config=inherit preset=cpu optim.lr=1e-3 transformer_lm.emb_lr=null": Try(
-        epochs=True
-    ),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
-    "continue_from_config=inherit lora.use=true lora.rank=8 optim.lr=1e-2": Try(epochs=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//bundled/musicgen_style_tiny "
-    "continue_from_config=inherit execute_only=valid": Try(epochs=True),
-    "dora run solver=musicgen/musicgen_style_tiny continue_from=//sig/SIG "
-    "continue_from_config=inherit transformer_lm.emb_lr=null": Try(epochs=True, signature=True),
-    "apt-get install fluidsynth fluid-soundfont-gm": Try(names_only=True),
-    "python -m audiocraft prepare dataset/example /tmp/mine --by piece --report": Try(walked=True),
-    "python -m audiocraft validate /tmp/mine/egs/train /tmp/mine/egs/valid "
-    "--json /tmp/mine/problems.json": Try(walked=True),
-    "dora run solver=musicgen/musicgen_style_tiny datasource.train=/tmp/mine/egs/train "
-    "datasource.valid=/tmp/mine/egs/valid datasource.evaluate=/tmp/mine/egs/evaluate "
-    "datasource.generate=/tmp/mine/egs/generate": Try(walked=True),
-    "python -m audiocraft prepare songs/songs.csv /tmp/songs --by artist "
-    "--column description=caption": Try(walked=True),
-    "python -m audiocraft prepare songs/hub /tmp/hub --by piece --seed 1 --valid 0.2 "
-    "--generate 0": Try(walked=True),
-    "python -m audiocraft manifest dataset/example egs/mine/data.jsonl.gz": Try(walked=True),
-    "python -m dataset.make_labelled /tmp/music --hours 0.1 --seed 0": Try(help_only=True),
-    "python -m dataset.make_example --workers 2": Try(help_only=True),
-    "python -m dataset.make_labelled OUT --hours 2 --workers 2": Try(help_only=True),
-    "dora grid musicgen.musicgen_style_32khz --dry_run --init": Try(),
-    "python -m audiocraft export SIG /tmp/exported": Try(signature=True, folder=True),
-    "python -m audiocraft export SIG /tmp/exported_safetensors --format safetensors": Try(
-        signature=True, folder=True
-    ),
-    "python -m audiocraft encode-dataset egs/example/train /tmp/tokens/train "
-    "--tokenizer //bundled/mel_rvq_16khz": Try(writes_tokens=True),
-    "python -m audiocraft encode-dataset egs/example/train /tmp/tokens/train --verify": Try(
-        reads_tokens=True
-    ),
-    "dora run solver=musicgen/musicgen_style_tiny datasource.train=/tmp/tokens/train": Try(
-        epochs=True, reads_tokens=True
-    ),
-    "dora run solver=musicgen/musicgen_style_tiny cache.path=/tmp/tokens cache.write=true": Try(
-        epochs=True, writes_tokens=True
-    ),
-    "dora run solver=musicgen/musicgen_style_tiny cache.path=/tmp/tokens": Try(
-        epochs=True, reads_tokens=True
-    ),
-    "python -m benchmarks.data --folder /tmp/minutes --segment 10": Try(benchmark=True),
-    "python -m benchmarks.manifest --lines 1000000": Try(benchmark=True),
-    "python -m benchmarks.startup --rounds 5": Try(help_only=True),  # tests/benchmarks
-    "python -m benchmarks.long_pieces --minutes 5": Try(help_only=True),  # tests/benchmarks
-    # Submitted by test_slurm.py, run by test_experiments.py: here they are only listed.
-    "dora grid musicgen.musicgen_style_tiny": Try(append=("--dry_run", "--no_monitoring")),
-    "python -m audiocraft grid musicgen.musicgen_style_tiny --local --parallel 2": Try(
-        append=("--dry_run",)
-    ),
-    "python -m audiocraft doctor solver=musicgen/musicgen_style_tiny": Try(),
-    "make slurm": Try(parse_only=True),
-    'python -m audiocraft generate --text "a calm solo piano" --count 2 --seed 7': Try(
-        generates=True
-    ),
-    "python -m audiocraft generate --style assets/electronic.mp3 --duration 20 --out techno": Try(
-        generates=True
-    ),
-    'python -m audiocraft generate --text "a string orchestra" --style assets/electronic.mp3 '
-    "--text-weight 6 --out both": Try(generates=True),
-    GROOVE: Try(generates=True),
-    "python -m audiocraft generate --prompts egs/example/prompts.csv --out /tmp/many": Try(
-        generates=True
-    ),
-    "python -m audiocraft generate --from-recipe "
-    "/tmp/groove/001_a-funky-groove-with-slap-bass_1.json --out /tmp/again": Try(recreates=True),
-    "python -m audiocraft steering //bundled/musicgen_style_tiny /tmp/music/egs/evaluate "
-    "--json /tmp/steering.json": Try(steers=True),
-    "python -m demos.musicgen_style_app": Try(help_only=True),
-    "python -m demos.musicgen_style_app --inbrowser --model //bundled/musicgen_style_tiny": Try(
-        help_only=True
-    ),
-    "python -m demos.musicgen_style_app --listen 0.0.0.0 --server_port 8080 --username ada "
-    "--password lovelace": Try(help_only=True),
+COMMANDS = documented()
+SMALL_RUN = [override for override in QUICK if not override.startswith("solver=")]
+LISTED = ("--dry_run", "--no_monitoring")
+# Appended to commands of a kind, so that they take a moment.
+SMALLER = {
+    "dora grid": LISTED,  # submitted in test_slurm.py
+    "audiocraft grid": LISTED[:1],  # run in test_experiments.py
+    "benchmarks.data": ("--rounds", "1", "--seconds", "0.1", "--workers", "0"),
+    "benchmarks.manifest": ("--lines", "1000"),
 }
+# Executed by other tests, in full or with other arguments.
+EXECUTED_ELSEWHERE = (
+    *("make", "apt-get"),  # .ci/run
+    *("audiocraft prepare", "audiocraft validate", "audiocraft manifest"),  # test_walkthrough.py
+    *("demos.musicgen_style_app", "audiocraft demo"),  # tests/demos
+    *("dataset.make_example", "dataset.make_labelled", "dataset.fetch_recorded"),  # tests/dataset
+    *("benchmarks.startup", "benchmarks.long_pieces"),  # tests/benchmarks
+    "audiocraft fit-tokenizer",  # tests/models
+)
+COLD = ("dora run", "audiocraft generate")  # nothing is imported beforehand
 
 
-def commands_of(page: Path):
-    """Commands of a page's shell blocks, without comments."""
-    for block in re.findall(r"```shell\n(.*?)```", page.read_text(), re.DOTALL):
-        for line in block.splitlines():
-            text = re.sub(r"\s+#.*", "", line).strip()
-            if text:
-                yield text
+class ParsedError(BaseException):
+    """Raised where a program has parsed its arguments."""
 
 
-@pytest.mark.parametrize("text", sorted({text for page in PAGES for text in commands_of(page)}))
-def test_every_documented_command_is_tried_somewhere(text):
-    assert text in COMMANDS, "add it to the table, and say how it is tried"
+@pytest.fixture
+def parse_only(monkeypatch):
+    """A function that runs a Python program until it has parsed its arguments."""
+    depth = 0
+
+    def stopping(parse):
+        def wrapper(*args, **kwargs):
+            nonlocal depth
+            depth += 1  # the methods of argparse call each other
+            try:
+                parse(*args, **kwargs)
+                if depth == 1:
+                    raise ParsedError
+                return parse(*args, **kwargs)
+            finally:
+                depth -= 1
+
+        return wrapper
+
+    for name in ("parse_args", "parse_intermixed_args", "parse_known_intermixed_args"):
+        parse = getattr(argparse.ArgumentParser, name)
+        monkeypatch.setattr(argparse.ArgumentParser, name, stopping(parse))
+
+    def run(module: str, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        for name in (module, f"{module}.__main__"):  # it is about to be executed, not imported
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        with pytest.raises(ParsedError):
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+    return run
+
+
+@pytest.mark.parametrize("documented", COMMANDS, ids=lambda c: c.text)
+def test_a_documented_command_is_valid(documented: Command, parse_only):
+    kind, words = documented.kind, documented.words
+    if kind == "make":
+        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+    elif kind == "apt-get":
+        packages = words[words.index("install") + 1 :]
+        assert packages
+        assert set(packages) <= set((ROOT / ".ci" / "run").read_text(encoding="utf-8").split())
+    elif kind not in ("python train.py", "audiocraft.train"):
+        program, module, *arguments = documented.arguments
+        assert program == "-m", "how is this command parsed?"
+        parse_only(module, *arguments)
+    overrides = documented.overrides
+    if kind == "make" and overrides:
+        overrides = ["solver=musicgen/musicgen_style_tiny", *overrides]
+    if kind in TRAINING or any(override.startswith("solver=") for override in overrides):
+        train.main.resolve(overrides)
+
+
+def is_small(documented: Command) -> bool:
+    """Whether a command needs neither a model hub, a GPU, nor hours of music."""
+    names = [word for word in documented.words if word.startswith("solver=")]
+    return names in ([], ["solver=musicgen/musicgen_style_tiny"])
+
+
+def executable() -> list:
+    """Commands to execute; all but the first of each kind are slow."""
+    cases, kinds = [], set()
+    for case in COMMANDS:
+        if case.kind in EXECUTED_ELSEWHERE or not is_small(case) or "/tmp/mine" in case.text:
+            continue
+        if "/tmp/held_out" in case.text:  # hours of music
+            continue
+        marks = [pytest.mark.slow] if case.kind in kinds else []
+        kinds.add(case.kind)
+        cases.append(pytest.param(case, marks=marks, id=case.text))
+    return cases
 
 
 @pytest.fixture(scope="module")
-def groove(tmp_path_factory) -> Path:
-    """What the page's first command makes, of half a second."""
+def groove(tmp_path_factory):
+    """The samples of the first command of docs/GENERATION.md, half a second each."""
     folder = tmp_path_factory.mktemp("groove")
-    words = [*shlex.split(GROOVE)[1:], "--duration", "0.5", "--out", str(folder)]
-    run = command(*words, outputs=folder)
+    (case,) = [c for c in COMMANDS if "--out /tmp/groove" in c.text]
+    run = command(*case.arguments, "--duration", "0.5", "--out", str(folder), outputs=folder)
     assert run.returncode == 0, run.output
     return folder
 
 
-@pytest.fixture
-def labelled(tmp_path) -> Path:
-    """Two clips of two pieces of two styles."""
-    lines = []
-    for path in (
-        ROOT / "dataset" / "example" / name
-        for name in ("piano_01.mp3", "piano_02.ogg", "techno_01.mp3", "techno_02.ogg")
-    ):
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A data set of two clips of two tracks of two styles."""
+    folder, lines = tmp_path_factory.mktemp("labelled"), []
+    for name in ("piano_01.mp3", "piano_02.ogg", "techno_01.mp3", "techno_02.ogg"):
+        path = ROOT / "dataset" / "example" / name
         wav, rate = audio_read(path)
         for number, part in enumerate(wav.chunk(2, dim=-1)):
-            half = audio_write(tmp_path / f"{path.stem}_{number}", part, rate)
+            half = audio_write(folder / f"{path.stem}_{number}", part, rate)
             shutil.copy(path.with_suffix(".json"), half.with_suffix(".json"))
             line = {"path": str(half), "duration": part.shape[-1] / rate, "sample_rate": rate}
             lines.append(json.dumps(line))
-    (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    return tmp_path
+    (folder / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("commands")
-@pytest.mark.parametrize("text", sorted(text for text, how in COMMANDS.items() if not how.walked))
-def test_a_documented_command_works(text, finished, tmp_path, request):
-    how = COMMANDS[text]
-    words = shlex.split(text)
-    if how.parse_only:
-        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
-        return
-    if how.names_only:
-        packages = words[words.index("install") + 1 :]
-        assert all(name in (ROOT / ".ci" / "run").read_text() for name in packages)
-        return
-    if how.help_only:
-        run = command(*words[1:3], "--help", outputs=tmp_path)
-        flags = [word for word in words if word.startswith("--")]
-        assert run.returncode == 0
-        assert all(flag in run.output for flag in flags)
-        return
-    if how.writes_tokens or how.reads_tokens:
-        folder = request.getfixturevalue("encoded") if how.reads_tokens else tmp_path
-        words = [word.replace("/tmp/tokens", str(folder)) for word in words]
-    if how.benchmark:
-        small = {"/tmp/minutes": str(request.getfixturevalue("minute")), "1000000": "1000"}
-        words = [small.get(word, word) for word in words]
-        if "--folder" in words:
-            words += ["--rounds", "1", "--seconds", "0.1", "--workers", "0"]
-    if how.generates:
-        words += ["--duration", "0.5", "--out", str(tmp_path / "music")]
-    if how.recreates:
-        places = {
-            "/tmp/groove": str(request.getfixturevalue("groove")),
-            "/tmp/again": str(tmp_path),
-        }
-        for place, here in places.items():
-            words = [word.replace(place, here) for word in words]
-    if how.steers:
-        places = {"/tmp/music/egs/evaluate": str(request.getfixturevalue("labelled"))}
-        words = [places.get(word, word.replace("/tmp/", f"{tmp_path}/")) for word in words]
-    outputs = tmp_path / "outputs"
-    if how.signature:  # a copy: others look at the original
+# Folders that a command reads, and the fixture with one like it.
+READ = {
+    "/tmp/tokens": "encoded",
+    "/tmp/groove": "groove",
+    "/tmp/music/egs/evaluate": "labelled",
+    "/tmp/minutes": "minute",
+}
+
+
+def with_folders(documented: Command, request, tmp_path) -> list[str]:
+    """The arguments of a command, with folders of this test in the place of those under /tmp."""
+    writes_tokens = "cache.write=true" in documented.text or "--tokenizer" in documented.text
+    arguments = documented.arguments
+    for shown, fixture in READ.items():
+        is_read = shown in documented.text and f"--out {shown}" not in documented.text
+        if is_read and not (shown == "/tmp/tokens" and writes_tokens):
+            folder = str(request.getfixturevalue(fixture))
+            arguments = [word.replace(shown, folder) for word in arguments]
+    return [re.sub(r"^/tmp/|(?<==)/tmp/", f"{tmp_path}/new/", word) for word in arguments]
+
+
+def assert_half_a_second_of_music(folder) -> None:
+    recipes = list(folder.glob("*.json"))
+    assert recipes
+    for recipe in recipes:
+        wav, rate = audio_read(recipe.with_suffix(".wav"))
+        assert wav.shape[-1] == rate // 2
+        assert wav.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("documented", executable())
+def test_a_documented_command_works(documented: Command, tmp_path, request):
+    kind, outputs = documented.kind, tmp_path / "outputs"
+    arguments = with_folders(documented, request, tmp_path)
+    needs_experiment = "SIG" in documented.text or "execute_only=generate" in documented.text
+    if needs_experiment:  # a copy: others look at the original
+        finished = request.getfixturevalue("finished")
         shutil.copytree(finished.outputs, outputs)
-    if how.signature:
-        words = [word.replace("SIG", finished.folder.name) for word in words]
-    if how.folder:
-        words = [word.replace("/tmp/", f"{tmp_path}/") for word in words]
-    if how.compose_only:
-        words = [word if word != "run" else "info" for word in words]
-    module = {"dora": "dora", "torchrun": "torch.distributed.run"}.get(words[0])
-    words = ["-m", module, *words[1:]] if module else words[1:]
-    small = ONE_EPOCH if how.epochs else TINY if how.signature and not how.folder else []
-    run = command(*words, *small, *how.append, outputs=outputs)
+        arguments = [word.replace("SIG", finished.folder.name) for word in arguments]
+    (tmp_path / "new").mkdir()
+    is_new_music = kind == "audiocraft generate" and "--from-recipe" not in arguments
+    if kind in TRAINING:
+        arguments += SMALL_RUN
+    if is_new_music:
+        arguments += ["--duration", "0.5", "--out", str(tmp_path / "music")]
+    run = command(*arguments, *SMALLER.get(kind, ()), outputs=outputs, cold=kind in COLD)
     assert run.returncode == 0, run.output
     assert "Traceback" not in run.output
-    if how.generates:
-        recipes = list((tmp_path / "music").glob("*.json"))
-        assert recipes
-        for recipe in recipes:
-            wav, rate = audio_read(recipe.with_suffix(".wav"))
-            assert wav.shape[-1] == rate // 2
-            assert wav.abs().max() > 0.01
-    if how.recreates:
-        assert "the same music, bit for bit" in run.output
+    if is_new_music:
+        assert_half_a_second_of_music(tmp_path / "music")
+    if "--from-recipe" in arguments:
+        assert "bit for bit" in run.output
 
 
 def test_the_python_of_the_readme_runs(tiny_musicgen, tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    asked_for = []
+    page = PAGES[0].read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = []
 
     def get_pretrained(name, *args, **kwargs):
-        asked_for.append(name)
+        names.append(name)
         return tiny_musicgen
 
     monkeypatch.setattr(type(tiny_musicgen), "get_pretrained", staticmethod(get_pretrained))
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
     exec(compile(code.replace("duration=8", "duration=0.2"), "README.md", "exec"), {})
-    assert asked_for == ["facebook/musicgen-style"]
+    assert names == ["facebook/musicgen-style"]
     assert len(list(tmp_path.glob("*.wav"))) == 3

@@ -10,7 +10,7 @@ import torch
 
 from .conftest import ROOT, SMALL, Run, command, interrupted
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pretended_gpu")]
+pytestmark = pytest.mark.slow
 
 TINY = "solver=musicgen/musicgen_style_tiny"
 ON_DEVICE = ("-m", "tests.pretended_gpu")

@@ -8,12 +8,19 @@ import time
 import pytest
 import torch
 
-from .conftest import SMALL, Run, command, started
+from .conftest import (
+    NO_SAMPLES,
+    SMALL,
+    Run,
+    assert_resumed,
+    command,
+    run_training,
+    started,
+    with_settings,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 EVERY_UPDATE = (
-    *SMALL,
-    "optim.updates_per_epoch=3",
+    *with_settings(SMALL, "optim.updates_per_epoch=3", *NO_SAMPLES),
     "checkpoint.every_updates=1",
     "optim.ema.use=true",
     "logging.log_jsonl=true",
@@ -41,12 +48,15 @@ def die_at(number, owner, name, only=lambda *args: True, first=lambda *args: Non
 sys.argv = ["train.py", *sys.argv[1:]]
 train.main()
 """
-MOMENTS = {
-    "in a step of the second epoch": 'die_at(5, musicgen.MusicGenSolver, "update")',
-    "in the first validation": """die_at(
-        1, musicgen.MusicGenSolver, "run_step", only=lambda s, *a: s.current_stage == "valid")""",
+IN_AN_UPDATE = 'die_at(5, musicgen.MusicGenSolver, "update")'
+MOMENTS = {  # the others in `make test-slow`
+    "in a step of the second epoch": IN_AN_UPDATE,
     "in the middle of a checkpoint": """die_at(
         5, torch, "save", first=lambda state, file: file.write(b"half of a checkpoint"))""",
+}
+MORE_MOMENTS = {
+    "in the first validation": """die_at(
+        1, musicgen.MusicGenSolver, "run_step", only=lambda s, *a: s.current_stage == "valid")""",
     "between two names of a checkpoint": """die_at(
         5, checkpoint.os, "replace", only=lambda a, b: str(b).endswith("checkpoint.th"))""",
 }
@@ -58,7 +68,7 @@ def weights(run: Run):
 
 
 def logged(run: Run):
-    """What stands in both files of metrics, without what was measured by the clock."""
+    """The content of both files of metrics, without measured times."""
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     with open(run.folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -82,56 +92,61 @@ def assert_same_end(run: Run, other: Run):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Run:
-    outputs = tmp_path_factory.mktemp("undisturbed")
-    run = command("-m", "dora", "run", *EVERY_UPDATE, outputs=outputs)
-    assert run.returncode == 0, run.output
-    return run
+    return run_training(*EVERY_UPDATE, outputs=tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_ends_like_one_that_was_not(moment, undisturbed, tmp_path):
-    killed = command("-c", DIE.format(where=MOMENTS[moment]), *EVERY_UPDATE, outputs=tmp_path)
+def kill(where: str, *job: str, outputs) -> Run:
+    """Start a run that dies."""
+    killed = command("-c", DIE.format(where=where), *job, outputs=outputs)
     assert killed.returncode == -signal.SIGKILL, killed.output
-    rest = command("-m", "dora", "run", *EVERY_UPDATE, outputs=tmp_path)
-    assert "goes on" in rest.output
+    return killed
+
+
+def cases(moments: dict[str, str], *marks):
+    return [pytest.param(where, id=name, marks=marks) for name, where in moments.items()]
+
+
+@pytest.mark.parametrize("where", cases(MOMENTS) + cases(MORE_MOMENTS, pytest.mark.slow))
+def test_a_killed_run_ends_like_one_that_was_not(where, undisturbed, tmp_path):
+    kill(where, *EVERY_UPDATE, outputs=tmp_path)
+    rest = run_training(*EVERY_UPDATE, outputs=tmp_path)
+    assert_resumed(rest)
     assert_same_end(rest, undisturbed)
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(undisturbed, tmp_path):
-    killed = command(
-        "-c",
-        DIE.format(where='die_at(5, musicgen.MusicGenSolver, "update")'),
-        *EVERY_UPDATE,
-        outputs=tmp_path,
-    )
+@pytest.mark.slow
+def test_the_previous_checkpoint_replaces_a_damaged_one(undisturbed, tmp_path):
+    killed = kill(IN_AN_UPDATE, *EVERY_UPDATE, outputs=tmp_path)
     file = killed.folder / "checkpoint.th"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    rest = command("-m", "dora", "run", *EVERY_UPDATE, outputs=tmp_path)
-    assert "does not fit" in rest.output
+    rest = run_training(*EVERY_UPDATE, outputs=tmp_path)
     assert "checkpoint.previous.th instead" in rest.output
     assert_same_end(rest, undisturbed)
 
 
-def test_worker_processes_go_on_at_the_same_batch(undisturbed, tmp_path):
-    """They begin an epoch early, and once only: what they read then is what is learnt from."""
-    job = [*EVERY_UPDATE, "dataset.num_workers=1"]
-    job.remove("dataset.num_workers=0")
-    killed = command(
-        "-c", DIE.format(where=MOMENTS["in a step of the second epoch"]), *job, outputs=tmp_path
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.output
-    rest = command("-m", "dora", "run", *job, outputs=tmp_path)
-    assert "goes on in epoch 2, after 1 updates" in rest.output
+@pytest.mark.slow
+def test_data_workers_resume_at_the_same_batch(undisturbed, tmp_path):
+    """They read ahead, but what they read is used once."""
+    job = with_settings(EVERY_UPDATE, "dataset.num_workers=1")
+    kill(IN_AN_UPDATE, *job, outputs=tmp_path)
+    rest = run_training(*job, outputs=tmp_path)
+    assert "epoch 2, after 1 updates" in rest.output
     assert_same_end(rest, undisturbed)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "signum",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGUSR1, id="SIGUSR1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
     """Without checkpoints within an epoch, the signal alone makes one."""
-    seldom = [a for a in EVERY_UPDATE if not a.startswith("checkpoint.every_updates")]
-    with started("-m", "dora", "run", *seldom, outputs=tmp_path) as process:
+    job = with_settings(EVERY_UPDATE, "checkpoint.every_updates=null")
+    with started("-m", "dora", "run", *job, outputs=tmp_path) as process:
         log = tmp_path / "xps"
         until = time.monotonic() + 120
         while not any(b"Files:" in f.read_bytes() for f in log.glob("*/solver.log.0")):
@@ -143,5 +158,5 @@ def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signum, output
     assert f"{signum.name}: the run has saved its state" in output
-    rest = command("-m", "dora", "run", *seldom, outputs=tmp_path)
+    rest = run_training(*job, outputs=tmp_path)
     assert_same_end(rest, undisturbed)

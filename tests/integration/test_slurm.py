@@ -1,6 +1,6 @@
-"""A grid on a real SLURM: submitted, followed, edited, cancelled by hand, and told in sentences.
+"""A grid on a real SLURM: submitted, followed, edited, cancelled by hand.
 
-`make slurm` runs this and fails where SLURM cannot run; elsewhere it is skipped then.
+`make slurm` runs this and fails where SLURM cannot run; elsewhere it is skipped.
 """
 
 import json
@@ -11,12 +11,12 @@ import time
 import pytest
 
 from . import slurm as slurm_module
-from .conftest import ROOT, command
+from .conftest import QUICK, ROOT, command
 from .slurm import Slurm, wait_until, why_not
-from .trial_grids import ONE_EPOCH, write_grids
+from .trial_grids import write_grids
 
-SHORT = {"optim.lr": 1e-3}
-LONG = {"optim.epochs": 100_000, "evaluate.every": 0, "generate.every": 0}
+SHORT = {"optim.lr": 1e-3, "generate.every": 1}
+LONG = {"optim.epochs": 100_000}
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 TIMEOUT = 240  # seconds for a job that takes twenty on an idle machine
 
@@ -45,7 +45,6 @@ def test_a_machine_that_cannot_run_slurm_says_why(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("slurm")
 def test_a_grid_on_slurm(slurm, tmp_path):
     outputs = tmp_path / "outputs"
 
@@ -100,10 +99,9 @@ srun {python} train.py {overrides}
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("slurm")
 def test_the_tasks_of_a_job_script_are_one_run(slurm, tmp_path):
     shared = ("fsdp.use=true", "fsdp.param_dtype=float32", "fsdp.cpu_offload=true")
-    overrides = " ".join((*ONE_EPOCH, *shared, "dataset.batch_size=4"))
+    overrides = " ".join((*QUICK, *shared, "dataset.batch_size=4"))
     script = JOB.format(folder=tmp_path, root=ROOT, python=sys.executable, overrides=overrides)
     (tmp_path / "job.sh").write_text(script)
     job = slurm.call("sbatch", "--parsable", str(tmp_path / "job.sh"))

@@ -1,4 +1,4 @@
-"""The main job through its real door: it trains, is heard, goes on, and tells mistakes plainly."""
+"""The main job: it trains, generates samples, resumes, and refuses wrong settings."""
 
 import json
 import shutil
@@ -7,9 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from .conftest import SMALL, command, interrupted
+from .conftest import NO_SAMPLES, QUICK, SMALL, command, interrupted, run_training
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 MODES = ("text", "style", "text_and_style")
 
 
@@ -21,7 +20,7 @@ def test_it_ends_with_checkpoints_history_and_logs(finished):
     assert list((finished.folder / "tensorboard").glob("events.*"))
 
 
-def test_the_last_lines_say_where_everything_is(finished):
+def test_the_last_lines_name_the_results_and_the_next_steps(finished):
     end = finished.output[-2000:]
     assert str(finished.folder / "samples") in end
     assert str(finished.folder / "checkpoint.th") in end
@@ -47,8 +46,7 @@ def test_samples_of_every_kind_have_audio_recipe_and_picture(finished, mode):
 
 def test_the_second_run_resumes_and_has_nothing_left_to_do(finished):
     before = (finished.folder / "checkpoint.th").read_bytes()
-    again = command("-m", "dora", "run", *SMALL, outputs=finished.outputs)
-    assert again.returncode == 0, again.output
+    again = run_training(*SMALL, outputs=finished.outputs)
     assert "All 2 epochs are done" in again.output
     assert (finished.folder / "checkpoint.th").read_bytes() == before
     assert len(again.history) == 2
@@ -58,10 +56,8 @@ def test_an_interrupted_run_ends_like_one_that_was_not(finished, tmp_path):
     """Ctrl-C in the second epoch, then the same command: the same weights and history."""
     short = interrupted("-m", "dora", "run", *SMALL, outputs=tmp_path)
     assert short.returncode == 130, short.output
-    assert "The same command goes on from here" in short.output
     assert len(short.history) == 1
-    rest = command("-m", "dora", "run", *SMALL, outputs=tmp_path)
-    assert rest.returncode == 0, rest.output
+    rest = run_training(*SMALL, outputs=tmp_path)
     assert rest.history == finished.history
     ours, theirs = (
         torch.load(run.folder / "checkpoint.th", weights_only=True)["model"]
@@ -71,24 +67,26 @@ def test_an_interrupted_run_ends_like_one_that_was_not(finished, tmp_path):
         assert torch.equal(value, theirs[key]), key
 
 
-def test_the_same_seed_gives_the_same_history(finished, tmp_path):
-    again = command("train.py", *SMALL, outputs=tmp_path)
+def test_the_same_seed_gives_the_same_history_in_another_process(finished, tmp_path):
+    again = command("train.py", *SMALL, outputs=tmp_path, cold=True)
+    assert again.returncode == 0, again.output
     assert again.history == finished.history
     assert again.folder.name == finished.folder.name
 
 
 def test_another_seed_gives_another_history(finished, tmp_path):
-    other = command("-m", "audiocraft.train", *SMALL, "seed=1", outputs=tmp_path)
+    job = ("-m", "audiocraft.train", *SMALL, *NO_SAMPLES, "seed=1")
+    other = command(*job, outputs=tmp_path)
     assert other.returncode == 0, other.output
-    assert other.history != finished.history
+    assert other.history[0]["train"]["ce"] != finished.history[0]["train"]["ce"]
 
 
-def test_all_doors_agree_on_the_signature(finished, tmp_path):
+def test_dora_info_shows_the_signature(finished, tmp_path):
     info = command("-m", "dora", "info", *SMALL, outputs=tmp_path)
     assert finished.folder.name in info.output
 
 
-def test_a_trained_model_can_be_used_by_its_signature(finished, tmp_path):
+def test_a_trained_model_can_be_used_by_its_signature(finished):
     script = (
         "from audiocraft.models import MusicGen;"
         f"m = MusicGen.get_pretrained('//sig/{finished.folder.name}', device='cpu');"
@@ -99,46 +97,47 @@ def test_a_trained_model_can_be_used_by_its_signature(finished, tmp_path):
     assert "SHAPE [1, 1, 8000]" in run.output, run.output
 
 
-def test_listening_again_needs_no_training(finished):
-    run = command("-m", "dora", "run", *SMALL, "execute_only=generate", outputs=finished.outputs)
-    assert run.returncode == 0, run.output
+def test_generating_samples_again_needs_no_training(finished):
+    run_training(*SMALL, "execute_only=generate", outputs=finished.outputs)
     assert (finished.folder / "samples" / "3" / "style").is_dir()
     shutil.rmtree(finished.folder / "samples" / "3")
 
 
-def test_wandb_is_one_flag_away(tmp_path):
-    one = [a for a in SMALL if not a.startswith("optim.epochs")] + ["optim.epochs=1"]
-    run = command("-m", "dora", "run", *one, "logging.log_wandb=true", outputs=tmp_path)
-    assert run.returncode == 0, run.output
+def test_wandb_logs_with_one_setting(tmp_path):
+    run = run_training(*QUICK, "logging.log_wandb=true", outputs=tmp_path)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
 
 
 MISTAKES = {
     "a missing manifest": (["datasource.train=egs/nowhere"], "egs/nowhere"),
-    "another number of codebooks": (["transformer_lm.n_q=2"], "transformer_lm.n_q is 2"),
-    "another codebook size": (["transformer_lm.card=400"], "transformer_lm.card is 400"),
+    "another number of codebooks": (["transformer_lm.n_q=2"], "transformer_lm.n_q"),
+    "another codebook size": (["transformer_lm.card=400"], "transformer_lm.card"),
     "an unknown key": (["optim.speed=3"], "speed"),
-    "a batch that does not divide": (["dataset.batch_size=0"], "batch_size"),
+    "an empty batch": (["dataset.batch_size=0"], "batch_size"),
     "an unknown tokenizer": (
         ["compression_model_checkpoint=//bundled/nothing"],
         "mel_rvq_16khz",
     ),
-    "a batch that does not divide into pieces": (["optim.accumulate=3"], "such as 3"),
-    "no override": (["epochs"], "key=value"),
+    "a batch that does not divide into micro-batches": (["optim.accumulate=3"], "optim.accumulate"),
+    "not an override": (["epochs"], "key=value"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_a_sentence_before_training(mistake, tmp_path):
+def test_a_wrong_setting_is_refused_before_training(mistake, refusal):
     overrides, named = MISTAKES[mistake]
-    run = command("-m", "dora", "run", *SMALL, *overrides, outputs=tmp_path)
-    assert run.returncode != 0
-    assert named in run.output
-    assert "Traceback" not in run.output, run.output
+    assert named in refusal(*SMALL, *overrides)
+
+
+def test_an_error_is_one_sentence_and_a_status(tmp_path):
+    run = command("-m", "dora", "run", *SMALL, "transformer_lm.n_q=2", outputs=tmp_path)
+    assert run.returncode == 1
+    assert "error: transformer_lm.n_q" in run.output
+    assert "Traceback" not in run.output
     assert not list(tmp_path.glob("xps/*/checkpoint.th"))
 
 
-def test_the_traceback_is_one_variable_away(tmp_path):
+def test_a_variable_shows_the_traceback(tmp_path):
     run = command(
         "-m", "dora", "run", *SMALL, "transformer_lm.n_q=2", outputs=tmp_path, HYDRA_FULL_ERROR="1"
     )

@@ -2,21 +2,22 @@
 
 import csv
 import json
-import shlex
+import re
 
 import pytest
 
-from .conftest import ROOT, Run, command
-from .test_documented_commands import COMMANDS, ONE_EPOCH, Try, commands_of
+from .conftest import QUICK, ROOT, Run, command
+from .documented import Command, commands_of
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 PAGE = ROOT / "docs" / "DATASETS.md"
-WALKED = [text for text in commands_of(PAGE) if COMMANDS.get(text, Try()).walked]
+KINDS = ("audiocraft prepare", "audiocraft validate", "audiocraft manifest")
+WALKED = [case for case in commands_of(PAGE) if case.kind in KINDS or "/tmp/mine" in case.text]
 
 
 def lay_out(folder) -> None:
-    """`songs/songs.csv` and `songs/hub`, which the page takes for granted."""
+    """Write `songs/songs.csv` and `songs/hub`, which the page does not make."""
     (folder / "songs" / "hub").mkdir(parents=True)
     paths = sorted((ROOT / "dataset" / "example").glob("*_0[1-3].mp3"))
     rows = [
@@ -39,31 +40,30 @@ def lay_out(folder) -> None:
     parquet.write_table(table, folder / "songs/hub/train-00000-of-00001.parquet")
 
 
-def walk(text: str, folder) -> Run:
+def walk(case: Command, folder) -> Run:
     """Run a command of the page with its paths in a folder."""
+    words = case.arguments
     for shown, real in (
-        ("/tmp/", f"{folder}/"),
-        ("egs/mine", f"{folder}/egs"),
-        (" songs/", f" {folder}/songs/"),
+        (r"(^|=)/tmp/", rf"\1{folder}/"),
+        (r"^egs/mine", f"{folder}/egs"),
+        (r"^songs/", f"{folder}/songs/"),
     ):
-        text = text.replace(shown, real)
-    words = shlex.split(text)
-    small = ONE_EPOCH if words[0] == "dora" else []
-    small += ["--workers", "0"] if "prepare" in words else []  # no need to be fast
-    words = ["-m", *words] if words[0] == "dora" else words[1:]
-    return command(*words, *small, outputs=folder / "outputs")
+        words = [re.sub(shown, real, word) for word in words]
+    if case.kind == "dora run":
+        words += [override for override in QUICK if not override.startswith("solver=")]
+    if case.kind == "audiocraft prepare":
+        words += ["--workers", "0"]  # no need to be fast
+    return command(*words, outputs=folder / "outputs")
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("commands")
 def test_the_way_from_a_folder_to_a_first_training_step(tmp_path):
     lay_out(tmp_path)
     printed = {}
-    for text in WALKED:
-        run = walk(text, tmp_path)
+    for case in WALKED:
+        run = walk(case, tmp_path)
         assert run.returncode == 0, run.output
         assert "Traceback" not in run.output
-        printed[text] = run.output
+        printed[case] = run.output
     shown = [
         line for line in PAGE.read_text().splitlines() if line.startswith(("train  ", "valid  "))
     ]

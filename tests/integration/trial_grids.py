@@ -1,11 +1,10 @@
-"""Grids for a test: a package of their own, and a configuration that points to it."""
+"""Grids for tests: a package of their own and a configuration that names it."""
 
 import shutil
 from pathlib import Path
 
-from .conftest import ROOT, SMALL
+from .conftest import QUICK, ROOT
 
-ONE_EPOCH = [o for o in SMALL if not o.startswith("optim.epochs")] + ["optim.epochs=1"]
 GRID = """
 from grids._explorers import LMExplorer
 
@@ -23,14 +22,14 @@ def write_grids(folder: Path, **varied: list) -> dict[str, str]:
     """Write grids of small experiments; returns the environment in which Dora finds them.
 
     Args:
-        folder: Where the package goes.
-        varied: By name of a grid, what to add for each of its experiments.
+        folder: For the package.
+        varied: By name of a grid, the overrides of each experiment.
     """
     package = folder / "trial_grids"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
     for name, experiments in varied.items():
-        text = GRID.format(common=ONE_EPOCH, varied=experiments)
+        text = GRID.format(common=list(QUICK), varied=experiments)
         (package / f"{name}.py").write_text(text)
     if not (folder / "config").exists():
         shutil.copytree(ROOT / "config", folder / "config")

@@ -21,7 +21,9 @@ from audiocraft.errors import ConfigError
 from audiocraft.launch.local import LOCK, LocalGrid
 from grids._explorers import LMExplorer
 
-# `python -m trial.train NAME DO`: an experiment that does as it is told.
+pytestmark = pytest.mark.integration
+
+# `python -m trial.train NAME DO`: an experiment that does what its second argument says.
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
 

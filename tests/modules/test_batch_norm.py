@@ -24,7 +24,7 @@ def normalise_a_share(rank, shares):
     return normalise(*shares[rank])
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_processes_together_do_what_one_does():
     cuts = [slice(0, 3), slice(3, 3), slice(3, 5)]  # one process has nothing
     results = in_processes(normalise_a_share, 3, [(BATCH[cut], GOAL[cut]) for cut in cuts])

@@ -228,7 +228,7 @@ def learn_a_share(rank, shares):
     return learn(shares[rank], generator())
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_several_processes_learn_what_one_with_the_whole_batch_learns():
     rows = torch.randn(30, 3, generator=generator())
     shares = [rows[:20], rows[:0], rows[20:]]  # one process has nothing to teach
@@ -242,7 +242,7 @@ def pick_a_share(rank, shares):
     return pick_rows_of_all_ranks(shares[rank], 5, generator(rank))
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_picks_are_the_same_in_every_process_and_those_of_the_whole_batch():
     rows = torch.arange(16.0).view(8, 2)
     shares = [rows[:0], rows[:3], rows[3:]]

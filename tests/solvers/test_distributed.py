@@ -3,13 +3,14 @@
 import os
 import socket
 import subprocess
-import sys
 
 import pytest
 
 from audiocraft.errors import ConfigError
 from audiocraft.solvers import distributed
 from audiocraft.solvers.signals import Stopped
+
+from ..fork_server import forked_python
 
 OF_A_STEP = {
     "SLURM_JOB_ID": "7",
@@ -65,6 +66,8 @@ from audiocraft.errors import ConfigError
 from audiocraft.solvers import distributed
 from audiocraft.solvers.signals import Stopped
 
+from ..fork_server import forked_python
+
 distributed.dora_init = torch.distributed.init_process_group  # without an experiment
 os.environ |= {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
 for port in sys.argv[1:]:
@@ -82,15 +85,14 @@ for port in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("distribution")
+@pytest.mark.integration
 def test_processes_end_only_when_gloo_has_let_go():
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
     ports = [str(free.getsockname()[1]) for free in sockets]
     for free in sockets:
         free.close()
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENDING, *ports],
+        [forked_python(), "-W", "ignore", "-c", ENDING, *ports],
         capture_output=True,
         text=True,
         timeout=300,
@@ -134,16 +136,16 @@ with Watchdog(float(sys.argv[1]), Path(sys.argv[2])) as watchdog:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
     log = tmp_path / "solver.log.0"
-    ended = subprocess.run([sys.executable, "-c", HANG, "1", str(log)], check=False, timeout=300)
+    ended = subprocess.run([forked_python(), "-c", HANG, "1", str(log)], check=False, timeout=300)
     assert ended.returncode == 1
     assert "in collective_that_never_ends" in log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_watch_that_is_over_ends_nobody(tmp_path):
     script = HANG.replace("    collective_that_never_ends()", "time.sleep(2)")
-    done = [sys.executable, "-c", script, "1", str(tmp_path / "solver.log.0")]
+    done = [forked_python(), "-c", script, "1", str(tmp_path / "solver.log.0")]
     assert subprocess.run(done, check=False, timeout=300).returncode == 0

@@ -316,7 +316,7 @@ def test_an_unknown_key_is_named_for_tokens_too(config):
         built(config)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_that_are_started_anew_map_the_same_tokens(config, method, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
