@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import ConfigError
 from ..modules import codebooks_patterns as patterns
 from ..modules import conditioners as cond
-from ..modules.seanet import SEANetDecoder, SEANetEncoder, SEANetOptions
+from ..modules.seanet import SEANetDecoder, SEANetEncoder
 from ..quantization import ResidualVectorQuantizer
 from ..utils.config_arguments import (
     Kwargs,
@@ -61,10 +61,8 @@ def get_encodec(cfg: DictConfig, on_unknown: OnUnknown = reject_unknown_key) -> 
         choice({kind: None}, kwargs.pop(part, kind), f"encodec.{part}")
     seanet: Kwargs = dict(OmegaConf.to_container(cfg.seanet, resolve=True))  # type: ignore
     sides = {side: seanet.pop(side, None) or {} for side in ("encoder", "decoder")}
-    encoder = SEANetEncoder(**read(seanet | sides["encoder"], "seanet", SEANetOptions))
-    decoder = SEANetDecoder(
-        **read(seanet | sides["decoder"], "seanet", SEANetDecoder, SEANetOptions)
-    )
+    encoder = SEANetEncoder(**read(seanet | sides["encoder"], "seanet", SEANetEncoder))
+    decoder = SEANetDecoder(**read(seanet | sides["decoder"], "seanet", SEANetDecoder))
     rvq = read(cfg.rvq, "rvq", ResidualVectorQuantizer, provided=["dimension"])
     quantizer = ResidualVectorQuantizer(dimension=encoder.dimension, **rvq)
     frame_rate = kwargs["sample_rate"] / encoder.hop_length

@@ -138,7 +138,7 @@ class LMModel(nn.Module):
             attribute_dropout = AttributeDropout(attribute_dropout or {})
         self.condition_dropouts = (ClassifierFreeGuidanceDropout(cfg_dropout), attribute_dropout)
         self.emb = nn.ModuleList(nn.Embedding(card + 1, dim) for _ in range(n_q))
-        self.transformer = StreamingTransformer(**dataclasses.asdict(transformer))
+        self.transformer = StreamingTransformer.from_spec(transformer)
         self.out_norm = nn.LayerNorm(dim) if norm_first else None
         self.linears = nn.ModuleList(nn.Linear(dim, card, bias=bias_proj) for _ in range(n_q))
         self._init_weights(weight_init, depthwise_init, zero_bias_init)

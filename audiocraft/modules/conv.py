@@ -1,8 +1,8 @@
-"""Convolutions of the codec: normalized, and padded so that lengths divide evenly.
+"""Convolutions of the codec, with normalization and padding.
 
-A causal convolution only sees the past; any other looks as far ahead as back. Either way the
-output has `ceil(T / stride)` steps, the last one padded to be whole. The nesting of the modules
-spells the keys of released checkpoints: `conv.conv.weight_g`.
+A causal convolution depends on the past only; any other is centred. Either way the output has
+`ceil(T / stride)` steps: the input is padded to complete the last one. The nesting of the modules
+gives the state-dict keys of released checkpoints: `conv.conv.weight_g`.
 """
 
 import math
@@ -15,24 +15,59 @@ from torch.nn import functional as F
 NORMS = ("none", "weight_norm", "spectral_norm", "time_group_norm")
 
 
-def pad1d(x: Tensor, paddings: tuple[int, int], mode: str = "constant") -> Tensor:
-    """Pad the last dimension; reflection also works when the signal is shorter than the padding.
+def pad1d(
+    x: Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0
+) -> Tensor:
+    """Pad the last dimension; reflection also works for signals shorter than the padding.
 
-    A short signal is first lengthened with zeros on its right, so that there is something to
-    reflect; released checkpoints were trained so.
+    For reflection, a short signal is first extended with zeros on its right; released checkpoints
+    were trained so.
+
+    Args:
+        x: Signal, `[..., T]`.
+        paddings: Steps added on the left and on the right.
+        mode: `constant`, `reflect` or `replicate`.
+        value: Value of constant padding.
     """
+    if mode == "constant":
+        return F.pad(x, paddings, mode, value)
     if mode != "reflect":
         return F.pad(x, paddings, mode)
-    lacking = max(0, max(paddings) + 1 - x.shape[-1])
-    padded = F.pad(F.pad(x, (0, lacking)), paddings, mode)
-    return padded[..., : padded.shape[-1] - lacking]
+    missing = max(0, max(paddings) + 1 - x.shape[-1])
+    padded = F.pad(F.pad(x, (0, missing)), paddings, mode)
+    return padded[..., : padded.shape[-1] - missing]
+
+
+def unpad1d(x: Tensor, paddings: tuple[int, int]) -> Tensor:
+    """Remove steps on the left and on the right of the last dimension; inverse of `pad1d`.
+
+    Raises:
+        ValueError: A padding is negative, or there are fewer steps than paddings.
+    """
+    left, right = paddings
+    if min(left, right) < 0 or left + right > x.shape[-1]:
+        raise ValueError(f"paddings={paddings} cannot be removed from {x.shape[-1]} steps.")
+    return x[..., left : x.shape[-1] - right]
+
+
+def pad_for_conv1d(x: Tensor, kernel_size: int, stride: int, padding_total: int = 0) -> Tensor:
+    """Pad the end with zeros so that the last window of a convolution is complete.
+
+    Args:
+        x: Signal, `[..., T]`.
+        kernel_size: Taps of the convolution.
+        stride: Its stride.
+        padding_total: Padding that the convolution adds by itself, left and right together.
+    """
+    missing = -(x.shape[-1] + padding_total - kernel_size) % stride
+    return F.pad(x, (0, max(missing, kernel_size - padding_total - x.shape[-1])))
 
 
 class WeightNormConv1d(nn.Conv1d):
-    """Convolution whose weight is a direction `weight_v` and a length `weight_g` per output.
+    """Convolution with weight norm: direction `weight_v` and length `weight_g` per output.
 
-    PyTorch's own weight norm renames these parameters or warns; plain parameters under the
-    names of released checkpoints need no hook, whoever saves, averages or shards them.
+    PyTorch's weight norm renames these parameters or warns; plain parameters under the names of
+    released checkpoints can be saved, averaged and sharded without hooks.
     """
 
     def __init__(self, *args: tp.Any, **kwargs: tp.Any):
@@ -91,7 +126,7 @@ def _length(weight: Tensor) -> Tensor:
 def _normalized(
     plain: type[nn.Module], weight_normed: type[nn.Module], norm: str, args: tuple, kwargs: dict
 ) -> nn.Module:
-    """Build a convolution with the norm that lives in its weight, if `norm` is one."""
+    """Build a convolution with weight norm or spectral norm, if `norm` is one of them."""
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}. Choose one of: {', '.join(NORMS)}.")
     if norm == "weight_norm":
@@ -101,14 +136,14 @@ def _normalized(
 
 
 def _norm_after(channels: int, norm: str, norm_kwargs: dict[str, tp.Any]) -> nn.Module:
-    """The norm that is a layer of its own, after the convolution."""
+    """Build the norm layer after the convolution."""
     if norm == "time_group_norm":
         return nn.GroupNorm(1, channels, **norm_kwargs)
     return nn.Identity()
 
 
 class NormConv1d(nn.Module):
-    """`nn.Conv1d` with one of `NORMS`; arguments of `nn.Conv1d` pass through."""
+    """`nn.Conv1d` with one of `NORMS`, and with all arguments of `nn.Conv1d`."""
 
     def __init__(
         self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
@@ -122,7 +157,7 @@ class NormConv1d(nn.Module):
 
 
 class NormConv2d(nn.Module):
-    """`nn.Conv2d` with one of `NORMS`; arguments of `nn.Conv2d` pass through."""
+    """`nn.Conv2d` with one of `NORMS`, and with all arguments of `nn.Conv2d`."""
 
     def __init__(
         self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
@@ -136,7 +171,7 @@ class NormConv2d(nn.Module):
 
 
 class NormConvTranspose1d(nn.Module):
-    """`nn.ConvTranspose1d` with one of `NORMS`; its arguments pass through."""
+    """`nn.ConvTranspose1d` with one of `NORMS`, and with all its arguments."""
 
     def __init__(
         self, *args: tp.Any, norm: str = "none", norm_kwargs: dict | None = None, **kwargs: tp.Any
@@ -153,8 +188,8 @@ class NormConvTranspose1d(nn.Module):
 def _check_causal(causal: bool, norm: str) -> None:
     if causal and norm == "time_group_norm":
         raise ValueError(
-            "norm 'time_group_norm' averages over all of time, which a causal convolution "
-            "must not see. Choose 'weight_norm', or causal=False."
+            "norm='time_group_norm' averages over all steps, so the convolution cannot be causal. "
+            "Choose norm='weight_norm', or causal=False."
         )
 
 
@@ -162,16 +197,17 @@ class StreamableConv1d(nn.Module):
     """Convolution `[B, C, T]` to `[B, C', ceil(T / stride)]`.
 
     Args:
-        in_channels: C.
-        out_channels: C'.
+        in_channels: Input channels, C.
+        out_channels: Output channels, C'.
         kernel_size: Taps, at least `stride`.
         stride: Input steps per output step.
         dilation: Input steps between two taps.
-        causal: Whether a step only depends on steps before it.
+        groups: Groups of channels.
+        bias: Whether to add a bias.
+        causal: Whether an output step depends on the past only.
         norm: One of `NORMS`.
-        norm_kwargs: Arguments of the norm, if it is a layer.
+        norm_kwargs: Arguments of the norm layer.
         pad_mode: `constant`, `reflect` or `replicate`.
-        conv_kwargs: Further arguments of `nn.Conv1d` (`groups`, `bias`).
     """
 
     def __init__(
@@ -181,12 +217,12 @@ class StreamableConv1d(nn.Module):
         kernel_size: int,
         stride: int = 1,
         dilation: int = 1,
-        *,
+        groups: int = 1,
+        bias: bool = True,
         causal: bool = False,
         norm: str = "none",
         norm_kwargs: dict[str, tp.Any] | None = None,
         pad_mode: str = "reflect",
-        **conv_kwargs: tp.Any,
     ):
         super().__init__()
         _check_causal(causal, norm)
@@ -200,16 +236,17 @@ class StreamableConv1d(nn.Module):
             kernel_size,
             stride,
             dilation=dilation,
+            groups=groups,
+            bias=bias,
             norm=norm,
             norm_kwargs=norm_kwargs,
-            **conv_kwargs,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         padding = self.span - self.stride
         right = 0 if self.causal else padding // 2
-        completing = -x.shape[-1] % self.stride
-        x = pad1d(x, (padding - right, right + completing), self.pad_mode)
+        extra = -x.shape[-1] % self.stride  # completes the last step
+        x = pad1d(x, (padding - right, right + extra), self.pad_mode)
         return self.conv(x)
 
 
@@ -217,18 +254,19 @@ class StreamableConvTranspose1d(nn.Module):
     """Transposed convolution `[B, C, T]` to `[B, C', T * stride]`.
 
     Args:
-        in_channels: C.
-        out_channels: C'.
+        in_channels: Input channels, C.
+        out_channels: Output channels, C'.
         kernel_size: Taps, at least `stride`.
         stride: Output steps per input step.
-        causal: Whether what is cut off is cut at the end, by `trim_right_ratio`.
+        causal: Whether `trim_right_ratio` applies; otherwise both ends are trimmed equally.
         norm: One of `NORMS`.
-        trim_right_ratio: Share of the excess that is cut at the end when causal, 0 … 1.
-        norm_kwargs: Arguments of the norm, if it is a layer.
-        conv_kwargs: Further arguments of `nn.ConvTranspose1d` (`groups`, `bias`).
+        trim_right_ratio: Share of the excess steps that is trimmed at the end if causal, 0 … 1.
+        norm_kwargs: Arguments of the norm layer.
+        groups: Groups of channels.
+        bias: Whether to add a bias.
 
     Raises:
-        ValueError: `trim_right_ratio` is no share, or not 1 without `causal`.
+        ValueError: `trim_right_ratio` is outside 0 … 1, or not 1 without `causal`.
     """
 
     def __init__(
@@ -237,19 +275,20 @@ class StreamableConvTranspose1d(nn.Module):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        *,
         causal: bool = False,
         norm: str = "none",
         trim_right_ratio: float = 1.0,
         norm_kwargs: dict[str, tp.Any] | None = None,
-        **conv_kwargs: tp.Any,
+        *,
+        groups: int = 1,
+        bias: bool = True,
     ):
         super().__init__()
         _check_causal(causal, norm)
         if not 0 <= trim_right_ratio <= 1 or (trim_right_ratio != 1 and not causal):
             raise ValueError(
-                f"trim_right_ratio is {trim_right_ratio}; it is a share between 0 and 1, and "
-                "only a causal convolution may choose another one than 1."
+                f"trim_right_ratio is {trim_right_ratio} but must lie between 0 and 1, and be 1 "
+                "unless causal=True."
             )
         excess = kernel_size - stride
         self.right = math.ceil(excess * trim_right_ratio) if causal else excess // 2
@@ -259,11 +298,11 @@ class StreamableConvTranspose1d(nn.Module):
             out_channels,
             kernel_size,
             stride,
+            groups=groups,
+            bias=bias,
             norm=norm,
             norm_kwargs=norm_kwargs,
-            **conv_kwargs,
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.convtr(x)
-        return x[..., self.left : x.shape[-1] - self.right]
+        return unpad1d(self.convtr(x), (self.left, self.right))

@@ -1,4 +1,4 @@
-"""The recurrent layer in the middle of the codec."""
+"""LSTM layer of the codec."""
 
 from torch import Tensor, nn
 

@@ -1,7 +1,7 @@
-"""Rotary positions: queries and keys are turned by an angle that grows with their position.
+"""Rotary position embedding, optionally with xPos decay.
 
-The product of a query and a key then depends on their distance only. With `xpos` it also decays
-with that distance.
+Queries and keys are rotated by an angle proportional to their position, so that their product
+depends on the distance only. With `xpos` it also decays with the distance.
 
 Method: Su et al., 2021, https://arxiv.org/abs/2104.09864; xPos: Sun et al., 2022,
 https://arxiv.org/abs/2212.10554.
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 XPOS_SMOOTHING = 0.4
-XPOS_BASE_SCALE = 512  # steps after which the decay has acted once
+XPOS_BASE_SCALE = 512  # steps per power of the decay rate
 
 
 class XPos(nn.Module):
-    """How fast each pair of channels forgets."""
+    """Decay with the distance, at its own rate for each pair of channels."""
 
     decay_rates: Tensor  # [D / 2]
 
@@ -26,18 +26,18 @@ class XPos(nn.Module):
         self.register_buffer("decay_rates", rates)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Factor of a query at each position, `[S, D / 2]`; a key takes its inverse."""
+        """Factor of a query at each position, `[S, D / 2]`; that of a key is the inverse."""
         return self.decay_rates.float() ** (positions[:, None] / XPOS_BASE_SCALE)
 
 
 class RotaryEmbedding(nn.Module):
-    """Turns pairs of neighbouring channels.
+    """Rotates pairs of neighbouring channels.
 
     Args:
         head_dim: Width of a head, even.
-        max_period: Steps per turn of the slowest pair, divided by 2π.
-        xpos: Let attention decay with the distance.
-        scale: Strength, from 0 (no positions) to 1.
+        max_period: Period of the slowest pair in steps, divided by 2π.
+        xpos: Whether attention decays with the distance.
+        scale: Scale of the rotation, from 0 (none) to 1.
 
     Raises:
         ValueError: `head_dim` is odd.
@@ -51,8 +51,8 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         if head_dim % 2:
             raise ValueError(
-                f"Rotary positions need an even width per head but it is {head_dim}. "
-                "Choose another number of heads."
+                f"The width per head is {head_dim} but rotary positions need an even one. "
+                "Choose another `num_heads`."
             )
         self.scale = scale
         rank = torch.arange(0, head_dim, 2).float() / head_dim
@@ -60,21 +60,21 @@ class RotaryEmbedding(nn.Module):
         self.xpos = XPos(head_dim) if xpos else None
 
     def forward(self, queries: Tensor, keys: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-        """Turn queries and keys, `[B, H, S, D]`, whose first step has position `offset`."""
+        """Rotate queries and keys, `[B, H, S, D]`, whose first step has position `offset`."""
         num_steps = queries.shape[2]
         positions = torch.arange(offset, offset + num_steps, device=queries.device).float()
         angles = positions[:, None] * self.frequencies.float()
-        turn = torch.polar(torch.ones_like(angles), angles)
-        turn = turn * self.scale + (1 - self.scale)
+        rotation = torch.polar(torch.ones_like(angles), angles)
+        rotation = rotation * self.scale + (1 - self.scale)
         if self.xpos is None:
-            return rotate(queries, turn), rotate(keys, turn)
+            return rotate(queries, rotation), rotate(keys, rotation)
         decay = self.xpos(positions)
         query_decay = decay * self.scale + (1 - self.scale)
         key_decay = self.scale / decay + (1 - self.scale)
-        return rotate(queries, turn * query_decay), rotate(keys, turn * key_decay)
+        return rotate(queries, rotation * query_decay), rotate(keys, rotation * key_decay)
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Multiply pairs of channels of `x`, `[..., S, D]`, by complex numbers, `[S, D / 2]`."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -1,8 +1,7 @@
-"""How the next token is drawn from what the model predicts.
+"""Sampling of tokens from logits: temperature, top-k, top-p.
 
-Chance is separate from choice: `draw_uniform` throws the dice, one number per token and from the
-item's own generator, `pick` is a deterministic function of them. An item thus gets the same
-tokens alone and in any batch.
+`draw_uniform` draws one number per token from the item's own generator, `pick` is a deterministic
+function of these numbers. An item thus gets the same tokens alone and in any batch.
 
 Method: nucleus sampling, Holtzman et al., 2019, https://arxiv.org/abs/1904.09751.
 """
@@ -18,11 +17,11 @@ from ..utils.numbers import is_integer, is_number
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is picked."""
+    """Parameters of sampling."""
 
     temperature: float = 1.0  # 0 is greedy
     top_k: int = 250  # 0 is off
-    top_p: float = 0.0  # 0 is off; otherwise wins over `top_k`
+    top_p: float = 0.0  # 0 is off; otherwise `top_k` is ignored
 
     def __post_init__(self):
         if not is_number(self.temperature) or self.temperature < 0:
@@ -40,11 +39,11 @@ class Sampling:
 
 
 def filtered_probs(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The distribution that tokens are drawn from, in the order of the vocabulary.
+    """Probabilities from which tokens are drawn, in the order of the vocabulary.
 
     Args:
-        logits: Predictions, `[..., V]`.
-        sampling: Not greedy.
+        logits: `[..., V]`.
+        sampling: Parameters; not greedy.
     """
     logits = logits.float() / sampling.temperature
     if sampling.top_p > 0:
@@ -62,15 +61,15 @@ def filtered_probs(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw_uniform(
     batch_size: int, shape: tp.Sequence[int], generators: tp.Sequence[torch.Generator] | None
 ) -> Tensor:
-    """Numbers above 0 and up to 1, `[B, *shape]`, on the CPU.
+    """Draw numbers in (0, 1], `[B, *shape]`, on the CPU.
 
     Args:
-        batch_size: Items, B.
-        shape: What each item needs.
-        generators: One per item; `None` takes PyTorch's own.
+        batch_size: Number of items, B.
+        shape: Shape per item.
+        generators: One per item; `None` takes PyTorch's global generator.
 
     Raises:
-        ValueError: Not one generator per item.
+        ValueError: The number of generators is not `batch_size`.
     """
     if generators is None:
         return 1 - torch.rand(batch_size, *shape)
@@ -83,19 +82,19 @@ def draw_uniform(
 
 
 def pick(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> Tensor:
-    """Choose tokens, `[...]`, by where `uniform`, `[...]`, falls in the distribution.
+    """Pick tokens, `[...]`, by inverting the cumulative distribution at `uniform`, `[...]`.
 
     Args:
-        logits: Predictions, `[..., V]`.
-        sampling: How to choose.
-        uniform: From `draw_uniform`; not needed when greedy.
+        logits: `[..., V]`.
+        sampling: Parameters.
+        uniform: Result of `draw_uniform`; unused when greedy.
     """
     if sampling.greedy or uniform is None:
         return logits.argmax(dim=-1)
-    reached = filtered_probs(logits, sampling).cumsum(dim=-1)
-    # The first token whose share is reached has a positive probability.
-    target = uniform.to(reached)[..., None] * reached[..., -1:]
-    return torch.searchsorted(reached, target)[..., 0]
+    cumulative = filtered_probs(logits, sampling).cumsum(dim=-1)
+    # The first token at which the target is reached has a positive probability.
+    target = uniform.to(cumulative)[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, target)[..., 0]
 
 
 def sample(
@@ -103,7 +102,7 @@ def sample(
     sampling: Sampling,
     generators: tp.Sequence[torch.Generator] | None = None,
 ) -> Tensor:
-    """Draw tokens, `[B, ...]`, from predictions, `[B, ..., V]`; item i uses `generators[i]`."""
+    """Draw tokens, `[B, ...]`, from logits, `[B, ..., V]`; item i uses `generators[i]`."""
     if sampling.greedy:
         return pick(logits, sampling, None)
     B, *shape = logits.shape[:-1]

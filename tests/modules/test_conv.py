@@ -11,6 +11,8 @@ from audiocraft.modules.conv import (
     WeightNormConv1d,
     WeightNormConvTranspose1d,
     pad1d,
+    pad_for_conv1d,
+    unpad1d,
 )
 
 KINDS = [(WeightNormConv1d, nn.Conv1d), (WeightNormConvTranspose1d, nn.ConvTranspose1d)]
@@ -152,3 +154,40 @@ def test_a_norm_over_time_refuses_to_be_causal():
 def test_a_trim_ratio_that_cannot_be_says_so(ratio, causal):
     with pytest.raises(ValueError, match="trim_right_ratio"):
         StreamableConvTranspose1d(2, 4, 4, 2, causal=causal, trim_right_ratio=ratio)
+
+
+def test_constant_padding_has_a_value():
+    assert pad1d(torch.zeros(1, 1, 2), (1, 2), value=3.0).tolist() == [[[3, 0, 0, 3, 3]]]
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+def test_removing_the_padding_gives_the_signal_back(mode):
+    x = torch.randn(2, 3, 5)
+    assert torch.equal(unpad1d(pad1d(x, (4, 3), mode=mode), paddings=(4, 3)), x)
+
+
+@pytest.mark.parametrize("paddings", [(-1, 0), (3, 3)])
+def test_padding_that_is_not_there_cannot_be_removed(paddings):
+    with pytest.raises(ValueError, match="paddings="):
+        unpad1d(torch.zeros(1, 1, 5), paddings)
+
+
+@pytest.mark.parametrize("length", [1, 3, 8, 9, 10])
+@pytest.mark.parametrize("padding_total", [0, 3])
+def test_the_last_window_of_a_convolution_can_be_completed(length, padding_total):
+    kernel_size, stride = 5, 3
+    x = torch.randn(1, 1, length)
+    padded = pad_for_conv1d(
+        x=x, kernel_size=kernel_size, stride=stride, padding_total=padding_total
+    )
+    total = padded.shape[-1] + padding_total
+    assert total >= kernel_size
+    assert (total - kernel_size) % stride == 0
+    assert padded.shape[-1] - length < max(stride, kernel_size)
+    assert torch.equal(padded[..., :length], x)
+
+
+def test_convolutions_take_groups_and_bias():
+    conv = StreamableConv1d(4, 4, 3, groups=2, bias=False).conv.conv
+    assert conv.weight.shape == (4, 2, 3)
+    assert conv.bias is None
