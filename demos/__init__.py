@@ -1,1 +1,1 @@
-"""Doors to play with: a web page (`python -m demos.musicgen_style_app`)."""
+"""Demos: a web page (`python -m demos.musicgen_style_app`) and a notebook."""

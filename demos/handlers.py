@@ -1,7 +1,4 @@
-"""What happens when something on the page is touched.
-
-Whatever goes wrong becomes a sentence on the page; the server goes on.
-"""
+"""Event handlers of the page. Every error becomes a message on the page."""
 
 import functools
 import html
@@ -14,16 +11,16 @@ import gradio as gr
 from audiocraft.errors import ConfigError
 
 from .clips import bundled_clips, draw_clip, max_start
-from .sentences import Cancelled, error_message
+from .error_messages import Cancelled, error_message
 from .sessions import MAX_VARIATIONS, FormValues, GenerationService, Result, SessionStore
 
-PROGRESS = gr.Progress()  # Gradio fills it in, for each call
-ERROR_SECONDS = 12  # seconds; sentences that stay would pile up over the buttons
-OUTPUTS_PER_SAMPLE = 5  # outputs: column, player, picture, two downloads
+PROGRESS = gr.Progress()  # default argument that Gradio replaces in each call
+ERROR_SECONDS = 12  # for which a message is visible; permanent ones would cover the buttons
+OUTPUTS_PER_SAMPLE = 5  # column, player, picture, two downloads
 
 
 def shows_errors(handler: tp.Callable) -> tp.Callable:
-    """A handler whose errors visitors can read."""
+    """Decorate a handler so that its errors appear as messages."""
 
     @functools.wraps(handler)
     def wrapped(*args, **kwargs):
@@ -37,18 +34,18 @@ def shows_errors(handler: tp.Callable) -> tp.Callable:
     return wrapped
 
 
-def page_error(sentence: str) -> gr.Error:
-    """A sentence as Gradio shows it."""
-    return gr.Error(sentence, duration=ERROR_SECONDS, print_exception=False)
+def page_error(message: str) -> gr.Error:
+    """Return the exception that Gradio shows as a message."""
+    return gr.Error(message, duration=ERROR_SECONDS, print_exception=False)
 
 
 class Handlers:
-    """The page's reactions.
+    """Event handlers.
 
     Args:
-        studio: The model.
-        sessions: The visitors.
-        folder: Below it lie uploads; nothing else is ever read for a visitor.
+        service: The model.
+        sessions: Sessions of the visitors.
+        folder: Folder of uploads; no other file is ever read for a visitor.
     """
 
     def __init__(self, service: GenerationService, sessions: SessionStore, folder: Path):
@@ -58,7 +55,7 @@ class Handlers:
 
     @shows_errors
     def choose_bundled(self, name: str | None, request: gr.Request):
-        """A bundled clip, as if it had been uploaded."""
+        """Return a bundled clip, copied as if it had been uploaded."""
         if not name:
             return gr.skip()
         clips = bundled_clips()
@@ -68,10 +65,10 @@ class Handlers:
         return shutil.copy(clips[name], folder / clips[name].name)
 
     def show_clip(self, clip: str | None, start: float, length: float, request: gr.Request):
-        """The picture of the clip, or why there is none; and the slider of the start.
+        """Return the picture of the clip, or an error message, and the slider of the start.
 
-        A new clip is heard in its middle, another excerpt of the same from the same place if it
-        fits. The slider is left alone unless it has to change: somebody may be moving it.
+        The excerpt of a new clip is its middle. When only the length changes, the start stays if
+        it fits. The slider is updated only where necessary, since the visitor may be moving it.
         """
         session = self.sessions.get(request.session_hash)
         before, session.drawn = session.drawn, None
@@ -79,16 +76,16 @@ class Handlers:
             return "", gr.Slider(visible=False)
         path = Path(clip)
         try:
-            looked_at = session.inspect_clip(self._ours(path))
-            latest = max_start(looked_at, length)
+            style_clip = session.inspect_clip(self._check_uploaded(path))
+            latest = max_start(style_clip, length)
         except Exception as error:
-            words = error_message(error, path)
-            return f'<p class="sorry" role="alert">{words}</p>', gr.Slider(visible=False)
+            message = error_message(error, path)
+            return f'<p class="error" role="alert">{message}</p>', gr.Slider(visible=False)
         session.drawn = drawn = (path, latest)
         is_new = before is None or before[0] != path
         start = round(latest / 2, 1) if is_new else min(max(start, 0.0), latest)
         slider = gr.Slider(value=start, maximum=max(latest, 0.1), visible=latest > 0)
-        return draw_clip(looked_at, start, length), gr.skip() if drawn == before else slider
+        return draw_clip(style_clip, start, length), gr.skip() if drawn == before else slider
 
     @shows_errors
     def generate(
@@ -97,9 +94,9 @@ class Handlers:
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
     ) -> list:
-        """Fulfil the wish that stands on the page; its fields are called as those of `FormValues`."""
+        """Generate what the form describes; ids of its fields are names of `FormValues`."""
         form = FormValues(**{str(component.elem_id): value for component, value in values.items()})
-        clip = None if form.clip is None else self._ours(Path(form.clip))
+        clip = None if form.clip is None else self._check_uploaded(Path(form.clip))
         session = self.sessions.get(request.session_hash)
 
         def report(done: float, total: float) -> None:
@@ -115,49 +112,46 @@ class Handlers:
 
     @shows_errors
     def cancel(self, request: gr.Request) -> str:
-        """End what this visitor waits for."""
+        """Cancel the generation of this visitor."""
         self.sessions.get(request.session_hash).cancelled.set()
-        return "Cancelled. Change what you like and generate again."
+        return "Cancelled. Change the settings and generate again."
 
     @shows_errors
     def show_result(self, index: int | None, request: gr.Request) -> list:
-        """A take of the session's history."""
+        """Show an earlier result of the session."""
         results = self.sessions.get(request.session_hash).results
         if index is None or not 0 <= index < len(results):
             return [gr.skip()] * (1 + OUTPUTS_PER_SAMPLE * MAX_VARIATIONS)
         return show(results[index])
 
     def remove(self, request: gr.Request) -> None:
-        """A tab was closed."""
+        """Remove the session of a closed tab."""
         self.sessions.remove(request.session_hash)
 
     def _history(self, request: gr.Request) -> gr.Radio:
         results = self.sessions.get(request.session_hash).results
-        choices = [
-            (f"{_short(result.title)} · {result.details}", i) for i, result in enumerate(results)
-        ]
+        choices = [(f"{_shorten(r.title)} · {r.details}", i) for i, r in enumerate(results)]
         return gr.Radio(choices=choices[::-1], value=len(results) - 1, visible=True)
 
-    def _ours(self, path: Path) -> Path:
-        """A path, if it lies where uploads lie."""
+    def _check_uploaded(self, path: Path) -> Path:
+        """Return a path in the folder of uploads; refuse any other."""
         if not path.resolve().is_relative_to(self.folder):
             raise ConfigError(f"{path.name} was not uploaded here. Upload it, then try again.")
         return path
 
 
 def show(result: Result) -> list:
-    """A take on the page: its description, and what stands in each of the places."""
+    """Return the description of a result and the outputs of all variations."""
     text = f"<strong>{html.escape(result.title)}</strong><br>{html.escape(result.details)}"
-    shown: list[tp.Any] = [text]
-    for place in range(MAX_VARIATIONS):
-        if place < len(result.files):
-            file = result.files[place]
-            audio, picture, recipe = map(str, file)
-            shown += [gr.Column(visible=True), audio, picture, audio, recipe]
+    outputs: list[tp.Any] = [text]
+    for index in range(MAX_VARIATIONS):
+        if index < len(result.files):
+            audio, picture, recipe = map(str, result.files[index])
+            outputs += [gr.Column(visible=True), audio, picture, audio, recipe]
         else:
-            shown += [gr.Column(visible=False), None, None, None, None]
-    return shown
+            outputs += [gr.Column(visible=False), None, None, None, None]
+    return outputs
 
 
-def _short(title: str) -> str:
+def _shorten(title: str) -> str:
     return title if len(title) <= 60 else title[:59] + "…"

@@ -1,4 +1,4 @@
-"""The page: what stands where, and which handler answers."""
+"""Layout of the page, and its connections to the event handlers."""
 
 import html
 
@@ -12,46 +12,42 @@ from .handlers import Handlers
 from .sessions import MAX_DURATION, MAX_VARIATIONS
 from .theme import ACCENT
 
-PAUSE, AGE = 600, 6 * 3600  # seconds: how often copies of files are looked at, how old they get
-WAITING = 20  # requests in the queue; further ones are sent away
+CLEANUP_INTERVAL, MAX_AGE = 600, 6 * 3600  # seconds, of uploads and copies of files
+MAX_QUEUE = 20  # waiting requests; further ones are rejected
 
 DEFAULT = Request(seed=0)
 
-# What is typed beside a slider counts as far as the slider goes: Gradio refuses what is beyond.
-WITHIN = """(clip, start, length) => {
-    const within = (name, value) => {
+# Clamps numbers typed beside a slider, which Gradio would refuse.
+CLAMP = """(clip, start, length) => {
+    const clamp = (name, value) => {
         const box = document.querySelector(`#${name} input[type=number]`);
         return box ? Math.min(Math.max(value, box.min), box.max) : value;
     };
-    return [clip, within("start", start), within("excerpt_length", length)];
+    return [clip, clamp("start", start), clamp("excerpt_length", length)];
 }"""
 
-EXPLAINED = {
-    "excerpt_length": "How many seconds of the clip are heard: a longer excerpt tells more.",
-    "style_detail": "How closely the clip is followed: 1 takes its mood, {most} its sounds, too.",
-    "guidance": "How strictly text and clip are obeyed: higher is closer and less varied.",
-    "text_weight": "Where both are given, which counts more: higher means more of the text.",
+INFO = {
+    "excerpt_length": "Seconds of the clip that the model uses.",
+    "style_detail": "How closely the clip is followed: 1 keeps its mood, {most} its sounds, too.",
+    "guidance": "How strictly both are followed: higher is stricter and less varied.",
+    "text_weight": "With description and clip: higher follows the description more.",
     "duration": "Seconds of music in each variation.",
-    "count": "They differ in their seed only.",
-    "seed": "The same seed makes the same music again; empty draws a new one.",
+    "count": "They differ only in their seed.",
+    "seed": "The same seed gives the same music again. Leave it empty for new music each time.",
 }
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
-    """The page of a model, not yet launched.
-
-    Args:
-        handlers: What the page does.
-    """
+    """Return the page, not yet launched."""
     model = handlers.service.sample_generator.model
     with gr.Blocks(
         title="Music in a style",
         analytics_enabled=False,
-        delete_cache=(PAUSE, AGE),
+        delete_cache=(CLEANUP_INTERVAL, MAX_AGE),
     ) as page:
         gr.HTML(
-            "<h1>Music from a sentence, in the style of a clip</h1><p>Describe it, let a few "
-            f"seconds of music be heard, or both. Model: {html.escape(model.name)}.</p>",
+            "<h1>Music from a description, in the style of a clip</h1><p>Describe the music, give "
+            f"a few seconds of music as an example, or both. Model: {html.escape(model.name)}.</p>",
             elem_id="title",
         )
         with gr.Row():
@@ -61,23 +57,23 @@ def build_page(handlers: Handlers) -> gr.Blocks:
                 go, stop, outputs, history = _outputs()
         _connect(handlers, fields, (picture, bundled), (go, stop), (outputs, history))
         page.unload(handlers.remove)
-    page.queue(max_size=WAITING, default_concurrency_limit=8)
+    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=8)
     return page
 
 
 def _inputs(model: MusicGen):
-    """The fields of a `FormValues` by name, the picture of the clip, and the list of bundled ones."""
+    """Create the fields of `FormValues` by name, the picture and the list of bundled clips."""
     fields: dict[str, gr.components.Component] = {}
     fields["text"] = gr.Textbox(
         label="Describe the music",
         placeholder="A slow jazz tune with piano and brushed drums",
-        info=f"A sentence about style, instruments, mood, tempo. Up to {MAX_TEXT:,} characters.",
+        info=f"Style, instruments, mood, tempo. Up to {MAX_TEXT:,} characters.",
         lines=2,
         max_lines=6,
         elem_id="text",
     )
     fields["clip"] = gr.Audio(
-        label="A clip in whose style it shall be (optional)",
+        label="Style clip: music in the style you want (optional)",
         sources=["upload", "microphone"],
         type="filepath",
         editable=False,
@@ -88,8 +84,8 @@ def _inputs(model: MusicGen):
     bundled = gr.Dropdown(
         list(bundled_clips()),
         value=None,
-        label="… or one of ours",
-        info=f"Your own may have {MAX_BYTES // 2**20} MB and last {MAX_SECONDS / 60:g} minutes.",
+        label="… or an example",
+        info=f"Your own may have {MAX_BYTES // 2**20} MB and {MAX_SECONDS / 60:g} minutes.",
         elem_id="bundled",
     )
     picture = gr.HTML(elem_id="picture", padding=False)
@@ -99,17 +95,17 @@ def _inputs(model: MusicGen):
         step=0.1,
         value=0,
         visible=False,
-        label="Excerpt starts at (seconds)",
-        info="Move it to the part that sounds like what you want.",
+        label="Start of the excerpt (seconds)",
+        info="Only the excerpt is used. Move it to the part that sounds like what you want.",
         elem_id="start",
     )
-    _size(model, fields)
-    with gr.Accordion("How closely text and clip are followed", open=True):
-        _how(model, fields)
+    _length_fields(model, fields)
+    with gr.Accordion("How closely description and clip are followed", open=True):
+        _style_fields(model, fields)
     return fields, picture, bundled
 
 
-def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
+def _length_fields(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
     with gr.Row():
         fields["duration"] = gr.Slider(
             1,
@@ -117,7 +113,7 @@ def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
             step=1,
             value=min(DEFAULT.duration, model.max_duration),
             label="Duration",
-            info=EXPLAINED["duration"],
+            info=INFO["duration"],
             min_width=220,
             elem_id="duration",
         )
@@ -125,22 +121,20 @@ def _size(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
             list(range(1, MAX_VARIATIONS + 1)),
             value=2,
             label="Variations",
-            info=EXPLAINED["count"],
+            info=INFO["count"],
             min_width=220,
             elem_id="count",
         )
 
 
-def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
+def _style_fields(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
     try:
         conditioner = model.style_conditioner
         most = conditioner.rvq.total_codebooks if conditioner.rvq is not None else 1
         shortest, longest = conditioner.varying_lengths
-    except (
-        ValueError
-    ):  # a model of text only: `SampleGenerator.check` tells it to those who give a clip
+    except ValueError:  # a model without style: `SampleGenerator.check` refuses clips
         most, shortest, longest = 6, 1.5, 4.5
-    detail = EXPLAINED["style_detail"].format(most=most)
+    detail = INFO["style_detail"].format(most=most)
     ranges = {
         "style_detail": (1, most, 1, min(DEFAULT.style_detail, most), detail),
         "excerpt_length": (shortest, longest, 0.1, DEFAULT.excerpt_length, None),
@@ -154,45 +148,45 @@ def _how(model: MusicGen, fields: dict[str, gr.components.Component]) -> None:
             step=step,
             value=value,
             label=name.replace("_", " ").capitalize(),
-            info=info or EXPLAINED[name],
+            info=info or INFO[name],
             elem_id=name,
         )
     fields["seed"] = gr.Textbox(
-        label="Seed", info=EXPLAINED["seed"], placeholder="any", max_lines=1, elem_id="seed"
+        label="Seed", info=INFO["seed"], placeholder="random", max_lines=1, elem_id="seed"
     )
 
 
 def _outputs():
-    """The buttons, what a take is shown in, and the history."""
+    """Create the buttons, the outputs of a result, and the history."""
     with gr.Row():
         go = gr.Button("Generate", variant="primary", elem_id="go", min_width=140)
         stop = gr.Button("Cancel", variant="stop", elem_id="stop", interactive=False, min_width=140)
-    outputs = [gr.HTML("Your music will be here.", elem_id="status", container=True)]
-    for place in range(1, MAX_VARIATIONS + 1):
-        with gr.Column(visible=False, elem_classes="take", min_width=0) as column:
+    outputs = [gr.HTML("Your music will appear here.", elem_id="status", container=True)]
+    for number in range(1, MAX_VARIATIONS + 1):
+        with gr.Column(visible=False, elem_classes="sample", min_width=0) as column:
             player = gr.Audio(
-                label=f"Variation {place}",
+                label=f"Variation {number}",
                 buttons=[],
                 interactive=False,
                 waveform_options=gr.WaveformOptions(waveform_progress_color=ACCENT),
-                elem_id=f"player-{place}",
+                elem_id=f"player-{number}",
             )
             picture = gr.Image(
                 label="Waveform and spectrogram",
                 show_label=False,
                 buttons=["fullscreen"],
                 interactive=False,
-                elem_id=f"picture-{place}",
-                alt_text=f"Waveform and spectrogram of variation {place}",
+                elem_id=f"picture-{number}",
+                alt_text=f"Waveform and spectrogram of variation {number}",
             )
             with gr.Row(elem_classes="downloads"):
-                audio = gr.DownloadButton("Download music", elem_id=f"audio-{place}")
-                recipe = gr.DownloadButton("Download recipe", elem_id=f"recipe-{place}")
+                audio = gr.DownloadButton("Download music", elem_id=f"audio-{number}")
+                recipe = gr.DownloadButton("Download recipe", elem_id=f"recipe-{number}")
         outputs += [column, player, picture, audio, recipe]
     history = gr.Radio(
         [],
         label="This session",
-        info="Choose an earlier take to hear it again. All are deleted when you leave the page.",
+        info="Choose an earlier result to play it again. All are deleted when you leave the page.",
         visible=False,
         elem_id="history",
     )
@@ -200,17 +194,17 @@ def _outputs():
 
 
 def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
-    """Which handler answers to what."""
+    """Connect events to handlers."""
     (picture, bundled), (go, stop), (outputs, history) = clip_parts, buttons, results
     clip, start, length = (fields[name] for name in ("clip", "start", "excerpt_length"))
     quick = {"api_visibility": "private", "show_progress": "hidden"}
     bundled.input(handlers.choose_bundled, bundled, clip, **quick)
-    gr.on(  # one event for all, so that no late answer replaces a newer one
+    gr.on(  # one event, so that a late response cannot replace a newer one
         [clip.change, length.release, start.input],
         handlers.show_clip,
         [clip, start, length],
         [picture, start],
-        js=WITHIN,
+        js=CLAMP,
         trigger_mode="always_last",
         api_visibility="private",
         show_progress="hidden",
@@ -235,5 +229,5 @@ def _connect(handlers: Handlers, fields, clip_parts, buttons, results) -> None:
 
 
 def _running(is_running: bool):
-    """The two buttons while a piece is made, and otherwise."""
+    """Update the two buttons."""
     return gr.Button(interactive=not is_running), gr.Button(interactive=is_running)

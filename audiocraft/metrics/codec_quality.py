@@ -117,6 +117,6 @@ def measure(original: Tensor, decoded: Tensor, sample_rate: int) -> dict[str, Te
         )
     if original.shape[-1] < WINDOWS[-1] * 2:
         raise ValueError(
-            f"The waveforms have {original.shape[-1]} samples; at least {WINDOWS[-1] * 2} are needed."
+            f"{original.shape[-1]} samples are too few; at least {WINDOWS[-1] * 2} are needed."
         )
     return {name: function(original, decoded, sample_rate) for name, function in METRICS.items()}

@@ -1,4 +1,4 @@
-"""The command that serves the page: its flags, and what it says when it cannot."""
+"""The command that serves the page: its options and errors."""
 
 import socket
 
@@ -30,7 +30,7 @@ def test_half_a_login_is_refused_before_the_model_is_loaded(flags, loaded, capsy
     assert loaded == []
 
 
-def test_an_address_that_cannot_be_had_is_told_before_the_model_is_loaded(loaded, capsys):
+def test_an_address_that_is_not_available_is_refused_before_the_model_is_loaded(loaded, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert app.main(["--server_port", port]) == 1

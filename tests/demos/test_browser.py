@@ -1,4 +1,4 @@
-"""Visitors in a real browser: what they see, hear, download, and what they cannot break.
+"""The page in a real browser: what visitors see, play, download, and cannot break.
 
 `AUDIOCRAFT_SCREENSHOTS=docs/images` writes the pictures that the documentation shows.
 """
@@ -72,14 +72,14 @@ LOUDEST = """async url => {
 }"""
 
 
-def test_a_visitor_makes_music_and_takes_it_home(visit, tmp_path, pictures):
+def test_a_visitor_generates_music_and_downloads_it(visit, tmp_path, pictures):
     tab, played = visit(), set()
     tab.on("request", lambda request: request.url.endswith(".wav") and played.add(request.url))
     clip = ROOT / "dataset" / "example" / "jazz_01.mp3"
     upload(tab, clip)
-    expect(tab.locator("#picture figure")).to_contain_text("heard: 3.0 to 6.0 s")
+    expect(tab.locator("#picture figure")).to_contain_text("excerpt: 3.0 to 6.0 s")
     choose(tab, "start", 4)
-    expect(tab.locator("#picture figure")).to_contain_text("heard: 4.0 to 7.0 s")
+    expect(tab.locator("#picture figure")).to_contain_text("excerpt: 4.0 to 7.0 s")
     choose(tab, "duration", 5)
     tab.locator("#seed textarea, #seed input").fill("7")
     generate(tab, "A slow jazz tune with piano")
@@ -119,13 +119,13 @@ def test_a_visitor_makes_music_and_takes_it_home(visit, tmp_path, pictures):
 def test_numbers_beyond_their_range_are_the_last_that_fit(visit):
     tab = visit()
     upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
-    expect(tab.locator("#picture figure")).to_contain_text("heard: 3.0 to 6.0 s")
+    expect(tab.locator("#picture figure")).to_contain_text("excerpt: 3.0 to 6.0 s")
     for name, excerpt in (("start", "6.0 to 9.0"), ("excerpt_length", "4.5 to 9.0")):
         choose(tab, name, 100_000)
-        expect(tab.locator("#picture figure")).to_contain_text(f"heard: {excerpt} s")
+        expect(tab.locator("#picture figure")).to_contain_text(f"excerpt: {excerpt} s")
 
 
-def test_the_session_remembers_earlier_takes_and_the_server_forgets_them(visit, server):
+def test_earlier_results_stay_until_the_page_is_closed(visit, server):
     tab = visit()
     choose(tab, "duration", 1)
     tab.locator("#count label").first.click()
@@ -179,7 +179,7 @@ def test_a_late_answer_does_not_replace_a_newer_one(visit):
     expect(tab.locator("#picture figure")).to_be_visible()
 
 
-def test_cancelling_ends_the_work_and_the_next_wish_is_fulfilled(visit):
+def test_cancelling_ends_the_generation_and_the_next_one_works(visit):
     tab = visit()
     choose(tab, "duration", 60)
     tab.locator("#count label").last.click()
@@ -222,11 +222,11 @@ def test_two_visitors_at_once_both_get_music(visit):
         expect(tab.locator("#player-1")).to_be_visible()
 
 
-def test_bad_input_is_told_and_the_page_lives_on(visit, tmp_path):
+def test_bad_input_gives_a_message_and_the_page_keeps_working(visit, tmp_path):
     tab = visit()
     bad = {
         "is silent": (np.zeros(48000), 16000, "PCM_16"),
-        "no numbers": (np.full(48000, np.nan), 16000, "FLOAT"),
+        "not finite": (np.full(48000, np.nan), 16000, "FLOAT"),
         "holds no audio": (np.zeros(0), 16000, "PCM_16"),
         "lasts 3 hours": (tone(3 * 3600, 1000), 1000, "PCM_U8"),
         "choose a shorter excerpt": (tone(1), 16000, "PCM_16"),
@@ -248,7 +248,7 @@ def test_bad_input_is_told_and_the_page_lives_on(visit, tmp_path):
     tab.locator("button.toast-close").last.click()
     tab.locator("#text textarea").fill("🎷" * 10_000)
     tab.click("#go")
-    expect(tab.locator(".toast-body").last).to_contain_text("Say it in at most 2,000")
+    expect(tab.locator(".toast-body").last).to_contain_text("maximum is 2,000")
     tab.locator("button.toast-close").last.click()
     upload(tab, write(tmp_path / "coarse.wav", tone(4, 1000), 1000, "PCM_U8"))
     expect(tab.locator("#picture figure")).to_be_visible()

@@ -1,4 +1,4 @@
-"""What the page says about clips, and how it draws them."""
+"""Style clips of the page: validation and picture."""
 
 import re
 
@@ -14,11 +14,11 @@ from .conftest import RATE, tone, write
 
 
 def test_the_peaks_of_a_clip_are_those_of_its_parts(clip):
-    looked_at = inspect_clip(clip)
+    style_clip = inspect_clip(clip)
     samples = np.abs(tone(3))
-    parts = [part.max() for part in np.split(samples, len(looked_at.peaks))]
-    assert looked_at.duration == pytest.approx(3)
-    np.testing.assert_allclose(looked_at.peaks, parts, atol=1e-4)
+    parts = [part.max() for part in np.split(samples, len(style_clip.peaks))]
+    assert style_clip.duration == pytest.approx(3)
+    np.testing.assert_allclose(style_clip.peaks, parts, atol=1e-4)
 
 
 def test_every_bundled_clip_can_be_used():
@@ -33,12 +33,12 @@ def test_every_bundled_clip_can_be_used():
     [
         (np.zeros(0), RATE, "PCM_16", "holds no audio"),
         (np.zeros(3 * RATE), RATE, "PCM_16", "is silent"),
-        (np.full(3 * RATE, np.nan), RATE, "FLOAT", "no numbers"),
-        (tone(3 * 3600, 100), 100, "PCM_U8", "lasts 3 hours, but a clip may last 20 minutes"),
+        (np.full(3 * RATE, np.nan), RATE, "FLOAT", "not finite"),
+        (tone(3 * 3600, 100), 100, "PCM_U8", "lasts 3 hours; the maximum is 20 minutes"),
     ],
     ids=["empty", "silent", "nan", "three hours"],
 )
-def test_a_clip_that_cannot_be_used_is_told_in_a_sentence(
+def test_a_clip_that_cannot_be_used_is_refused_in_one_sentence(
     samples, rate, subtype, sentence, tmp_path
 ):
     path = write(tmp_path / "clip.wav", samples, rate, subtype)
@@ -80,13 +80,13 @@ def test_a_video_needs_a_sound_track(tmp_path):
         inspect_clip(path)
 
 
-def test_the_excerpt_stands_where_it_is_heard(clip):
-    looked_at = inspect_clip(clip)
-    drawn = draw_clip(looked_at, 1.0, 1.5)
+def test_the_excerpt_is_drawn_at_its_position(clip):
+    style_clip = inspect_clip(clip)
+    drawn = draw_clip(style_clip, 1.0, 1.5)
     x, width = (float(value) for value in re.findall(r' x="(.+?)" width="(.+?)"', drawn)[0])
-    count = len(looked_at.peaks)
+    count = len(style_clip.peaks)
     assert (x / count, width / count) == pytest.approx((1 / 3, 1.5 / 3), abs=0.01)
-    assert "heard: 1.0 to 2.5 s" in drawn
+    assert "excerpt: 1.0 to 2.5 s" in drawn
     assert drawn.count("v") >= count
 
 
@@ -96,8 +96,8 @@ def test_a_name_cannot_bring_html_onto_the_page(tmp_path):
 
 
 def test_the_start_goes_as_far_as_the_excerpt_fits(clip):
-    looked_at = inspect_clip(clip)
-    assert max_start(looked_at, 1.5) == 1.5
-    assert max_start(looked_at, 3.0) == 0
+    style_clip = inspect_clip(clip)
+    assert max_start(style_clip, 1.5) == 1.5
+    assert max_start(style_clip, 3.0) == 0
     with pytest.raises(AudioError, match="choose a shorter excerpt"):
-        max_start(looked_at, 4.0)
+        max_start(style_clip, 4.0)

@@ -1,4 +1,4 @@
-"""What the page answers when the clip, or the excerpt of it, changes."""
+"""Handlers of the page: changes of the clip and of its excerpt."""
 
 import re
 import types
@@ -15,18 +15,18 @@ VISITOR = types.SimpleNamespace(session_hash="ada")
 
 @pytest.fixture
 def show_clip(sessions, tmp_path):
-    """Answers for a visitor: the excerpt that is drawn, or the sentence; and the slider."""
+    """Returns the excerpt in the picture, or the error message; and the slider."""
     handlers = Handlers(None, sessions, tmp_path)
 
-    def looked(clip, start, length):
+    def shown(clip, start, length):
         picture, slider = handlers.show_clip(clip and str(clip), start, length, VISITOR)
-        drawn = re.search(r"heard: (.*) to (.*) s,?\"", picture)
+        drawn = re.search(r"excerpt: (.*) to (.*) s,?\"", picture)
         return (float(drawn[1]), float(drawn[2])) if drawn else picture, slider
 
-    return looked
+    return shown
 
 
-def test_a_new_clip_is_heard_in_its_middle(show_clip, tmp_path):
+def test_the_excerpt_of_a_new_clip_is_its_middle(show_clip, tmp_path):
     first, second = (write(tmp_path / f"{n}.wav", tone(n)) for n in (8, 12))
     drawn, slider = show_clip(first, 0.0, 3.0)
     assert drawn == (2.5, 5.5)
@@ -51,7 +51,7 @@ def test_a_slider_that_is_moved_is_left_alone(show_clip, tmp_path):
     assert slider == {"__type__": "update"}
 
 
-def test_what_cannot_be_heard_has_no_slider_and_what_follows_is_new(show_clip, tmp_path):
+def test_a_clip_that_cannot_be_used_has_no_slider_and_the_next_one_is_new(show_clip, tmp_path):
     short, clip = (write(tmp_path / f"{n}.wav", tone(n)) for n in (2, 8))
     show_clip(clip, 0.0, 3.0)
     sentence, slider = show_clip(short, 2.5, 3.0)
@@ -70,7 +70,7 @@ def test_only_uploads_are_read(sessions, tmp_path):
     assert "outside.wav was not uploaded here" in picture
 
 
-def test_a_sentence_about_an_error_goes_away_by_itself(sessions, tmp_path):
+def test_an_error_message_disappears_by_itself(sessions, tmp_path):
     with pytest.raises(gr.Error, match="There is no bundled clip 'polka'") as reported:
         Handlers(None, sessions, tmp_path).choose_bundled("polka", VISITOR)
     assert 5 <= reported.value.duration <= 20  # time to read it; then the buttons are free

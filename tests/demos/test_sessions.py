@@ -1,4 +1,4 @@
-"""Wishes become pieces: the same as those of the command line, or a sentence why not."""
+"""Generation from the form: samples as from the command line, or one sentence of error."""
 
 import errno
 import json
@@ -14,17 +14,18 @@ from audiocraft.errors import AudiocraftError
 from audiocraft.inference.recipe import Recipe
 from audiocraft.inference.sample_generator import hash_waveform
 from demos import sessions as sessions_module
-from demos.sentences import Cancelled, error_message
+from demos.error_messages import Cancelled, error_message
+from demos.handlers import show
 from demos.sessions import build_requests
 
 from .conftest import form, tone, write
 
 
 def nothing(done, total):
-    """A report that nobody reads."""
+    """Ignores progress."""
 
 
-def test_a_wish_becomes_as_many_pieces_with_pictures_and_recipes(service, sessions, clip):
+def test_the_form_gives_as_many_samples_with_pictures_and_recipes(service, sessions, clip):
     session = sessions.get("ada")
     result = service.generate(form(clip=str(clip), start=0.5, count=3), session, nothing)
     assert session.results == [result]
@@ -38,7 +39,7 @@ def test_a_wish_becomes_as_many_pieces_with_pictures_and_recipes(service, sessio
         assert request["excerpt_start"] == 0.5
 
 
-def test_a_recipe_makes_the_piece_again_and_names_no_folder_of_the_server(service, sessions, clip):
+def test_a_recipe_reproduces_the_sample_and_names_no_folder_of_the_server(service, sessions, clip):
     result = service.generate(
         form(clip=str(clip), start=0.5, count=2), sessions.get("ada"), nothing
     )
@@ -52,7 +53,7 @@ def test_a_recipe_makes_the_piece_again_and_names_no_folder_of_the_server(servic
     assert hash_waveform(again.wav) == recipe.waveform_sha256
 
 
-def test_without_a_seed_every_wish_has_another():
+def test_without_a_seed_each_submission_draws_one():
     seeds = {build_requests(form(seed=seed))[0].seed for seed in (None, "", None)}
     assert len(seeds) == 3
     assert [request.seed for request in build_requests(form(seed="7", count=2))] == [7, 8]
@@ -62,18 +63,18 @@ def test_without_a_seed_every_wish_has_another():
     ("changes", "sentence"),
     [
         ({"text": "  "}, "Describe the music, or give a clip"),
-        ({"text": "🎷" * 10_000}, "Say it in at most 2,000"),
+        ({"text": "🎷" * 10_000}, "maximum is 2,000"),
         ({"count": 5}, "1 to 4 variations"),
         ({"duration": 3600}, "up to 60 s here"),
         ({"duration": float("nan")}, "up to 60 s here"),
         ({"seed": "soon"}, "seed must be a whole number"),
-        ({"seed": -1}, "A seed is a number from 0"),
-        ({"seed": 2**70}, "A seed is a number from 0"),
-        ({"guidance": float("inf")}, "guidance must be a number"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**70}, "seed must be from 0"),
+        ({"guidance": float("inf")}, "guidance must be a finite number"),
         ({"clip": "gone.wav"}, "There is no audio file gone.wav"),
     ],
 )
-def test_a_wish_that_cannot_be_fulfilled_is_told_in_a_sentence(
+def test_values_that_cannot_be_used_are_refused_in_one_sentence(
     changes, sentence, service, sessions
 ):
     with pytest.raises(AudiocraftError, match=sentence):
@@ -89,7 +90,16 @@ def test_emoji_and_coarse_clips_make_music(service, sessions, tmp_path):
     assert result.files[0].audio.stem == "untitled_3"
 
 
-def test_a_cancelled_wish_ends_half_way_and_the_next_is_fulfilled(service, sessions):
+def test_text_is_data(service, sessions):
+    text = "$a$ <b>x</b> [/] %s {x} \0 half an emoji \ud83c"
+    result = service.generate(form(text=text), sessions.get("ada"), nothing)
+    shown = show(result)[0]
+    assert "&lt;b&gt;x&lt;/b&gt; [/] %s {x}" in shown
+    recipe = Recipe.load(result.files[0].recipe)
+    assert recipe.request.text == text.replace("\ud83c", "\ufffd")
+
+
+def test_a_cancelled_generation_ends_early_and_the_next_one_works(service, sessions):
     session, fractions = sessions.get("ada"), []
 
     def report(done, total):
@@ -105,7 +115,7 @@ def test_a_cancelled_wish_ends_half_way_and_the_next_is_fulfilled(service, sessi
     assert len(service.generate(form(), session, nothing).files) == 1
 
 
-def test_a_full_disk_leaves_nothing_half_written_and_the_next_wish_is_fulfilled(
+def test_a_full_disk_leaves_no_partial_result_and_the_next_one_works(
     service, sessions, monkeypatch
 ):
     session = sessions.get("ada")
@@ -135,27 +145,25 @@ def test_a_disk_without_room_for_what_is_served_is_full(service, sessions, monke
 
 
 def test_two_people_at_once_get_what_they_would_get_alone(service, sessions, clip):
-    wishes = {"ada": form(text="loud rock"), "bob": form(clip=str(clip), start=0.2, seed=9)}
-    alone = {
-        name: service.generate(w, sessions.get("alone"), nothing) for name, w in wishes.items()
-    }
+    forms = {"ada": form(text="loud rock"), "bob": form(clip=str(clip), start=0.2, seed=9)}
+    alone = {name: service.generate(w, sessions.get("alone"), nothing) for name, w in forms.items()}
     together = {}
 
     def visit(name):
-        together[name] = service.generate(wishes[name], sessions.get(name), nothing)
+        together[name] = service.generate(forms[name], sessions.get(name), nothing)
 
-    visitors = [threading.Thread(target=visit, args=[name]) for name in wishes]
+    visitors = [threading.Thread(target=visit, args=[name]) for name in forms]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
         visitor.join()
-    for name in wishes:
+    for name in forms:
         audios = [result[name].files[0].audio.read_bytes() for result in (alone, together)]
         assert audios[0] == audios[1]
-    assert [len(sessions.get(name).results) for name in wishes] == [1, 1]
+    assert [len(sessions.get(name).results) for name in forms] == [1, 1]
 
 
-def test_older_takes_make_room(service, sessions, monkeypatch):
+def test_the_oldest_results_are_deleted(service, sessions, monkeypatch):
     monkeypatch.setattr(sessions_module, "MAX_RESULTS", 2)
     session = sessions.get("ada")
     results = [
@@ -165,7 +173,7 @@ def test_older_takes_make_room(service, sessions, monkeypatch):
     assert len(list(session.folder.iterdir())) == 2
 
 
-def test_who_leaves_is_forgotten(service, sessions):
+def test_a_closed_session_is_deleted(service, sessions):
     session = sessions.get("../../etc")
     service.generate(form(duration=0.1), session, nothing)
     assert session.folder.parent == sessions.folder
@@ -185,13 +193,13 @@ def test_who_leaves_is_forgotten(service, sessions):
         (ZeroDivisionError("secret"), "went wrong on the server (ZeroDivisionError)"),
     ],
 )
-def test_what_nobody_foresaw_is_a_sentence_too(error, sentence, caplog):
+def test_an_unexpected_error_is_one_sentence_too(error, sentence, caplog):
     reported = error_message(error)
     assert sentence in reported
     assert "secret" not in reported
     assert caplog.records
 
 
-def test_a_sentence_names_the_clip_and_not_the_folder():
+def test_a_message_names_the_clip_and_not_the_folder():
     error = AudiocraftError("/tmp/x/<i>.wav is silent")
     assert error_message(error, Path("/tmp/x/<i>.wav")) == "&lt;i&gt;.wav is silent"
