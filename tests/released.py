@@ -1,4 +1,4 @@
-"""Files of the released models, in their names, shapes and precision, with other numbers."""
+"""Files with the names, shapes and precision of the released models, but other values."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def write_lm(path: Path, *overrides: str, fill=zeros) -> int:
     text = OmegaConf.to_yaml(config)
     if path.suffix == ".safetensors":
         write_safetensors_file(path, state, {"xp.cfg": text})
-    elif path.suffix == ".th":  # a run also keeps its latest weights and the optimizer's
+    elif path.suffix == ".th":  # with the latest weights and the state of the optimizer
         other = {key: value.clone() for key, value in state.items()}
         content = {"best_state": {"model": state}, "model": other, "optimizer": {"state": other}}
         torch.save(content | {"xp.cfg": text}, path)
@@ -44,11 +44,11 @@ def write_lm(path: Path, *overrides: str, fill=zeros) -> int:
 
 
 def place_released(folder: Path, *overrides: str) -> None:
-    """All that facebook/musicgen-style needs, as a user would bring it by hand; random.
+    """Write all files that facebook/musicgen-style needs, with random values, into a cache.
 
     Args:
         folder: The cache.
-        overrides: Of the configuration of the language model.
+        overrides: For the configuration of the language model.
     """
     for name in ("facebook/musicgen-style", pretrained.MERT, "t5-base"):
         (folder / name).mkdir(parents=True)
@@ -61,6 +61,11 @@ def place_released(folder: Path, *overrides: str) -> None:
     write_vocabulary(t5)
     tokenizer = transformers.T5Tokenizer.from_pretrained(t5, extra_ids=0)
     tokenizer.save_pretrained(t5)
-    sizes = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}  # all but the words
+    sizes = {
+        "d_model": 768,
+        "d_ff": 3072,
+        "num_layers": 12,
+        "num_heads": 12,
+    }  # of t5-base, but for the vocabulary
     config = transformers.T5Config(vocab_size=len(tokenizer), **sizes)
     transformers.T5EncoderModel(config).save_pretrained(t5)

@@ -1,4 +1,4 @@
-"""A small server that a client of Weights & Biases takes for the real one."""
+"""Test server for the client of Weights & Biases."""
 
 import base64
 import contextlib
@@ -14,18 +14,18 @@ HISTORY = "wandb-history.jsonl"
 
 
 @dataclass
-class Told:
-    """What clients sent: one run, its curves by line, and its files by name."""
+class Received:
+    """Data sent by clients: one run, its curves by line, its files by name."""
 
     address: str = ""
-    run: dict[str, tp.Any] = field(default_factory=dict)  # as it was announced
+    run: dict[str, tp.Any] = field(default_factory=dict)  # as it was created
     curves: list[dict[str, tp.Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    status: int = 200  # of every answer,
-    status_later: int = 200  # and once the run was announced
+    status: int = 200  # of every response,
+    status_later: int = 200  # after the run was created
 
     def answer(self, query: str, variables: dict[str, tp.Any]) -> dict[str, tp.Any]:
-        """To a request of the GraphQL interface."""
+        """Response to a request of the GraphQL interface."""
         if "upsertBucket" in query:
             self.run |= {key: value for key, value in variables.items() if value is not None}
             self.status = self.status_later
@@ -42,7 +42,7 @@ class Told:
         return {}
 
     def bucket(self) -> dict[str, tp.Any]:
-        """The run as the server knows it."""
+        """The stored run."""
         last = self.curves[-1:]
         return {
             "id": base64.b64encode(b"Run:1").decode(),
@@ -67,12 +67,12 @@ ENTITY = {"id": "e", "name": "someone"}
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, *args, told: Told):
-        self.told = told
+    def __init__(self, *args, received: Received):
+        self.received = received
         super().__init__(*args)
 
     def content(self) -> bytes:
-        """What was sent, whichever way it was packed."""
+        """The body of a request, decoded."""
         if self.headers.get("Transfer-Encoding") == "chunked":
             content = b""
             while size := int(self.rfile.readline(), 16):
@@ -81,24 +81,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.rfile.readline()
         else:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        is_packed = self.headers.get("Content-Encoding") == "gzip"
-        return gzip.decompress(content) if is_packed else content
+        is_compressed = self.headers.get("Content-Encoding") == "gzip"
+        return gzip.decompress(content) if is_compressed else content
 
     def do_POST(self) -> None:
-        content, status = self.content(), self.told.status
+        content, status = self.content(), self.received.status
         answer: dict[str, tp.Any] = {}
         if status == 200 and self.path == "/graphql":
-            asked = json.loads(content)
-            answer = {"data": self.told.answer(asked["query"], asked.get("variables") or {})}
+            request = json.loads(content)
+            answer = {
+                "data": self.received.answer(request["query"], request.get("variables") or {})
+            }
         elif status == 200 and self.path.endswith("/file_stream"):
             lines = json.loads(content).get("files", {}).get(HISTORY)
             if lines:
-                self.told.curves[lines["offset"] :] = map(json.loads, lines["content"])
+                self.received.curves[lines["offset"] :] = map(json.loads, lines["content"])
         self.reply(status, json.dumps(answer).encode())
 
     def do_PUT(self) -> None:
-        self.told.files[self.path.removeprefix("/upload/")] = self.content()
-        self.reply(self.told.status, b"")
+        self.received.files[self.path.removeprefix("/upload/")] = self.content()
+        self.reply(self.received.status, b"")
 
     def reply(self, status: int, content: bytes) -> None:
         self.send_response(status)
@@ -112,12 +114,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def wandb_server() -> tp.Iterator[Told]:
-    """The server, on this machine, and what it is told."""
-    told = Told()
-    handler = functools.partial(Handler, told=told)
+def wandb_server() -> tp.Iterator[Received]:
+    """Run the server on this machine; yields what it receives."""
+    received = Received()
+    handler = functools.partial(Handler, received=received)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        told.address = f"http://127.0.0.1:{server.server_port}"
+        received.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield told
+        yield received
         server.shutdown()

@@ -1,4 +1,4 @@
-"""The benchmark runs, and measures what it says; how fast that is, no test asks."""
+"""The data benchmark runs and reports what it measures; no test depends on the figures."""
 
 import json
 import time

@@ -11,8 +11,8 @@ from benchmarks import long_pieces
 pytestmark = pytest.mark.slow
 
 
-def test_nobody_hears_the_seams_of_a_long_piece():
-    """A seam that is like any other place has an expected rank of a half."""
+def test_chunk_boundaries_of_a_long_sample_are_like_any_other_frame():
+    """The expected rank of a boundary among all frames is then a half."""
     model = MusicGen.get_pretrained(long_pieces.MODEL, device="cpu")
     model.set_generation_params(duration=70.0, extend_stride=model.max_duration / 2)
     wav, codes = model.generate(["calm piano"], return_tokens=True, seed=0)
@@ -21,8 +21,8 @@ def test_nobody_hears_the_seams_of_a_long_piece():
     found = long_pieces.measured_boundaries(model, wav[0])
     assert len(found["language model"].steps) >= 12
     assert len(found["tokenizer"].steps) == 2
-    # Three deviations of the mean of so many ranks; two boundaries of the tokenizer are too few,
-    # and need none: what is heard there is what decoding at once gives.
+    # Three standard deviations of the mean of so many ranks. The tokenizer has only two boundaries
+    # and needs no statistics: its output equals that of decoding at once.
     assert found["language model"].jump_ranks().mean() > 0.25
     assert found["language model"].step_ranks().mean() > 0.25
     with torch.inference_mode():
@@ -30,9 +30,9 @@ def test_nobody_hears_the_seams_of_a_long_piece():
     torch.testing.assert_close(wav, at_once, atol=1e-4, rtol=0)
 
 
-def test_memory_grows_with_the_waveform_and_no_faster(tmp_path, monkeypatch):
-    """The bundled tokenizer, with few rounds for the phase, which hold the same memory again."""
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")  # what is freed is given back at once
+def test_memory_grows_only_with_the_waveform(tmp_path, monkeypatch):
+    """Few iterations for the phase: each takes the same memory again."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")  # freed memory is returned at once
     folder = shutil.copytree(bundled_dir() / "mel_rvq_16khz", tmp_path / "codec")
     config = (folder / "config.yaml").read_text()
     assert "phase_iterations: 32" in config
@@ -45,7 +45,7 @@ def test_memory_grows_with_the_waveform_and_no_faster(tmp_path, monkeypatch):
     assert long_pieces.decoding_memory(str(folder), long, at_once=True) > 2 * needed
 
 
-def test_the_benchmark_tells_all_it_measures(tmp_path, capsys):
+def test_the_benchmark_reports_all_it_measures(tmp_path, capsys):
     long_pieces.main(["--minutes", "0.62", "--json", str(tmp_path / "figures.json")])
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["boundaries"]["tokenizer"]["count"] == 1

@@ -6,7 +6,7 @@ from benchmarks import manifest
 
 
 @pytest.mark.slow
-def test_workers_of_every_kind_are_measured(tmp_path, capsys):
+def test_every_start_method_is_measured(tmp_path, capsys):
     manifest.main(["--lines", "2000", "--json", str(tmp_path / "figures.json")])
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["lines"] == 2000

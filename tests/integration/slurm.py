@@ -1,15 +1,15 @@
-"""A real SLURM of one machine, in a folder of its own, for as long as a `with` block lasts.
+"""SLURM on this machine: real daemons with a folder of their own, inside a `with` block.
 
     with Slurm() as slurm:
         subprocess.run(["sbatch", …], env=os.environ | slurm.env)
 
-Three daemons run as children of this process: munged proves who somebody is, slurmctld keeps the
-queue, slurmd starts the jobs. They have ports, keys and files of their own, so that they disturb
-no SLURM that is installed for real, and they end with the block.
+Three daemons run as children of this process: munged authenticates, slurmctld keeps the queue,
+slurmd starts the jobs. They have ports, keys and files of their own, so that they do not disturb an
+installed SLURM, and they end with the block.
 
-What is pretended: the machine has more processors and memory than it has, since Dora asks for ten
-processors and 40 GB per GPU; its two GPUs are devices that do nothing; and `sacct` reads the queue,
-since there is no database of jobs.
+What is simulated: more processors and memory than the machine has, since Dora requests ten
+processors and 40 GB per GPU; two GPUs, which are null devices; and `sacct`, which reads the queue,
+since there is no accounting database.
 """
 
 import os
@@ -26,7 +26,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 SYSTEM = "/usr/sbin:/sbin"  # where the daemons are
 
-# Nothing tracks or limits what a job uses; jobs stay in memory, for `sacct`.
+# Without accounting and limits; finished jobs stay in memory, for `sacct`.
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -65,7 +65,7 @@ exec squeue --array --states=all --noheader --format='%i|%T|%N'
 
 
 def why_not() -> str | None:
-    """What this machine lacks to run SLURM, and how to get it; `None` if nothing."""
+    """What this machine lacks to run SLURM and how to install it; `None` if nothing."""
     path = f"{os.environ['PATH']}:{SYSTEM}"
     missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=path) is None]
     if missing:
@@ -77,11 +77,11 @@ def why_not() -> str | None:
 
 
 class Slurm:
-    """The daemons, their configuration, and what commands need in their environment."""
+    """The daemons, their configuration, and the environment of commands."""
 
     def __init__(self):
         self.running: dict[str, subprocess.Popen] = {}
-        # munged wants folders that everybody may enter, and a short path for its socket.
+        # munged requires folders that all users may enter, and a short path for its socket.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.folder.chmod(0o755)
         self.env = {
@@ -97,17 +97,17 @@ class Slurm:
             options |= {"log-file": "log", "seed-file": "seed"}
             files = [f"--{name}={munge / file}" for name, file in options.items()]
             self._start("munged", "--foreground", "--num-threads=1", *files)
-            self._wait_until((munge / "socket").exists, "munged listens")
+            self._wait_until((munge / "socket").exists, "munged accepts connections")
             self._start("slurmctld", "-D", "-i")
             self._start("slurmd", "-D", "-N", short_hostname())
-            self._wait_until(self._is_idle, "the machine waits for jobs")
+            self._wait_until(self._is_idle, "the machine is idle")
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: tp.Any) -> None:
-        """Cancel what still runs on this SLURM, and end its daemons, the last one first."""
+        """Cancel running jobs and end the daemons, the last one first."""
         if len(self.running) == len(DAEMONS):
             self.call("scancel", "--user=root")
             wait_until(lambda: not self.call("squeue", "-h"), "no job is left", raises=False)
@@ -125,19 +125,19 @@ class Slurm:
         return "idle" in self.call("sinfo", "-h", "-o", "%T")
 
     def _wait_until(self, true: tp.Callable[[], tp.Any], what: str) -> None:
-        """Wait for something that the daemons do, as long as all of them live."""
+        """Wait until a condition holds; fails if a daemon ends."""
 
         def true_or_dead() -> bool:
             for name, daemon in self.running.items():
                 if daemon.poll() is not None:
-                    said = (self.folder / f"{name}.out").read_text()
-                    raise RuntimeError(f"{name} ended before {what}:\n{said[-2000:]}")
+                    log = (self.folder / f"{name}.out").read_text()
+                    raise RuntimeError(f"{name} ended before {what}:\n{log[-2000:]}")
             return bool(true())
 
         wait_until(true_or_dead, what)
 
     def call(self, *command: str) -> str:
-        """What a command of SLURM prints; nothing if it fails."""
+        """Output of a SLURM command; empty if it fails."""
         done = subprocess.run(
             command, env=os.environ | self.env, capture_output=True, text=True, check=False
         )
@@ -156,7 +156,7 @@ class Slurm:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the test, not for its daemons
+                start_new_session=True,  # Ctrl-C ends the test, which ends the daemons
             )
         self.running[name] = daemon
 
@@ -177,12 +177,12 @@ class Slurm:
 
 
 def short_hostname() -> str:
-    """The name of this machine, as SLURM calls it."""
+    """Host name without domain, as SLURM uses it."""
     return socket.gethostname().split(".")[0]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Unused ports."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -196,11 +196,11 @@ def free_ports(count: int) -> list[int]:
 def wait_until(
     true: tp.Callable[[], tp.Any], what: str, timeout: float = 60, raises: bool = True
 ) -> None:
-    """Look ten times a second until something is so."""
+    """Check a condition ten times a second until it holds."""
     until = time.monotonic() + timeout
     while not true():
         if time.monotonic() > until:
             if raises:
-                raise TimeoutError(f"After {timeout} s it is not so that {what}.")
+                raise TimeoutError(f"Not true after {timeout} s: {what}.")
             return
         time.sleep(0.1)

@@ -59,31 +59,31 @@ def test_a_grid_on_slurm(slurm, tmp_path):
         return slurm.states().get(job)
 
     # Both are submitted, and start.
-    told = dora_grid(SHORT, LONG)
-    assert told.count("Scheduled job") == 2
+    output = dora_grid(SHORT, LONG)
+    assert output.count("Scheduled job") == 2
     wait_until(lambda: state("2") == "RUNNING", "the second job runs", TIMEOUT)
     folders = {job: (outputs / "by_id" / job).resolve() for job in ("1", "2")}
     wait_until(lambda: len(history(folders["2"])) > 1, "it learns", TIMEOUT)
 
     # One leaves the grid: its job goes on all the same.
-    told = dora_grid(SHORT)
-    assert f"{folders['2'].name} has left this grid, but its job 2 is RUNNING" in told
-    assert "To cancel it: scancel 2" in told
+    output = dora_grid(SHORT)
+    assert f"{folders['2'].name} has left this grid, but its job 2 is RUNNING" in output
+    assert "To cancel it: scancel 2" in output
     assert state("2") == "RUNNING"
 
     # It is cancelled by hand: it saves, and the grid says how it goes on.
     slurm.call("scancel", "2")
     wait_until(lambda: state("2") == "CANCELLED", "it is cancelled", TIMEOUT)
     wait_until(lambda: state("1") == "COMPLETED", "the first is done", TIMEOUT)
-    told = dora_grid(SHORT, LONG)
-    assert f"Job 2 of {folders['2'].name} was cancelled" in told
-    assert "dora grid two --retry" in told
-    assert "Scheduled" not in told
+    output = dora_grid(SHORT, LONG)
+    assert f"Job 2 of {folders['2'].name} was cancelled" in output
+    assert "dora grid two --retry" in output
+    assert "Scheduled" not in output
     assert slurm.states() == {"1": "COMPLETED", "2": "CANCELLED"}
 
     # What was learnt is where it belongs, and the table shows it.
     (epoch,) = history(folders["1"])
-    assert f"{epoch['valid']['ce']:.3f}" in told
+    assert f"{epoch['valid']['ce']:.3f}" in output
     for job, folder in folders.items():
         assert (folder / "checkpoint.th").is_file(), job
         log = (folder / "submitit" / f"{job}_0_log.out").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..wandb_server import Told, wandb_server
+from ..wandb_server import Received, wandb_server
 
 pytestmark = pytest.mark.slow
 
@@ -40,16 +40,16 @@ print("the run goes on")
 
 @pytest.fixture
 def server():
-    with wandb_server() as told:
-        yield told
+    with wandb_server() as received:
+        yield received
 
 
-def log(told: Told, folder: Path, first: int, last: int, finish_timeout: float = 60.0) -> str:
-    """What a run of some epochs prints, after it has told the server."""
+def log(server: Received, folder: Path, first: int, last: int, finish_timeout: float = 60.0) -> str:
+    """Log some epochs; returns the output."""
     # Not the address of a client that serves this process.
     others = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     own = {
-        "WANDB_BASE_URL": told.address,
+        "WANDB_BASE_URL": server.address,
         "WANDB_API_KEY": "0" * 40,
         "WANDB_INIT_TIMEOUT": "20",
         "WANDB_ERROR_REPORTING": "false",
@@ -65,8 +65,8 @@ def log(told: Told, folder: Path, first: int, last: int, finish_timeout: float =
     return result.stdout
 
 
-def curve(told: Told, name: str) -> list[tuple[int, float]]:
-    return [(line["epoch"], line[name]) for line in told.curves if name in line]
+def curve(server: Received, name: str) -> list[tuple[int, float]]:
+    return [(line["epoch"], line[name]) for line in server.curves if name in line]
 
 
 def test_a_run_is_announced_with_its_curves_and_its_samples(server, tmp_path):

@@ -1,8 +1,8 @@
-"""`python -m tests.pretended_gpu MODULE ARGS…` runs a module where there is a device called `gpu`.
+"""Simulated GPU: `python -m tests.simulated_gpu MODULE ARGS…` runs a module with a device `gpu`.
 
-Its tensors are computed by the CPU. As on a real GPU, an operation that meets tensors of both
-devices raises, so that what was made or left on the wrong one is found without a GPU. Kernels,
-precision under autocast, memory, streams and speed are not pretended.
+The CPU computes its tensors. As on a real GPU, an operation on tensors of both devices raises, so
+that tensors on the wrong device are found without a GPU. Kernels, precision under autocast, memory,
+streams and speed are not simulated.
 
 Method: PyTorch's hooks for a device type written in Python, and a tensor that wraps another.
 """
@@ -20,26 +20,26 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME = "gpu"
 CPU = torch.device("cpu")
 aten = torch.ops.aten
-COPIES = {aten.copy_.default, aten._to_copy.default}  # from one device to the other
-# A real GPU, too, takes positions that are on the CPU.
+COPIES = {aten.copy_.default, aten._to_copy.default}  # between devices
+# Indices may be on the CPU, as with a real GPU.
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 
 
 def lstm_cell(input_gates, hidden_gates, cell, input_bias=None, hidden_bias=None):
-    """What a GPU computes in one kernel; without gradients."""
+    """One kernel on a GPU; without gradients."""
     gates = input_gates + hidden_gates
     for bias in (input_bias, hidden_bias):
         gates = gates if bias is None else gates + bias
-    enter, forget, new, leave = gates.chunk(4, dim=-1)
-    cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-    return leave.sigmoid() * cell.tanh(), cell, gates
+    input_gate, forget, new, output_gate = gates.chunk(4, dim=-1)
+    cell = forget.sigmoid() * cell + input_gate.sigmoid() * new.tanh()
+    return output_gate.sigmoid() * cell.tanh(), cell, gates
 
 
-KERNELS = {aten._thnn_fused_lstm_cell.default: lstm_cell}  # which the CPU does not have
+KERNELS = {aten._thnn_fused_lstm_cell.default: lstm_cell}  # not implemented on the CPU
 
 
 class OnDevice(torch.Tensor):
-    """A tensor that says that it is on the device, and holds one of the CPU."""
+    """A tensor on the simulated device; holds one of the CPU."""
 
     held: torch.Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -78,30 +78,30 @@ class OnDevice(torch.Tensor):
         return self.held.tolist()
 
 
-class Pretended(TorchDispatchMode):
-    """Where tensors can be made on the device."""
+class SimulatedDevice(TorchDispatchMode):
+    """Mode in which tensors can be created on the device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return compute(func, args, kwargs or {})
 
 
 def check_devices(func, args, tensors: list[torch.Tensor]) -> None:
-    """Refuse tensors of both devices; single numbers of the CPU go with any."""
-    is_position = func in INDEXING and isinstance(args[0], OnDevice)
-    loose = [tuple(x.shape) for x in tensors if not isinstance(x, OnDevice) and x.dim()]
-    if loose and len(loose) < len(tensors) and func not in COPIES and not is_position:
-        raise RuntimeError(f"{func} meets tensors on {NAME} and, of shape {loose}, on the CPU.")
+    """Raise if tensors of both devices meet; scalars on the CPU are allowed with any."""
+    are_indices = func in INDEXING and isinstance(args[0], OnDevice)
+    on_cpu = [tuple(x.shape) for x in tensors if not isinstance(x, OnDevice) and x.dim()]
+    if on_cpu and len(on_cpu) < len(tensors) and func not in COPIES and not are_indices:
+        raise RuntimeError(f"{func} meets tensors on {NAME} and, of shape {on_cpu}, on the CPU.")
 
 
 def compute(func, args, kwargs):
-    """Run an operation of PyTorch on the CPU; wrap what would be on the device."""
+    """Run an operation of PyTorch on the CPU; wrap the results that belong on the device."""
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     inside = any(isinstance(x, OnDevice) for x in tensors)
     if inside:
         check_devices(func, args, tensors)
-    asked = kwargs.get("device")
-    if asked is not None:
-        inside = torch.device(asked).type == NAME
+    device = kwargs.get("device")
+    if device is not None:
+        inside = torch.device(device).type == NAME
         kwargs = kwargs | {"device": CPU}
 
     def bare(x: tp.Any) -> tp.Any:
@@ -118,8 +118,8 @@ def compute(func, args, kwargs):
     return return_and_correct_aliasing(func, args, kwargs, out)
 
 
-def install() -> Pretended:
-    """Make the device known to PyTorch; return the mode in which it works."""
+def install() -> SimulatedDevice:
+    """Register the device with PyTorch; returns the mode in which it works."""
     backend: tp.Any = types.ModuleType("torch.gpu")
     backend.is_available = lambda: True
     backend.is_initialized = lambda: True
@@ -129,13 +129,13 @@ def install() -> Pretended:
     backend.manual_seed_all = lambda seed: None
     backend.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
     _setup_privateuseone_for_python_backend(NAME, backend)
-    torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(…, device=…)` is a copy, too
-    torch.inference_mode = lambda mode=True: torch.no_grad()  # has no room for tensors that wrap
+    torch._C._set_only_lift_cpu_tensors(True)  # so that `torch.tensor(…, device=…)` copies
+    torch.inference_mode = lambda mode=True: torch.no_grad()  # does not support wrapped tensors
     fallback = torch.library.Library("_", "IMPL")
     fallback.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    pretended = Pretended()
-    pretended.fallback = fallback  # which lasts as long as it is held
-    return pretended
+    mode = SimulatedDevice()
+    mode.fallback = fallback  # it is removed when nothing refers to it
+    return mode
 
 
 if __name__ == "__main__":

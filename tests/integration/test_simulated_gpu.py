@@ -1,6 +1,6 @@
-"""On another device nothing is left behind on the CPU, and everything comes out the same.
+"""Another device than the CPU: no tensor is on the wrong one, and the results are the same.
 
-The device is pretended, see `tests/pretended_gpu.py`. The last tests use a real one, where it is.
+The device is simulated, see `tests/simulated_gpu.py`. The last tests use a real GPU, if present.
 """
 
 import numpy as np
@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import torch
 
-from .conftest import ROOT, SMALL, Run, command, interrupted
+from .conftest import ROOT, SMALL, Run, assert_resumed, command, interrupted
 
 pytestmark = pytest.mark.slow
 
 TINY = "solver=musicgen/musicgen_style_tiny"
-ON_DEVICE = ("-m", "tests.pretended_gpu")
+ON_DEVICE = ("-m", "tests.simulated_gpu")
 GENERATE = (
     *("audiocraft", "generate", "--text", "calm piano", "--style", "assets/electronic.mp3"),
     *("--duration", "0.4", "--seed", "1"),
@@ -26,9 +26,9 @@ def trained(tmp_path_factory) -> Run:
     return command(*ON_DEVICE, *job, outputs=tmp_path_factory.mktemp("trained"))
 
 
-def test_a_tensor_of_the_cpu_is_refused(tmp_path):
+def test_an_operation_on_tensors_of_both_devices_raises(tmp_path):
     script = (
-        "import torch; from tests.pretended_gpu import install\n"
+        "import torch; from tests.simulated_gpu import install\n"
         "with install():\n"
         "    there = torch.ones(2, device='gpu')\n"
         "    print(torch.equal((there + 1).cpu(), torch.full((2,), 2.0)), there + torch.ones(2))\n"
@@ -47,15 +47,15 @@ def test_training_gives_the_history_of_the_cpu(trained, finished):
             assert ours[stage] == pytest.approx(expected[stage], rel=1e-5)
 
 
-def test_an_interrupted_run_goes_on_there(trained, tmp_path):
+def test_an_interrupted_run_resumes_there(trained, tmp_path):
     job = (*ON_DEVICE, "train", *SMALL, "device=gpu")
     assert interrupted(*job, outputs=tmp_path).returncode == 130
     rest = command(*job, outputs=tmp_path)
-    assert "goes on" in rest.output
+    assert_resumed(rest)
     assert rest.history == trained.history
 
 
-def test_music_is_that_of_the_cpu(trained, tmp_path):
+def test_generated_music_equals_that_of_the_cpu(trained, tmp_path):
     waves = []
     for device in ("gpu", "cpu"):
         where = ("--model", f"//sig/{trained.folder.name}", "--device", device)
@@ -68,13 +68,13 @@ def test_music_is_that_of_the_cpu(trained, tmp_path):
     np.testing.assert_allclose(waves[0], waves[1], atol=2 / 2**15)
 
 
-def test_the_doctor_finds_the_device_sound(tmp_path):
+def test_the_doctor_finds_no_problem_on_the_device(tmp_path):
     run = command(*ON_DEVICE, "audiocraft", "doctor", TINY, "device=gpu", outputs=tmp_path)
     assert run.returncode == 0, run.output
     assert run.output.count("of its size") == 3
 
 
-def test_tokens_are_those_of_the_cpu(tmp_path):
+def test_tokens_equal_those_of_the_cpu(tmp_path):
     manifest = tmp_path / "data.jsonl"
     with open(ROOT / "egs/example/valid/data.jsonl") as file:
         manifest.write_text(file.readline())
@@ -89,7 +89,7 @@ def test_tokens_are_those_of_the_cpu(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_run_takes_the_gpu_that_is_there_and_learns_alike(finished, tmp_path):
+def test_a_run_uses_the_gpu_and_its_losses_are_close_to_those_of_the_cpu(finished, tmp_path):
     job = [word for word in SMALL if not word.startswith("device=")]
     run = command("-m", "dora", "run", *job, outputs=tmp_path)
     assert run.returncode == 0, run.output
@@ -105,9 +105,9 @@ def test_a_run_takes_the_gpu_that_is_there_and_learns_alike(finished, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_processes_share_the_gpus_that_are_there(tmp_path):
+def test_processes_share_the_gpus(tmp_path):
     job = ("audiocraft", "encode-dataset", "egs/example/train", str(tmp_path / "tokens"))
-    how = ("--tokenizer", "//bundled/mel_rvq_16khz", "--workers", "2", "--shard_minutes", "5")
+    how = ("--tokenizer", "//bundled/mel_rvq_16khz", "--workers", "2", "--shard-minutes", "5")
     run = command("-m", *job, *how, outputs=tmp_path / "outputs")
     assert run.returncode == 0, run.output
     verified = command("-m", *job, "--verify", outputs=tmp_path / "outputs")
