@@ -1,7 +1,7 @@
-"""A model spread over the processes of a run: each keeps a part of the weights (FSDP2).
+"""Fully sharded data parallelism (FSDP2): each process keeps a shard of the weights.
 
-Before a layer computes, its weights are gathered; afterwards they are scattered again. The names
-in the state dict stay those of the whole model, and so does what the model computes.
+The weights of a layer are gathered before it computes and freed afterwards. State dict keys and
+results are those of the unsharded model.
 
 Method: Zhao et al., 2023, https://arxiv.org/abs/2304.11277; PyTorch's `fully_shard`.
 """
@@ -36,50 +36,53 @@ from ..optim.ema import ModuleDictEMA
 from ..utils.device import resolve_dtype
 from .distributed import world_size
 
+# shard_grad_op frees gathered weights after the backward pass, full_shard after each layer.
 STRATEGIES = ("no_shard", "shard_grad_op", "full_shard")
-WHOLE = StateDictOptions(full_state_dict=True)
+GATHERED = StateDictOptions(full_state_dict=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sharding:
-    """How a model is spread over processes; the node `fsdp`."""
+    """Sharding settings; the node `fsdp`."""
 
     use: bool = False
-    param_dtype: str = "float16"  # of the weights while they compute,
-    reduce_dtype: str = "float32"  # of the sum of gradients,
-    buffer_dtype: str = "float32"  # and of buffers, which are not sharded
-    sharding_strategy: str = "shard_grad_op"  # shard_grad_op keeps gathered weights until the end
-    per_block: bool = True  # each transformer layer by itself
-    cpu_offload: bool = False  # weights and optimizer wait in the memory of the CPU
-    async_save: bool = True  # write checkpoints while training goes on
+    param_dtype: str = "float16"  # dtype in which layers compute
+    reduce_dtype: str = "float32"  # dtype in which gradients are summed
+    buffer_dtype: str = "float32"  # dtype of buffers, which are not sharded
+    sharding_strategy: str = (
+        "shard_grad_op"  # see `STRATEGIES`
+    )
+    per_block: bool = True  # gather one transformer layer at a time
+    cpu_offload: bool = False  # keep shards and optimizer state in CPU memory
+    async_save: bool = True  # write checkpoints in the background
 
     def __post_init__(self):
         if self.sharding_strategy not in STRATEGIES:
             raise ConfigError(
-                f"fsdp.sharding_strategy is {self.sharding_strategy!r}. "
-                f"Choose one of: {', '.join(STRATEGIES)}."
+                f"fsdp.sharding_strategy={self.sharding_strategy!r} is not supported. Supported: "
+                f"{', '.join(STRATEGIES)}."
             )
         if self.buffer_dtype != "float32":
             raise ConfigError(
-                f"fsdp.buffer_dtype is {self.buffer_dtype!r} but the codebooks of the style "
-                "bottleneck are buffers, which need float32."
+                f"fsdp.buffer_dtype={self.buffer_dtype!r} is not supported: the codebooks of the "
+                "style bottleneck are buffers and need float32."
             )
         for name in ("param_dtype", "reduce_dtype"):
             resolve_dtype(getattr(self, name))
 
     @property
     def active(self) -> bool:
-        """Whether this run shards: with one process there is nothing to share."""
+        """Whether this run shards; a single process does not."""
         return self.use and self.sharding_strategy != "no_shard" and world_size() > 1
 
     @property
     def needs_scaler(self) -> bool:
-        """Whether gradients are in a precision in which small ones vanish."""
+        """Whether small gradients could underflow, so that the loss must be scaled."""
         return self.active and self.param_dtype == "float16"
 
 
 def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
-    """Spread a language model over all processes, in place; all hold the same weights before."""
+    """Shard a language model in place; all processes hold the same weights before."""
     mesh = init_device_mesh(device.type, (world_size(),))
     pinned = device.type == "cuda"
     offload = CPUOffloadPolicy(pin_memory=pinned) if sharding.cpu_offload else OffloadPolicy()
@@ -90,7 +93,7 @@ def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=resolve_dtype(sharding.param_dtype),
             reduce_dtype=resolve_dtype(sharding.reduce_dtype),
-            # What was prepared holds waveforms, which the listeners need as they are.
+            # Feature extractors need the prepared waveforms in float32.
             cast_forward_inputs=False,
         ),
     }
@@ -102,20 +105,19 @@ def shard(model: LMModel, sharding: Sharding, device: torch.device) -> None:
 
 
 def gather_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The whole weights of a model that may be sharded. Every process has to call it."""
-    return tp.cast(dict[str, Tensor], get_model_state_dict(model, options=WHOLE))
+    """Gather the weights of a model that may be sharded. Every process has to call it."""
+    return tp.cast(dict[str, Tensor], get_model_state_dict(model, options=GATHERED))
 
 
 def scatter_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give a sharded model its part of weights that every process holds."""
-    set_model_state_dict(model, tp.cast(dict, state), options=WHOLE)
+    """Load gathered weights, which every process holds, into a sharded model."""
+    set_model_state_dict(model, tp.cast(dict, state), options=GATHERED)
 
 
 class ShardedState:
-    """What of a run is sharded with its model, as distributed checkpoints want it.
+    """Sharded state of a run for distributed checkpoints: model, optimizer and EMA.
 
-    Names are those of the whole model, so parts fit any number of processes, also one that does
-    not shard.
+    Names are those of the unsharded model, so that a checkpoint fits any number of processes.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class ShardedState:
         self.ema = ema
 
     def state_dict(self) -> dict[str, tp.Any]:
-        """Nested dictionaries of this process's tensors; filling them in place is half a load."""
+        """Nested dictionaries of this process's shards, to be saved or to be loaded in place."""
         state = {
             "model": get_model_state_dict(self.model),
             "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
@@ -136,15 +138,15 @@ class ShardedState:
         return state
 
     def load_state_dict(self, state: dict[str, tp.Any]) -> None:
-        """The other half: take over what `state_dict` gave, filled."""
+        """Apply the dictionaries of `state_dict` after they were loaded in place."""
         set_model_state_dict(self.model, state["model"])
         set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
 
     def load_gathered(self, state: dict[str, tp.Any]) -> None:
-        """Take this process's part of the state of a run that was not sharded."""
+        """Load this process's shards from the checkpoint of an unsharded run."""
         scatter_weights(self.model, state["model"])
         named = optimizer_state_by_name(state["optimizer"], self.model)
-        set_optimizer_state_dict(self.model, self.optimizer, named, options=WHOLE)
+        set_optimizer_state_dict(self.model, self.optimizer, named, options=GATHERED)
         if self.ema is not None:
             for key, average in self.ema.state["model"].items():
                 value = state["ema"]["state"]["model"][key]
@@ -154,7 +156,7 @@ class ShardedState:
 
 
 def optimizer_state_by_name(state: dict[str, tp.Any], model: nn.Module) -> dict[str, tp.Any]:
-    """An optimizer's state with the names of parameters in place of their numbers."""
+    """Replace the parameter numbers of an optimizer's state dict by parameter names."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = get_optim_parameter_groups(model)
     named_groups, numbers = [], {}
@@ -172,20 +174,23 @@ def full_tensor(value: Tensor) -> Tensor:
 
 
 def check_sharding(cfg: DictConfig) -> None:
-    """See that nothing was chosen that sharded weights cannot do.
+    """Check that the settings of a run are supported with sharded weights.
 
     Raises:
-        ConfigError: Something was; the message names it.
+        ConfigError: One is not; the message names it.
     """
     if cfg.optim.optimizer == "dadam":
         raise ConfigError(
-            "optim.optimizer=dadam sums over all weights at once and does not know sharded ones. "
-            "Set optim.optimizer=adamw and an optim.lr such as 1e-4, or fsdp.use=false."
+            "optim.optimizer=dadam is not supported with fsdp.use=true, since it sums over all "
+            "weights. Set optim.optimizer=adamw and an optim.lr such as 1e-4, or fsdp.use=false."
         )
     if cfg.optim.ema.use and cfg.optim.ema.device not in ("auto", cfg.device):
         raise ConfigError(
-            f"optim.ema.device is {cfg.optim.ema.device} but the average of sharded weights lies "
-            "beside them. Set optim.ema.device=auto."
+            f"optim.ema.device={cfg.optim.ema.device} is not supported with fsdp.use=true: the "
+            "average is on the device of the weights. Set optim.ema.device=auto."
         )
     if cfg.autocast:
-        raise ConfigError("fsdp.use=true brings its own mixed precision: set autocast=false.")
+        raise ConfigError(
+            "autocast=true is not supported with fsdp.use=true, which has its own mixed precision "
+            "(fsdp.param_dtype). Set autocast=false."
+        )

@@ -1,4 +1,4 @@
-"""Who is taken for a process of the same run, and how the processes of one end."""
+"""Distributed runs: ranks under SLURM and torchrun, ends of processes, watchdog."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ def test_the_tasks_of_a_step_are_one_run(environment):
     assert environment(**OF_A_STEP) == (2, 4)
 
 
-def test_a_batch_script_is_one_process_whatever_it_may_start(environment):
+def test_a_batch_script_is_one_process(environment):
     script = {k: v for k, v in OF_A_STEP.items() if k != "SLURM_STEP_NUM_TASKS"}
     assert environment(**script | {"SLURM_PROCID": "0"}) == (0, 1)
 
@@ -50,7 +50,7 @@ def test_a_step_of_one_task_is_one_process(environment):
     assert environment(**OF_A_STEP | alone) == (0, 1)
 
 
-def test_torchrun_has_its_own_say(environment):
+def test_torchrun_takes_precedence(environment):
     assert environment(**OF_A_STEP, WORLD_SIZE="2", RANK="1") == (1, 2)
 
 
@@ -58,7 +58,7 @@ def test_without_slurm_there_is_one_process(environment):
     assert environment() == (0, 1)
 
 
-# Pairs of processes that end while threads of gloo still let go of many tensors.
+# Pairs of processes that end while threads of gloo still release many tensors.
 ENDING = """
 import os, sys
 import torch
@@ -86,7 +86,7 @@ for port in sys.argv[1:]:
 
 
 @pytest.mark.integration
-def test_processes_end_only_when_gloo_has_let_go():
+def test_processes_end_after_threads_of_gloo_are_idle():
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
     ports = [str(free.getsockname()[1]) for free in sockets]
     for free in sockets:
@@ -105,7 +105,7 @@ def all_reduce_of_a_lost_process(error: Exception):
     raise error
 
 
-def test_a_failure_is_written_before_anybody_can_end_the_process(tmp_path):
+def test_an_error_is_logged_before_a_launcher_can_kill_the_process(tmp_path):
     log = tmp_path / "solver.log.0"
     lost = RuntimeError("Connection closed by peer")
     with pytest.raises(RuntimeError), distributed.Watchdog(60, log):
@@ -114,11 +114,11 @@ def test_a_failure_is_written_before_anybody_can_end_the_process(tmp_path):
     assert "RuntimeError: Connection closed by peer" in log.read_text()
 
 
-@pytest.mark.parametrize("told", [ConfigError("a batch of nan"), Stopped(15)])
-def test_what_is_told_in_a_sentence_leaves_no_stack(told, tmp_path):
+@pytest.mark.parametrize("error", [ConfigError("a batch of nan"), Stopped(15)])
+def test_errors_of_one_sentence_leave_no_stack(error, tmp_path):
     log = tmp_path / "solver.log.0"
-    with pytest.raises(type(told)), distributed.Watchdog(60, log):
-        all_reduce_of_a_lost_process(told)
+    with pytest.raises(type(error)), distributed.Watchdog(60, log):
+        all_reduce_of_a_lost_process(error)
     assert log.read_text() == ""
 
 
@@ -137,7 +137,7 @@ with Watchdog(float(sys.argv[1]), Path(sys.argv[2])) as watchdog:
 
 
 @pytest.mark.integration
-def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
+def test_a_hanging_process_ends_and_its_stack_is_logged(tmp_path):
     log = tmp_path / "solver.log.0"
     ended = subprocess.run([forked_python(), "-c", HANG, "1", str(log)], check=False, timeout=300)
     assert ended.returncode == 1
@@ -145,7 +145,7 @@ def test_a_process_that_hangs_ends_and_says_where_it_was(tmp_path):
 
 
 @pytest.mark.integration
-def test_a_watch_that_is_over_ends_nobody(tmp_path):
+def test_a_closed_watchdog_ends_no_process(tmp_path):
     script = HANG.replace("    collective_that_never_ends()", "time.sleep(2)")
     done = [forked_python(), "-c", script, "1", str(tmp_path / "solver.log.0")]
     assert subprocess.run(done, check=False, timeout=300).returncode == 0

@@ -1,4 +1,4 @@
-"""What sharding refuses, and the names under which an optimizer's state travels."""
+"""Sharding: unsupported settings, and the names of an optimizer's state."""
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ from audiocraft.solvers.sharding import (
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sharding_strategy": "hybrid"}, "sharding_strategy is 'hybrid'.*full_shard"),
+        ({"sharding_strategy": "hybrid"}, "sharding_strategy='hybrid'.*full_shard"),
         ({"buffer_dtype": "float16"}, "codebooks of the style bottleneck"),
         ({"param_dtype": "int8"}, "int8"),
     ],
 )
-def test_what_nobody_builds_is_refused(options, message):
+def test_unsupported_settings_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Sharding(use=True, **options)
 
@@ -34,7 +34,7 @@ def test_what_nobody_builds_is_refused(options, message):
         ({"autocast": True}, "autocast=false"),
     ],
 )
-def test_what_sharded_weights_cannot_do_is_refused(change, message):
+def test_settings_that_sharding_does_not_support_are_refused(change, message):
     cfg = OmegaConf.create(
         {
             "device": "cuda",
@@ -47,12 +47,12 @@ def test_what_sharded_weights_cannot_do_is_refused(change, message):
         check_sharding(OmegaConf.merge(cfg, change))
 
 
-def test_one_process_has_nothing_to_share():
+def test_a_single_process_does_not_shard():
     assert not Sharding(use=True).active
     assert not Sharding(use=True).needs_scaler
 
 
-def learnt(seed: int):
+def trained(seed: int):
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -61,8 +61,8 @@ def learnt(seed: int):
     return model, optimizer
 
 
-def test_an_optimizer_s_state_comes_back_by_the_names_of_parameters():
-    model, optimizer = learnt(0)
+def test_an_optimizer_state_is_restored_by_parameter_names():
+    model, optimizer = trained(0)
     named = optimizer_state_by_name(optimizer.state_dict(), model)
     assert set(named["state"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     assert named["param_groups"][0]["lr"] == 0.1
@@ -72,9 +72,9 @@ def test_an_optimizer_s_state_comes_back_by_the_names_of_parameters():
         )
 
 
-def test_parts_and_whole_states_are_two_ways_to_the_same_end():
-    model, optimizer = learnt(0)
-    by_parts, by_whole = learnt(1), learnt(2)
+def test_sharded_and_gathered_states_load_alike():
+    model, optimizer = trained(0)
+    by_parts, by_whole = trained(1), trained(2)
     ShardedState(*by_parts, None).load_state_dict(ShardedState(model, optimizer, None).state_dict())
     whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     ShardedState(*by_whole, None).load_gathered(whole)
