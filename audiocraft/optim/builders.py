@@ -1,4 +1,4 @@
-"""Optimizers, schedules and averages from the nodes `optim` and `schedule`."""
+"""Builders of optimizers, schedules and weight averages from `optim` and `schedule`."""
 
 import math
 import typing as tp
@@ -15,8 +15,8 @@ from . import schedules
 from .dadam import DAdaptAdam
 from .ema import ModuleDictEMA
 
-Groups = list[dict[str, tp.Any]]  # of parameters, as optimizers take them
-ABOVE_ZERO = ("step_size", "gamma", "lr_decay", "cycle_length")  # a schedule without makes no sense
+Groups = list[dict[str, tp.Any]]  # parameter groups of an optimizer
+ABOVE_ZERO = ("step_size", "gamma", "lr_decay", "cycle_length")
 SCHEDULES: dict[str, tp.Callable[..., schedules.Rule]] = {
     "step": schedules.step,
     "exponential": schedules.exponential,
@@ -28,9 +28,9 @@ SCHEDULES: dict[str, tp.Callable[..., schedules.Rule]] = {
 
 
 def get_optim_parameter_groups(model: nn.Module) -> Groups:
-    """The parameters that learn, as groups for an optimizer.
+    """Trainable parameters, as parameter groups of an optimizer.
 
-    A model whose parts learn at different rates says so in a method `param_groups`.
+    A model with several learning rates returns its groups by a method `param_groups`.
     """
     param_groups = getattr(model, "param_groups", None)
     if param_groups is not None:
@@ -39,27 +39,27 @@ def get_optim_parameter_groups(model: nn.Module) -> Groups:
 
 
 def get_optimizer(groups: Groups, cfg: DictConfig) -> Optimizer:
-    """Build the optimizer that `optim` describes.
+    """Build the optimizer of the node `optim`.
 
     Args:
-        groups: From `get_optim_parameter_groups`.
+        groups: Parameter groups.
         cfg: The node `optim`.
 
     Raises:
-        ConfigError: The optimizer is unknown, cannot use several learning rates, or has a setting
-            that is out of range.
+        ConfigError: The optimizer is not supported, cannot use several learning rates, or has a
+            setting that is out of range.
     """
     if cfg.optimizer not in OPTIMIZERS:
         raise ConfigError(
-            f"optim.optimizer is {cfg.optimizer!r}, which nobody builds. "
-            f"Choose one of: {', '.join(OPTIMIZERS)}."
+            f"optim.optimizer={cfg.optimizer!r} is not supported. "
+            f"Supported: {', '.join(OPTIMIZERS)}."
         )
     _check("optim.lr", cfg.lr)
     options = _options(cfg.adam)
     options["betas"] = tuple(options["betas"])
     if cfg.optimizer == "dadam" and any("lr" in group for group in groups):
         raise ConfigError(
-            "optim.optimizer=dadam knows one learning rate, but a module has its own. "
+            "optim.optimizer=dadam has one learning rate, but a module has its own. "
             "Set transformer_lm.emb_lr=null or optim.optimizer=adamw."
         )
     try:
@@ -71,21 +71,23 @@ def get_optimizer(groups: Groups, cfg: DictConfig) -> Optimizer:
 
 
 def _check(key: str, value: tp.Any, above: bool = False, below: float = math.inf) -> None:
-    """See that a setting is a number from 0, or above it, and below something."""
+    """Check that a setting is a number of at least 0 (or above it) and less than `below`."""
     if is_number(value) and 0 <= value < below and not (above and value == 0):
         return
-    limits = ("above 0" if above else "from 0") + ("" if below == math.inf else f" below {below:g}")
-    raise ConfigError(f"{key} is {value!r}, but must be a number {limits}.")
+    limits = "above 0" if above else "of at least 0"
+    if below != math.inf:
+        limits += f" and less than {below:g}"
+    raise ConfigError(f"{key} is {value!r} but must be a number {limits}.")
 
 
 def _adam(kind: type[Adam] | type[AdamW], groups: Groups, **options: tp.Any) -> Optimizer:
     devices = {p.device.type for group in groups for p in group["params"]}
-    fused = devices <= {"cpu", "cuda"}  # one kernel for all: thrice as fast on a CPU, too
+    fused = devices <= {"cpu", "cuda"}  # one kernel for all parameters: three times as fast
     return kind(groups, fused=fused, **options)
 
 
 def _adamw8bit(groups: Groups, **options: tp.Any) -> Optimizer:
-    """AdamW whose averages take a quarter of the memory.
+    """Build AdamW with 8-bit averages, which take a quarter of the memory.
 
     Method: Dettmers et al., 2021, https://arxiv.org/abs/2110.02861.
     """
@@ -112,20 +114,20 @@ def get_lr_scheduler(
     """Build the schedule of the learning rate; `None` keeps it constant.
 
     Args:
-        optimizer: Whose rates are set.
+        optimizer: The optimizer.
         cfg: The node `schedule`.
         total_updates: Updates of the whole run.
 
     Raises:
-        ConfigError: The schedule is unknown, lacks a setting, or has one that is out of range.
+        ConfigError: The schedule is not supported, or a setting is missing or out of range.
     """
     name = cfg.lr_scheduler
     if name is None:
         return None
     if name not in SCHEDULES:
         raise ConfigError(
-            f"schedule.lr_scheduler is {name!r}, which nobody builds. "
-            f"Choose null or one of: {', '.join(SCHEDULES)}."
+            f"schedule.lr_scheduler={name!r} is not supported. "
+            f"Supported: null, {', '.join(SCHEDULES)}."
         )
     options = _options(cfg[name])
     for key in ("step_size", "gamma", "lr_decay"):
@@ -142,7 +144,7 @@ def get_lr_scheduler(
 
 
 def _options(node: DictConfig) -> dict[str, tp.Any]:
-    """A node as keyword arguments."""
+    """Keyword arguments of a node."""
     return tp.cast(dict[str, tp.Any], OmegaConf.to_container(node, resolve=True))
 
 
@@ -150,11 +152,11 @@ def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleDictEMA | None:
     """Build the moving average of a model's weights; `None` where `optim.ema.use` is off.
 
     Args:
-        model: Whose state is averaged.
+        model: The model.
         cfg: The node `optim.ema`.
 
     Raises:
-        ConfigError: A setting is out of range, or the device is not there.
+        ConfigError: A setting is out of range, or the device is not available.
     """
     if not cfg.use:
         return None

@@ -1,8 +1,7 @@
-"""Exponential moving average of weights: a smoother model to evaluate and to publish.
+"""Exponential moving average (EMA) of weights, for evaluation and export.
 
-The average lives beside the model under the same names, so that it can stand in for the weights
-(`averaged`) and be saved and loaded like them. What is no floating-point number (counters) is
-copied, not averaged.
+The average has the keys of the model's state dict, so that it can replace the weights (`averaged`)
+and be saved and loaded like them. Integer tensors (counters) are copied, not averaged.
 """
 
 import typing as tp
@@ -15,25 +14,25 @@ State = dict[str, dict[str, Tensor]]
 
 
 class ModuleDictEMA:
-    """Averages the state of several modules.
+    """Averages the state dicts of several modules.
 
     Args:
-        modules: Modules by name.
-        decay: How much of the average a step keeps, 0…1.
-        unbias: Weigh the first steps so that the start leaves no trace: the first step copies.
-        device: Where the average is kept; `None` beside the weights.
-        updates: Only every so many calls of `step` count.
+        module_dict: Modules by name.
+        decay: Share of the average that a step keeps, 0…1.
+        unbias: Correct the bias towards the initial weights: the first step copies.
+        device: Device of the average; `None`: that of the weights.
+        updates: Number of calls of `step` per update of the average.
     """
 
     def __init__(
         self,
-        modules: tp.Mapping[str, nn.Module],
+        module_dict: tp.Mapping[str, nn.Module],
         decay: float = 0.999,
         unbias: bool = True,
         device: torch.device | str | None = None,
         updates: int = 1,
     ):
-        self.modules = dict(modules)
+        self.modules = dict(module_dict)
         self.decay = decay
         self.unbias = unbias
         self.device = device
@@ -42,9 +41,9 @@ class ModuleDictEMA:
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Forget the past: the average is what the modules hold now."""
-        self.count = 0.0  # weight of all steps so far, in units of the last one's
-        self.waiting = 0  # calls since the last step that counted
+        """Reset the average to the current state of the modules."""
+        self.count = 0.0  # weight of all steps so far, relative to that of the last one
+        self.waiting = 0  # calls of `step` since the last update of the average
         self.state: State = {
             name: {
                 key: value.detach().to(self.device or value.device, copy=True)
@@ -55,7 +54,7 @@ class ModuleDictEMA:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take the current weights into the average, after an update of the optimizer."""
+        """Update the average with the current weights; to be called after the optimizer's step."""
         self.waiting += 1
         if self.waiting < self.updates:
             return
@@ -75,7 +74,7 @@ class ModuleDictEMA:
 
     @contextmanager
     def averaged(self) -> tp.Iterator[None]:
-        """Put the averages in place of the weights, for the time of a `with` block."""
+        """Context in which the averages replace the weights."""
         weights: State = {
             name: {key: value.clone() for key, value in module.state_dict().items()}
             for name, module in self.modules.items()
@@ -91,13 +90,13 @@ class ModuleDictEMA:
             module.load_state_dict(state[name])
 
     def state_dict(self, with_averages: bool = True) -> dict[str, tp.Any]:
-        """What a checkpoint holds; without the averages where others save them."""
+        """State for a checkpoint; without the averages where they are saved separately."""
         state: dict[str, tp.Any] = {"count": self.count, "waiting": self.waiting}
         return state | ({"state": self.state} if with_averages else {})
 
     @torch.no_grad()
     def load_state_dict(self, state: tp.Mapping[str, tp.Any], with_averages: bool = True) -> None:
-        """Take over a saved average; a released one has no `waiting`.
+        """Load a saved state; `waiting` is missing in released checkpoints.
 
         Raises:
             KeyError: A module, or an entry of one, is missing in `state`.

@@ -1,8 +1,8 @@
-"""Learning rates as functions of the number of updates.
+"""Learning rate schedules: rules, and PyTorch schedulers that apply them.
 
-A rule is a plain function `(step, base) -> rate`: `step` counts the updates made so far and `base`
-is the rate of a parameter group, as its optimizer was built. Rules hold no state, so a run that is
-resumed, or made longer, goes on as if it had never stopped.
+A rule is a function `(step, base) -> rate` of the number of updates so far and the initial rate of
+a parameter group. Rules hold no state, so a run that is resumed with other settings continues as
+if it had always had them; PyTorch's own schedulers multiply the previous rate instead.
 """
 
 import math
@@ -15,11 +15,11 @@ Rule = tp.Callable[[int, float], float]
 
 
 class Schedule(LRScheduler):
-    """Sets the rates of an optimizer before the first update and after each one.
+    """Sets the learning rates of an optimizer by a rule.
 
     Args:
-        optimizer: Whose rates are set.
-        rule: The rate after `step` updates, given the rate that the group was built with.
+        optimizer: The optimizer.
+        rule: Learning rate after a number of updates, given the initial rate of the group.
     """
 
     def __init__(self, optimizer: Optimizer, rule: Rule):
@@ -30,7 +30,7 @@ class Schedule(LRScheduler):
         return [self.rule(self.last_epoch, float(base)) for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, tp.Any]:
-        """Plain values only; the rule comes from the configuration."""
+        """State without the rule, which is part of the configuration."""
         return {key: value for key, value in super().state_dict().items() if key != "rule"}
 
 
@@ -45,7 +45,7 @@ def exponential(*, lr_decay: float) -> Rule:
 
 
 def linear_warmup(*, warmup_steps: int, warmup_init_lr: float = 0.0) -> Rule:
-    """Rise in a straight line from `warmup_init_lr`, then stay."""
+    """Linear warmup from `warmup_init_lr`, then constant."""
 
     def rate(count: int, base: float) -> float:
         if count < warmup_steps:
@@ -58,14 +58,14 @@ def linear_warmup(*, warmup_steps: int, warmup_init_lr: float = 0.0) -> Rule:
 def cosine(
     *, total_steps: int, warmup_steps: int = 0, lr_min_ratio: float = 0.0, cycle_length: float = 1.0
 ) -> Rule:
-    """Rise in a straight line from zero, then fall along a cosine.
+    """Linear warmup from zero, then cosine decay.
 
     Args:
         total_steps: Updates of the whole run; afterwards the rate stays at its minimum.
-        warmup_steps: Updates of the rise.
-        lr_min_ratio: The minimum, as a share of the highest rate.
-        cycle_length: Share of the fall's time that half a cosine takes; with less than 1 the rate
-            rises again.
+        warmup_steps: Updates of the warmup.
+        lr_min_ratio: Minimum, as a share of the highest rate.
+        cycle_length: Duration of half a cosine, as a share of the decay's; below 1 the rate rises
+            again.
     """
 
     def rate(count: int, base: float) -> float:
@@ -88,16 +88,16 @@ def polynomial_decay(
     end_lr: float = 0.0,
     power: float = 1.0,
 ) -> Rule:
-    """Stay at zero, rise in a straight line, then fall to `end_lr` like a power of the time left.
+    """Zero, then linear warmup, then polynomial decay to `end_lr`.
 
     Args:
         total_steps: Updates of the whole run; afterwards the rate stays at `end_lr`.
-        warmup_steps: Updates of the rise.
-        zero_lr_warmup_steps: Updates at rate zero, before the rise.
-        end_lr: The last rate.
-        power: 1 falls in a straight line.
+        warmup_steps: Updates of the warmup.
+        zero_lr_warmup_steps: Updates at rate zero, before the warmup.
+        end_lr: Final rate.
+        power: Exponent of the remaining share of the decay; 1 is linear.
     """
-    start = zero_lr_warmup_steps + warmup_steps  # of the fall
+    start = zero_lr_warmup_steps + warmup_steps  # of the decay
 
     def rate(count: int, base: float) -> float:
         if count < zero_lr_warmup_steps:
@@ -113,13 +113,71 @@ def polynomial_decay(
 
 
 def inverse_sqrt(*, warmup_steps: int, warmup_init_lr: float = 0.0) -> Rule:
-    """Rise in a straight line, then fall like one over the square root of the update's number."""
+    """Linear warmup, then decay with the inverse square root of the update's number."""
     warmup_steps = max(1, warmup_steps)
 
     def rate(count: int, base: float) -> float:
-        number = count + 1  # of the update that will use this rate, counted from one
+        number = count + 1  # of the update with this rate, counted from 1
         if number < warmup_steps:
             return warmup_init_lr + (base - warmup_init_lr) * number / warmup_steps
         return base * math.sqrt(warmup_steps / number)
 
     return rate
+
+
+class LinearWarmupLRScheduler(Schedule):
+    """Schedule of `linear_warmup`."""
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int, warmup_init_lr: float = 0.0):
+        rule = linear_warmup(warmup_steps=warmup_steps, warmup_init_lr=warmup_init_lr)
+        super().__init__(optimizer, rule)
+
+
+class CosineLRScheduler(Schedule):
+    """Schedule of `cosine`."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int,
+        warmup_steps: int = 0,
+        lr_min_ratio: float = 0.0,
+        cycle_length: float = 1.0,
+    ):
+        rule = cosine(
+            total_steps=total_steps,
+            warmup_steps=warmup_steps,
+            lr_min_ratio=lr_min_ratio,
+            cycle_length=cycle_length,
+        )
+        super().__init__(optimizer, rule)
+
+
+class PolynomialDecayLRScheduler(Schedule):
+    """Schedule of `polynomial_decay`."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        total_steps: int,
+        end_lr: float = 0.0,
+        zero_lr_warmup_steps: int = 0,
+        power: float = 1.0,
+    ):
+        rule = polynomial_decay(
+            total_steps=total_steps,
+            warmup_steps=warmup_steps,
+            zero_lr_warmup_steps=zero_lr_warmup_steps,
+            end_lr=end_lr,
+            power=power,
+        )
+        super().__init__(optimizer, rule)
+
+
+class InverseSquareRootLRScheduler(Schedule):
+    """Schedule of `inverse_sqrt`."""
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int, warmup_init_lr: float = 0.0):
+        rule = inverse_sqrt(warmup_steps=warmup_steps, warmup_init_lr=warmup_init_lr)
+        super().__init__(optimizer, rule)

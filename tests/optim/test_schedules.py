@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocraft.optim import schedules
+from audiocraft.optim import (
+    CosineLRScheduler,
+    InverseSquareRootLRScheduler,
+    LinearWarmupLRScheduler,
+    PolynomialDecayLRScheduler,
+    schedules,
+)
 from audiocraft.optim.schedules import Schedule
 
 
@@ -122,3 +128,25 @@ def test_the_state_of_a_schedule_is_plain_values(optimizer, tmp_path):
     torch.save(schedule.state_dict(), tmp_path / "state.th")
     loaded = torch.load(tmp_path / "state.th", weights_only=True)
     assert loaded == schedule.state_dict()
+
+
+def test_schedulers_are_used_as_those_of_pytorch():
+    cases = [
+        (LinearWarmupLRScheduler, {"warmup_steps": 4, "warmup_init_lr": 0.5}),
+        (CosineLRScheduler, {"total_steps": 9, "warmup_steps": 2, "lr_min_ratio": 0.1}),
+        (PolynomialDecayLRScheduler, {"warmup_steps": 2, "total_steps": 9, "power": 2.0}),
+        (InverseSquareRootLRScheduler, {"warmup_steps": 3, "warmup_init_lr": 0.1}),
+    ]
+    rules = ["linear_warmup", "cosine", "polynomial_decay", "inverse_sqrt"]
+    for (kind, kwargs), name in zip(cases, rules):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        scheduler = kind(optimizer=optimizer, **kwargs)
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+        seen = []
+        for _ in range(12):
+            seen.append(optimizer.param_groups[0]["lr"])
+            assert scheduler.get_last_lr() == [seen[-1]]
+            optimizer.step()
+            scheduler.step()
+        assert seen == rates(getattr(schedules, name)(**kwargs), 12, base=2.0)
+        assert not kwargs.keys() & scheduler.state_dict().keys()
