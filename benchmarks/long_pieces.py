@@ -1,9 +1,9 @@
-"""What a piece far longer than the model's memory costs, and whether its seams can be heard.
+"""Cost of samples far longer than the model's window, and continuity at their chunk boundaries.
 
     python -m benchmarks.long_pieces --minutes 5
 
-Language model and tokenizer are timed apart. The tokens are then decoded once more in processes of
-their own, in windows and all at once, whose memory is watched.
+Language model and tokenizer are timed separately. The tokens are then decoded again in separate
+processes, in chunks and at once, whose memory is measured.
 """
 
 import argparse
@@ -29,8 +29,8 @@ MODEL = "//bundled/musicgen_style_tiny"
 
 
 def measured_boundaries(model: MusicGen, wav: Tensor) -> dict[str, BoundaryMeasurements]:
-    """The seams of a piece `[C, T]` that the model has just made: between windows of the language
-    model, and between windows of the tokenizer."""
+    """Measure the chunk boundaries of a sample `[C, T]` that the model has just generated: those of
+    windows of the language model, and those of the tokenizer."""
     hop = round(model.sample_rate / model.frame_rate)
     frames = window_boundaries(model.generation_params, model.frame_rate, model.max_duration)
     places = {
@@ -44,12 +44,12 @@ def measured_boundaries(model: MusicGen, wav: Tensor) -> dict[str, BoundaryMeasu
 
 
 def decoding_memory(name: str, codes: Tensor, at_once: bool) -> float:
-    """Megabytes that a fresh process needs at most, above the tokenizer, to decode `[B, K, F]`.
+    """Return the peak memory of decoding `[B, K, F]`, beyond the tokenizer, in megabytes.
 
     Args:
-        name: Of the model or of its tokenizer.
-        codes: What is decoded.
-        at_once: By the tokenizer itself, not in windows.
+        name: Name of the model or of its tokenizer.
+        codes: Codes to decode.
+        at_once: Whether to decode at once instead of in chunks.
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
@@ -60,39 +60,39 @@ def _decode(name: str, codes: tp.Any, at_once: bool) -> float:
     codec = load_compression_model(name, torch.device("cpu")).eval()
     tokens = torch.from_numpy(codes)
     with torch.inference_mode():
-        codec.decode(tokens[..., :50])  # what a first call brings along
-        with watched_memory() as seen:
+        codec.decode(tokens[..., :50])  # memory of the first call
+        with record_memory() as samples:
             codec.decode(tokens) if at_once else decode_chunked(codec, tokens)
-    return max(seen) - seen[0]
+    return max(samples) - samples[0]
 
 
 @contextlib.contextmanager
-def watched_memory() -> tp.Iterator[list[float]]:
-    """Megabytes that this process holds, every few milliseconds."""
-    seen = [held_megabytes()]
+def record_memory() -> tp.Iterator[list[float]]:
+    """Record the resident memory of this process in megabytes, every few milliseconds."""
+    samples = [resident_megabytes()]
     done = threading.Event()
 
-    def watch() -> None:
+    def record() -> None:
         while not done.wait(0.002):
-            seen.append(held_megabytes())
+            samples.append(resident_megabytes())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    thread = threading.Thread(target=record)
+    thread.start()
     try:
-        yield seen
+        yield samples
     finally:
         done.set()
-        watcher.join()
+        thread.join()
 
 
-def held_megabytes() -> float:
-    """Memory that this process holds now."""
+def resident_megabytes() -> float:
+    """Return the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def measure(name: str, minutes: float) -> dict[str, tp.Any]:
-    """Generate, decode, look at the seams, watch the memory."""
+    """Generate and decode a sample; measure time, chunk boundaries and memory."""
     model = MusicGen.get_pretrained(name, device="cpu")
     model.set_generation_params(duration=60 * minutes)
     began = time.perf_counter()
@@ -117,13 +117,13 @@ def measure(name: str, minutes: float) -> dict[str, tp.Any]:
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Measure, print, write as JSON."""
+    """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.long_pieces", description="Measure what a long piece costs."
+        "python -m benchmarks.long_pieces", description="Measure the cost of a long sample."
     )
     parser.add_argument("--minutes", type=float, default=5.0, help="of music (5)")
-    parser.add_argument("--model", default=MODEL, help=f"what makes it ({MODEL})")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--model", default=MODEL, help=f"model ({MODEL})")
+    parser.add_argument("--json", type=Path, help="output file")
     args = parser.parse_args(argv)
     report = measure(args.model, args.minutes)
     print(f"tokens {report['generate_s']:.1f} s, decoding {report['decode_s']:.1f} s")

@@ -1,10 +1,10 @@
-"""How long the commands take until they begin with what they were asked for.
+"""Start-up time of the commands.
 
     python -m benchmarks.startup --rounds 5 --json FILE
 
-Every command runs in a process of its own, with its help or nothing to do, so that almost all is
-imports. The commands take turns; CPU time is told beside the clock, since it depends less on what
-else the machine does. PyTorch alone is the floor.
+Each command runs in its own process and prints its help, so that imports take almost all the time.
+The commands take turns. CPU time is reported as well, since it depends less on the load of the
+machine. PyTorch alone is the lower limit.
 """
 
 import argparse
@@ -28,39 +28,39 @@ COMMANDS = {
 }
 
 
-class Taken(tp.NamedTuple):
-    """Seconds that a process took."""
+class Timing(tp.NamedTuple):
+    """Times of a process, in seconds."""
 
     clock: float
     cpu: float
 
 
-def measure(argv: tp.Sequence[str]) -> Taken:
-    """Run Python with arguments, to its end."""
+def measure(argv: tp.Sequence[str]) -> Timing:
+    """Run Python with arguments."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *argv], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Taken(clock, cpu)
+    return Timing(clock, cpu)
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Measure, print, write as JSON."""
+    """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.startup", description="Measure how soon commands begin."
+        "python -m benchmarks.startup", description="Measure the start-up time of commands."
     )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each command (5)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="output file")
     args = parser.parse_args(argv)
-    taken: dict[str, list[Taken]] = {name: [] for name in COMMANDS}
+    timings: dict[str, list[Timing]] = {name: [] for name in COMMANDS}
     for _ in range(args.rounds):
         for name, command in COMMANDS.items():
-            taken[name].append(measure(command))
-    for name, runs in taken.items():
+            timings[name].append(measure(command))
+    for name, runs in timings.items():
         clock, cpu = (median(numbers) for numbers in zip(*runs))
         print(f"{name:40} {clock:6.2f} s, of a CPU {cpu:6.2f} s")
     if args.json:
-        report = {"load": os.getloadavg(), "seconds": taken}  # of each run: clock, CPU
+        report = {"load": os.getloadavg(), "seconds": timings}  # of each run: clock, CPU
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

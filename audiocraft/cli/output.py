@@ -1,4 +1,4 @@
-"""Standard output of commands whose work goes on when nobody reads it any more."""
+"""Standard output of commands that finish their work even if its reader ends."""
 
 import os
 import sys
