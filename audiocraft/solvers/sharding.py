@@ -49,9 +49,7 @@ class Sharding:
     param_dtype: str = "float16"  # dtype in which layers compute
     reduce_dtype: str = "float32"  # dtype in which gradients are summed
     buffer_dtype: str = "float32"  # dtype of buffers, which are not sharded
-    sharding_strategy: str = (
-        "shard_grad_op"  # see `STRATEGIES`
-    )
+    sharding_strategy: str = "shard_grad_op"  # see `STRATEGIES`
     per_block: bool = True  # gather one transformer layer at a time
     cpu_offload: bool = False  # keep shards and optimizer state in CPU memory
     async_save: bool = True  # write checkpoints in the background

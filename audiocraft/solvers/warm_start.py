@@ -1,8 +1,7 @@
-"""A run that starts from another model: whose settings hold, and what differs between the two.
+"""Warm start configuration: settings of a run that starts from the weights of another model.
 
-Weights only fit a model that is built alike, and only mean something with the same tokenizer and
-the same conditions. So the settings under which they were learnt are compared with the run's own,
-or taken over.
+Weights fit only the same architecture, tokenizer and conditions. The settings of the source model
+are compared with those of the run or, with `continue_from_config=inherit`, replace them.
 """
 
 import logging
@@ -17,150 +16,148 @@ from ..utils.checkpoint_files import extract_model_config, read_checkpoint_file
 
 logger = logging.getLogger(__name__)
 
-# What must be the same where weights go on; also what `apply_warm_start_config` takes over.
-OF_THE_MODEL = (
+# Settings that the weights require; replaced by `continue_from_config=inherit`.
+MODEL_KEYS = (
     *("lm_model", "transformer_lm", "codebooks_pattern", "conditioners", "fuser"),
     *("compression_model_checkpoint", "compression_model_n_q", "interleave_stereo_codebooks"),
     *("sample_rate", "channels"),
 )
-# What may differ, but changes what the weights were trained for.
-OF_THE_TRAINING = ("classifier_free_guidance", "attribute_dropout", "dataset.segment_duration")
-# Beside the model's size, but about how a run trains it: these are always the run's own.
-OF_THE_RUN = ("dropout", "attention_dropout", "emb_lr", "checkpointing")
-NOT_TOLD = (*OF_THE_RUN, "encodec_checkpoint")  # last parts of keys: no difference
-MOST = 12  # differences that are named
-
-Flat = dict[str, tp.Any]
+# Settings that may differ, but change what the model is trained for.
+TRAINING_KEYS = ("classifier_free_guidance", "attribute_dropout", "dataset.segment_duration")
+# Settings in `transformer_lm` that are about training: always those of the run.
+RUN_KEYS = ("dropout", "attention_dropout", "emb_lr", "checkpointing")
+IGNORED_KEYS = (*RUN_KEYS, "encodec_checkpoint")  # last parts of keys that are not compared
+MAX_LISTED = 12  # differences in a message
 
 
 def source_settings(source: str) -> DictConfig:
-    """The settings that come with the model of a name; none with a hand-made file."""
+    """Read the settings stored with a model; empty if its file contains only weights."""
     config = read_checkpoint_file(find_model_file(source, LM_FILES)).config
-    described = extract_model_config(config)
-    with open_dict(described):
-        for key in list(described):
-            if key not in config:  # what a missing setting means is not told
-                described.pop(key)
-    return described
+    settings = extract_model_config(config)
+    with open_dict(settings):
+        for key in list(settings):
+            if key not in config:  # a default for released checkpoints, not a stored value
+                settings.pop(key)
+    return settings
 
 
 def apply_warm_start_config(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The run's configuration, with the settings of the model that it continues if it says so.
+    """Return the configuration of a run, with the source model's settings if it inherits them.
 
     Args:
         cfg: Resolved configuration of the run.
-        folder: Of the run; its own checkpoint knows the settings that were taken over.
+        folder: Folder of the run; a checkpoint in it contains the inherited settings.
 
     Raises:
-        ConfigError: There is nothing to inherit from.
+        ConfigError: There are no settings to inherit.
     """
     if cfg.continue_from_config is None:
         return cfg
     if cfg.continue_from_config != "inherit":
         raise ConfigError(
-            f"continue_from_config is {cfg.continue_from_config!r}. Choose null or inherit."
+            f"continue_from_config={cfg.continue_from_config!r} is not supported. Supported: null, "
+            "inherit."
         )
     own = folder / "checkpoint.th"
     source = str(own) if own.is_file() else cfg.continue_from
     if source is None:
-        raise ConfigError("continue_from_config=inherit needs continue_from: which model?")
+        raise ConfigError("continue_from_config=inherit needs a model: set continue_from.")
     theirs = source_settings(source)
     if not theirs.get("transformer_lm"):
         raise ConfigError(
-            f"{source} holds weights without settings: nothing can be inherited. Set "
-            "continue_from_config=null and choose model/lm/model_scale and conditioner yourself."
+            f"continue_from_config=inherit, but {source} contains weights without settings. Set "
+            "continue_from_config=null and choose model/lm/model_scale and conditioner."
         )
-    told = setting_differences(cfg, theirs, OF_THE_MODEL)
-    if told:
-        logger.info("Taken over from %s: %s.", source, "; ".join(told[:MOST]))
+    changed = setting_differences(cfg, theirs, MODEL_KEYS)
+    if changed:
+        logger.info("Inherited from %s: %s.", source, _listed(changed))
     merged = cfg.copy()
     with open_dict(merged):
-        for key in OF_THE_MODEL:
+        for key in MODEL_KEYS:
             value = theirs.get(key)
             if value is not None:
                 merged[key] = value
-        own_way = {k: cfg.transformer_lm[k] for k in OF_THE_RUN if k in cfg.transformer_lm}
-        merged.transformer_lm.update(own_way)
+        kept = {k: cfg.transformer_lm[k] for k in RUN_KEYS if k in cfg.transformer_lm}
+        merged.transformer_lm.update(kept)
     return merged
 
 
 def warn_setting_differences(cfg: DictConfig, source: str) -> None:
-    """Say in which settings that matter the run differs from the model that it continues.
+    """Warn of settings that differ from those of the source model.
 
-    Where it has taken them over, `apply_warm_start_config` has told.
+    Settings of the model do not differ if they are inherited; those of its training, such as the
+    duration of its window, are always those of the run.
     """
-    if cfg.continue_from_config:
-        return
-    theirs = source_settings(source)
-    told = setting_differences(cfg, theirs, (*OF_THE_MODEL, *OF_THE_TRAINING))
-    if told:
-        more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""
-        logger.warning(
-            "Settings differ from those of %s: %s%s. continue_from_config=inherit takes over "
-            "those of the model.",
-            source,
-            "; ".join(told[:MOST]),
-            more,
+    keys = TRAINING_KEYS if cfg.continue_from_config else (*MODEL_KEYS, *TRAINING_KEYS)
+    changed = setting_differences(cfg, source_settings(source), keys)
+    if changed:
+        hint = (
+            "The run trains the model for its own values; set those of the model to keep them."
+            if cfg.continue_from_config
+            else "continue_from_config=inherit uses the settings of the model."
         )
+        logger.warning("Settings differ from those of %s: %s. %s", source, _listed(changed), hint)
 
 
 def warn_fast_embeddings(cfg: DictConfig) -> None:
-    """Say where a learnt model would get a rate that was meant for one that knows nothing."""
+    """Warn if embeddings that are trained already would learn faster than the other weights."""
     emb_lr, lr = cfg.transformer_lm.get("emb_lr"), cfg.optim.lr
     if emb_lr is not None and emb_lr > lr and not cfg.lora.use and not cfg.execute_only:
         logger.warning(
-            "transformer_lm.emb_lr=%g lets the embeddings learn faster than the rest "
-            "(optim.lr=%g), which is meant for a model that knows nothing yet: what they have "
-            "learnt may be lost. To have them learn like the rest: transformer_lm.emb_lr=null.",
+            "transformer_lm.emb_lr=%g exceeds optim.lr=%g. It is meant for training from scratch "
+            "and may overwrite trained embeddings; transformer_lm.emb_lr=null uses optim.lr.",
             emb_lr,
             lr,
         )
 
 
 def setting_differences(cfg: DictConfig, theirs: DictConfig, keys: tp.Sequence[str]) -> list[str]:
-    """Sentences on the settings in which two models differ, where both have them."""
-    told = []
+    """Describe the settings below `keys` that differ between a run and a model that has them."""
+    changed = []
     for key in keys:
         other = OmegaConf.select(theirs, key)
         if other is None or (OmegaConf.is_config(other) and not len(other)):
             continue
-        ours, found = (
-            flatten_settings(OmegaConf.select(cfg, key), key),
-            flatten_settings(other, key),
-        )
+        ours = flatten_settings(OmegaConf.select(cfg, key), key)
+        found = flatten_settings(other, key)
         for name in sorted(ours.keys() | found.keys()):
-            if name.rpartition(".")[2] in NOT_TOLD:
+            if name.rpartition(".")[2] in IGNORED_KEYS:
                 continue
-            here, there = ours.get(name), found.get(name)
-            if here != there:
-                told.append(f"{name} is {there!r} there and {here!r} here")
-    return told
+            value, source_value = ours.get(name), found.get(name)
+            if value != source_value:
+                changed.append(f"{name} (model {source_value!r}, run {value!r})")
+    return changed
 
 
-def flatten_settings(node: tp.Any, prefix: str) -> Flat:
-    """Nested settings as dotted names."""
+def _listed(changed: list[str]) -> str:
+    more = [f"{len(changed) - MAX_LISTED} more"] if len(changed) > MAX_LISTED else []
+    return ", ".join([*changed[:MAX_LISTED], *more])
+
+
+def flatten_settings(node: tp.Any, prefix: str) -> dict[str, tp.Any]:
+    """Flatten nested settings to dotted names."""
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node, resolve=True)
     if not isinstance(node, dict):
         return {prefix: node}
-    found: Flat = {}
+    flat: dict[str, tp.Any] = {}
     for key, value in node.items():
-        found |= flatten_settings(value, f"{prefix}.{key}")
-    return found
+        flat |= flatten_settings(value, f"{prefix}.{key}")
+    return flat
 
 
 def check_lora(cfg: DictConfig, is_sharded: bool) -> None:
-    """See that adapters have something to adapt.
+    """Check the settings of a run that trains LoRA adapters.
 
     Raises:
-        ConfigError: They have not, or the run does what they cannot.
+        ConfigError: There is no model to adapt, or the run is sharded.
     """
     if cfg.continue_from is None:
         raise ConfigError(
-            "lora.use=true trains small additions to a model: say which with continue_from=…, or "
-            "set lora.use=false."
+            "lora.use=true adapts a trained model: set continue_from to it, or lora.use=false."
         )
     if is_sharded:
         raise ConfigError(
-            "lora.use=true leaves so little to learn that it needs no shards: set fsdp.use=false."
+            "lora.use=true is not supported with fsdp.use=true; adapters are small enough without. "
+            "Set fsdp.use=false."
         )

@@ -1,4 +1,4 @@
-"""What an experiment is, and what has changed since it began."""
+"""Experiments: signature, changed settings, writable folders."""
 
 import logging
 
@@ -12,7 +12,7 @@ from audiocraft import train
 from audiocraft.errors import ConfigError
 from audiocraft.solvers.checkpoint import Checkpoints
 from audiocraft.solvers.experiment import (
-    BEGAN,
+    INITIAL_SETTINGS_FILE,
     changed_settings,
     check_output_folder,
     experiment_summary,
@@ -23,7 +23,7 @@ from audiocraft.solvers.experiment import (
 DORA = DoraConfig(exclude=["device", "logging.*", "dora.*"])
 
 
-def test_a_signature_is_taken_apart():
+def test_the_parts_of_a_signature():
     xp = train.main.resolve(
         [
             "solver=musicgen/musicgen_style_tiny",
@@ -33,32 +33,32 @@ def test_a_signature_is_taken_apart():
             "transformer_lm={dim: 32, num_heads: 2}",
         ]
     )
-    given, following, beside = parse_signature(xp)
+    given, dependent, ignored = parse_signature(xp)
     assert given == [
         "solver=musicgen/musicgen_style_tiny",
         "optim.epochs=3",
         "transformer_lm.dim=32",
         "transformer_lm.num_heads=2",
     ]
-    assert following == [
+    assert dependent == [
         "evaluate.every=3"
     ]  # it refers to optim.epochs; generate.every is excluded
-    assert beside == ["optim.lr=2e-3", "device=cpu"]
+    assert ignored == ["optim.lr=2e-3", "device=cpu"]
 
 
-def test_what_is_no_part_of_a_signature_does_not_change_it():
+def test_ignored_overrides_do_not_change_the_signature():
     bare = ["solver=musicgen/musicgen_style_tiny", "optim.epochs=3"]
     xp = train.main.resolve([*bare, "optim.lr=2e-3", "device=cpu"])
     assert train.main.resolve(bare).sig == xp.sig
     assert train.main.resolve(["solver=musicgen/musicgen_style_tiny"]).sig != xp.sig
 
 
-def test_the_log_says_where_an_experiment_is(tmp_path):
+def test_the_summary_names_folder_and_settings(tmp_path):
     xp = new_xp(tmp_path, delta=[("optim.lr", 0.5)], argv=["optim.lr=0.5", "device=cpu"])
     text = "\n".join(experiment_summary(xp))
     assert str(tmp_path / "xps" / xp.sig) in text
-    assert "stands for: optim.lr=0.5" in text
-    assert "no part of it: device=cpu" in text
+    assert "signature: optim.lr=0.5" in text
+    assert "signature: device=cpu" in text
 
 
 def new_xp(folder, delta=(), argv=()):
@@ -74,7 +74,7 @@ def changed(**optim):
     return OmegaConf.create(BEFORE | {"optim": BEFORE["optim"] | optim})
 
 
-def test_changes_are_named_with_old_and_new_values():
+def test_changed_settings_have_old_and_new_values():
     now = {"optim": {"lr": 0.5, "warmup": None}, "device": "cuda", "logging": {"level": "DEBUG"}}
     assert changed_settings(BEFORE, now, DORA) == [
         "optim.lr: 1.0, now 0.5",
@@ -86,12 +86,12 @@ def test_changes_are_named_with_old_and_new_values():
 
 @pytest.fixture
 def run(tmp_path, caplog):
-    """Introduces an experiment that has been saved before, or not; returns its warnings."""
+    """Logs an experiment, saves a checkpoint, returns the warnings."""
     xp = new_xp(tmp_path, delta=[("optim.lr", 1.0)])
     xp.folder.mkdir(parents=True)
     checkpoints = Checkpoints(xp.folder)
 
-    def introduced(cfg, then_save=True):
+    def start(cfg, then_save=True):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             log_experiment(xp, cfg, checkpoints)
@@ -100,11 +100,11 @@ def run(tmp_path, caplog):
             checkpoints.save(state)
         return caplog.text
 
-    introduced.folder = xp.folder
-    return introduced
+    start.folder = xp.folder
+    return start
 
 
-def test_a_default_that_changed_is_told_as_long_as_it_is_changed(run):
+def test_a_changed_default_is_a_warning_until_it_is_reverted(run):
     assert run(changed()) == ""
     assert run(changed()) == ""
     for _ in range(2):  # also when checkpoints have the new value
@@ -112,22 +112,22 @@ def test_a_default_that_changed_is_told_as_long_as_it_is_changed(run):
     assert run(changed()) == ""
 
 
-def test_an_experiment_that_has_learnt_nothing_has_not_begun(run):
+def test_before_the_first_checkpoint_settings_may_change(run):
     assert run(changed(max_norm=3.0), then_save=False) == ""
     assert run(changed()) == ""
-    assert OmegaConf.load(run.folder / BEGAN).optim.max_norm == 1.0
+    assert OmegaConf.load(run.folder / INITIAL_SETTINGS_FILE).optim.max_norm == 1.0
 
 
 def test_an_experiment_of_an_older_version_is_compared_with_its_checkpoint(run):
     run(changed())
-    (run.folder / BEGAN).unlink()
+    (run.folder / INITIAL_SETTINGS_FILE).unlink()
     assert "optim.max_norm: 1.0, now 0.5" in run(changed(max_norm=0.5))
     assert "optim.max_norm: 1.0, now 0.5" in run(changed(max_norm=0.5))
 
 
-def test_a_damaged_checkpoint_does_not_keep_an_experiment_from_being_introduced(run):
+def test_a_damaged_checkpoint_is_no_error_here(run):
     run(changed())
-    (run.folder / BEGAN).unlink()
+    (run.folder / INITIAL_SETTINGS_FILE).unlink()
     (run.folder / "checkpoint.th").write_bytes(b"damaged")
     assert run(changed(), then_save=False) == ""
 
@@ -139,20 +139,20 @@ def test_many_changes_are_counted(run):
     assert "and 10 more" in text
 
 
-def test_a_folder_in_which_nothing_can_be_written_is_told(tmp_path):
+def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for make in (True, False):
-        with pytest.raises(ConfigError, match=r"choose another folder .* AUDIOCRAFT_DORA_DIR"):
+        with pytest.raises(ConfigError, match="AUDIOCRAFT_DORA_DIR"):
             check_output_folder(tmp_path / "file" / "outputs", make)
 
 
-def test_a_read_only_folder_is_told(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
-    with pytest.raises(ConfigError, match="read-only for this user"):
+    with pytest.raises(ConfigError, match="read-only"):
         check_output_folder(tmp_path)
 
 
-def test_looking_makes_no_folder(tmp_path):
+def test_without_make_no_folder_is_created(tmp_path):
     check_output_folder(tmp_path / "new", make=False)
     assert not (tmp_path / "new").exists()
     check_output_folder(tmp_path / "new")
