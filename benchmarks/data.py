@@ -90,7 +90,7 @@ def contenders(args: argparse.Namespace, scratch: Path) -> dict[str, MusicDatase
         "merge_text_p": 0.25,
         "drop_desc_p": 0.5,
         "drop_other_p": 0.5,
-        "required_fields": ["description"],
+        "info_fields_required": ["description"],
     }
     datasets: dict[str, MusicDataset] = {
         name: MusicDataset(files, sample_rate=args.sample_rate, channels=1, **options)

@@ -39,7 +39,12 @@ def main(argv: tp.Sequence[str]) -> None:
     settings = f"manifest minimal={args.minimal} resolve={args.resolve}"
     with ResumeLog(out, settings) as resume_log:
         metas = find_audio_files(
-            args.folder, args.minimal, args.resolve, max(1, args.workers), True, resume_log
+            args.folder,
+            minimal=args.minimal,
+            resolve=args.resolve,
+            workers=max(1, args.workers),
+            progress=True,
+            resume_log=resume_log,
         )
         save_manifest(out, metas)
     hours = sum(meta.duration for meta in metas) / 3600

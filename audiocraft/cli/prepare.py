@@ -1,13 +1,20 @@
 """`audiocraft prepare`: turn a folder or table of music into a data set."""
 
 import argparse
+import math
 import os
+import statistics
 import typing as tp
 from pathlib import Path
 
-from ..data.prepare.pipeline import SHARES, SplitOptions, prepare
+from ..data.prepare.pipeline import REST, SHARES, PreparedDataset, SplitOptions, prepare
 from ..data.prepare.sources import COLUMN_NAMES
 from .parser import CommandParser
+
+MAX_LISTED = 10  # files that are named where there are many
+SHORT = 2.0  # seconds; shorter files are listed
+QUIET = -40.0  # LUFS; quieter files are listed
+SILENT = 0.5  # share of the time; files that are silent for longer are listed
 
 
 def get_parser() -> CommandParser:
@@ -28,7 +35,7 @@ def get_parser() -> CommandParser:
         "--by",
         default="artist",
         metavar="FIELD",
-        help="field whose values are never in two splits: artist, piece, folder, or a column",
+        help="field whose values are never in two splits: artist, track, folder, or a column",
     )
     for split, share in SHARES.items():
         parser.add_argument(
@@ -57,7 +64,7 @@ def main(argv: tp.Sequence[str]) -> None:
     """Run the command."""
     args = get_parser().parse_args(argv)
     shares = {split: getattr(args, split) for split in SHARES}
-    prepare(
+    dataset = prepare(
         args.source,
         args.out,
         SplitOptions(by=args.by, shares=shares, seed=args.seed),
@@ -66,6 +73,71 @@ def main(argv: tp.Sequence[str]) -> None:
         report=args.report,
         workers=args.workers,
     )
+    _print_findings(dataset, args.by)
+    _print_splits(dataset, args.out)
+    if args.report:
+        _print_levels(dataset, args.out / "report.json")
+
+
+def _print_findings(dataset: PreparedDataset, by: str) -> None:
+    """Print the number of files that need attention."""
+    tracks = dataset.tracks
+    _print_files("left out", dataset.left_out)
+    without_text = sum(not track.source.fields.get("description") for track in tracks)
+    if without_text:
+        print(
+            f"{without_text} of {len(tracks)} have no description, so the model cannot learn from "
+            "their text. Put a sentence into a .txt file beside each."
+        )
+    short = [t.source.origin for t in tracks if t.statistics.duration < SHORT]
+    _print_files(f"shorter than {SHORT:g} s", short)
+    if dataset.num_ungrouped:
+        print(f"{dataset.num_ungrouped} of {len(tracks)} have no {by}: each is its own group.")
+    if dataset.num_duplicates:
+        print(f"{dataset.num_duplicates} contain the same music as another, and share its split.")
+
+
+def _print_splits(dataset: PreparedDataset, out: Path) -> None:
+    """Print the size of each split, and the command that trains on them."""
+    print(f"{'split':10} {'files':>8} {'groups':>8} {'hours':>8}")
+    settings = []
+    for split in (REST, *SHARES):
+        tracks = dataset.in_split(split)
+        if not tracks:
+            continue
+        hours = sum(track.statistics.duration for track in tracks) / 3600
+        groups = len({track.group for track in tracks})
+        print(f"{split:10} {len(tracks):8} {groups:8} {hours:8.2f}")
+        settings.append(f"datasource.{split}={out / 'egs' / split}")
+    print("Train with: dora run solver=musicgen/musicgen_style_tiny " + " ".join(settings))
+
+
+def _print_levels(dataset: PreparedDataset, path: Path) -> None:
+    """Print the range of loudness, and quiet and silent files."""
+    tracks = dataset.tracks
+    loudness = {t.source.origin: t.statistics.loudness for t in tracks}
+    measured = sorted(value for value in loudness.values() if value is not None)
+    if measured:
+        print(
+            f"Loudness: median {statistics.median(measured):.1f} LUFS, from {measured[0]:.1f} to "
+            f"{measured[-1]:.1f}."
+        )
+    quiet = [origin for origin, value in loudness.items() if (value or -math.inf) < QUIET]
+    _print_files(f"quieter than {QUIET:g} LUFS", quiet)
+    silent = [t.source.origin for t in tracks if t.statistics.silence > SILENT]
+    _print_files(f"silent for more than {SILENT:.0%} of their time", silent)
+    print(f"Statistics of every file: {path}")
+
+
+def _print_files(what: str, files: tp.Sequence[str]) -> None:
+    """Print the number of files, and at most `MAX_LISTED` of them."""
+    if not files:
+        return
+    print(f"{len(files)} {what}:")
+    for name in files[:MAX_LISTED]:
+        print(f"  {name}")
+    if len(files) > MAX_LISTED:
+        print(f"  … and {len(files) - MAX_LISTED} more")
 
 
 def _column(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """`audiocraft validate`: check every file of a manifest."""
 
+import collections
 import contextlib
 import os
 import sys
@@ -8,11 +9,13 @@ import typing as tp
 from ..data.io.files import save_json
 from ..data.manifest import load_manifest
 from ..data.prepare.statistics import AudioStatistics, compute_file_statistics
-from ..data.prepare.validate import KINDS, Limits, as_json, find_problems, print_table
+from ..data.prepare.validate import KINDS, Limits, Problem, as_json, find_problems
 from ..data.resume_log import ResumeLog
 from ..data.worker_pool import TIME_LIMIT
 from ..errors import AudiocraftError
 from .parser import CommandParser
+
+MAX_LISTED = 20  # files of each kind in the table
 
 
 def get_parser() -> CommandParser:
@@ -76,3 +79,29 @@ def main(argv: tp.Sequence[str]) -> int:
     print_table(problems, *amount)
     tolerated = set(args.tolerate)
     return int(any(problem.kind not in tolerated for problem in problems))
+
+
+def print_table(problems: tp.Sequence[Problem], num_files: int, hours: float) -> None:
+    """Print the problems, at most `MAX_LISTED` files of each kind."""
+    by_kind = collections.defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    for kind, group in by_kind.items():
+        print(f"{kind}: {KINDS[kind]}")
+        width = max(len(_printable(problem.path)) for problem in group[:MAX_LISTED])
+        for problem in group[:MAX_LISTED]:
+            print(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
+        if len(group) > MAX_LISTED:
+            print(f"  … and {len(group) - MAX_LISTED} more; --json FILE lists all")
+    files = f"{num_files} files, {hours:.2f} hours"
+    if not problems:
+        print(f"{files}: no problem found.")
+        return
+    affected = len({problem.path for problem in problems})
+    counts = ", ".join(f"{len(group)} {kind}" for kind, group in by_kind.items())
+    print(f"{files}: {affected} with problems ({counts}). No file was changed.")
+
+
+def _printable(text: str) -> str:
+    """Escape characters that are not printable, such as line ends in file names."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,10 +1,9 @@
-"""Audio files in and out, as everybody else sees them.
+"""Audio files: read and write waveforms.
 
-Which library decodes or encodes is known to `decoders.py` and `encoders.py` alone.
+Decoders and encoders are in `io/decoders.py` and `io/encoders.py`.
 """
 
 import math
-import os
 import typing as tp
 from pathlib import Path
 
@@ -12,25 +11,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import AudioError
+from ..utils.atomic_write import atomic_path
 from .audio_utils import f32_pcm, normalize_audio
 from .io.decoders import AudioFileInfo as AudioFileInfo
 from .io.decoders import Source, opened
 from .io.encoders import FORMATS, encode
 
 
-def audio_info(path: Source) -> AudioFileInfo:
+def audio_info(filepath: Source) -> AudioFileInfo:
     """Read the header of an audio file.
 
     Args:
-        path: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
+        filepath: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
 
     Raises:
-        AudioError: There is no such file, it holds no audio, or its header cannot be true.
+        AudioError: The file is missing, contains no audio, or its header is implausible.
     """
-    with opened(path) as (reader, name):
+    with opened(filepath) as (reader, name):
         info = reader.info()
     if info.duration <= 0:
-        raise AudioError(f"{name} holds no audio: its length is zero.")
+        raise AudioError(f"{name} contains no audio: its length is zero.")
     if info.duration > reader.num_bytes:  # even silence takes more than a byte per second
         raise AudioError(
             f"{name} claims to last {info.duration / 3600:.0f} hours, in {reader.num_bytes} bytes."
@@ -39,65 +39,65 @@ def audio_info(path: Source) -> AudioFileInfo:
 
 
 def audio_read(
-    path: Source, seek_time: float = 0.0, duration: float = -1.0, pad: bool = False
+    filepath: Source, seek_time: float = 0.0, duration: float = -1.0, pad: bool = False
 ) -> tuple[Tensor, int]:
-    """Read an audio file, or a part of it.
+    """Read an audio file or a part of it.
 
     Args:
-        path: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
-        seek_time: Where to start, in seconds.
-        duration: How much to read, in seconds; negative is all that follows.
-        pad: Append zeros where the file ends before `duration`.
+        filepath: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
+        seek_time: Start, in seconds.
+        duration: Length, in seconds; negative: up to the end.
+        pad: Append zeros if the file ends before `duration`.
 
     Returns:
         Waveform `[C, T]`, float in [-1, 1], and its sample rate.
 
     Raises:
-        AudioError: The file is missing, damaged, holds no audio, or ends before `seek_time`.
+        AudioError: The file is missing, damaged, contains no audio, or ends before `seek_time`.
         ValueError: `seek_time` is negative.
     """
     if not seek_time >= 0:
         raise ValueError(f"seek_time must be at least 0 seconds but is {seek_time}.")
-    with opened(path) as (reader, name):
+    with opened(filepath) as (reader, name):
         rate = reader.sample_rate
-        wanted = None if duration < 0 else _num_samples(duration, rate)
-        wav = reader.read(_num_samples(seek_time, rate), wanted)
-    if wav.shape[-1] == 0 and wanted != 0:
+        length = None if duration < 0 else _num_samples(duration, rate)
+        wav = reader.read(_num_samples(seek_time, rate), length)
+    if wav.shape[-1] == 0 and length != 0:
         if seek_time > 0:
-            raise AudioError(f"{name} ends before second {seek_time:.3f}: nothing to read there.")
-        raise AudioError(f"{name} holds no audio: its length is zero.")
-    if pad and wanted is not None:
-        wav = F.pad(wav, (0, wanted - wav.shape[-1]))
+            raise AudioError(f"{name} ends before seek_time, {seek_time:.3f} s.")
+        raise AudioError(f"{name} contains no audio: its length is zero.")
+    if pad and length is not None:
+        wav = F.pad(wav, (0, length - wav.shape[-1]))
     return wav, rate
 
 
-def audio_blocks(path: Source) -> tp.Iterator[Tensor]:
-    """Read a whole audio file block by block, whatever its length, in little memory.
+def audio_blocks(filepath: Source) -> tp.Iterator[Tensor]:
+    """Read a whole audio file block by block, in constant memory.
 
     Args:
-        path: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
+        filepath: A file, a zip member (`archive.zip:inner.mp3`), or a seekable file object.
 
     Yields:
-        Waveforms `[C, T]`, float in [-1, 1], that follow each other.
+        Consecutive waveforms `[C, T]`, float in [-1, 1].
 
     Raises:
-        AudioError: The file is missing, damaged, or holds no audio.
+        AudioError: The file is missing, damaged, or contains no audio.
     """
     empty = True
-    with opened(path) as (reader, name):
+    with opened(filepath) as (reader, name):
         for block in reader.blocks():
             empty = False
             yield block
     if empty:
-        raise AudioError(f"{name} holds no audio: its length is zero.")
+        raise AudioError(f"{name} contains no audio: its length is zero.")
 
 
 def _num_samples(seconds: float, sample_rate: int) -> int:
-    return math.floor(seconds * sample_rate + 1e-6)  # 0.57 s at 100 Hz are 57
+    return math.floor(seconds * sample_rate + 1e-6)  # rounding: 0.57 s * 100 Hz is 57
 
 
 def audio_write(
-    stem: str | Path,
+    stem_name: str | Path,
     wav: Tensor,
     sample_rate: int,
     format: str = "wav",
@@ -113,34 +113,33 @@ def audio_write(
     make_parent_dir: bool = True,
     add_suffix: bool = True,
 ) -> Path:
-    """Write a waveform to a file, which appears complete or not at all.
+    """Write a waveform to a file, atomically.
 
     Args:
-        stem: Path without its suffix.
+        stem_name: Path without extension.
         wav: Waveform, `[C, T]` or `[T]`, float in [-1, 1] or 16 or 32 bit PCM.
-        sample_rate: Samples per second; opus files store 48 kHz whatever it is.
+        sample_rate: Samples per second; opus is resampled to 48 kHz.
         format: One of `FORMATS`.
         mp3_rate: Bit rate of mp3 in kb/s.
-        ogg_rate: Bit rate of ogg in kb/s, met within what the music allows; `None` is a middle
-            quality.
-        normalize: Also amplify; `False` lets `peak` and `rms` only attenuate.
-        strategy: How the level is brought in range, see `normalize_audio`.
+        ogg_rate: Approximate bit rate of ogg in kb/s; `None`: medium quality.
+        normalize: If `False`, `peak` and `rms` attenuate but do not amplify.
+        strategy: Level normalization, see `normalize_audio`.
         peak_clip_headroom_db: Distance of peaks from full scale (`peak`, `clip`).
         rms_headroom_db: Distance of the RMS from full scale (`rms`).
         loudness_headroom_db: Distance of the loudness from full scale (`loudness`).
-        loudness_compressor: Bend peaks softly instead of cutting them (`loudness`).
-        log_clipping: Warn when samples are cut off.
+        loudness_compressor: Limit peaks with a hyperbolic tangent instead of clipping (`loudness`).
+        log_clipping: Warn if samples are clipped.
         make_parent_dir: Create the folder if it is missing.
-        add_suffix: Append the suffix of the format to `stem`.
+        add_suffix: Append the extension of the format to `stem_name`.
 
     Returns:
         Path of the file.
 
     Raises:
-        AudioError: The format is unknown or cannot hold this audio, samples are not finite, or the
-            folder is missing.
+        AudioError: The format is unknown or does not support this audio, samples are not finite,
+            or the folder is missing.
     """
-    wav = _as_waveform(wav, stem, format)
+    wav = _as_waveform(wav, stem_name, format)
     wav = normalize_audio(
         wav,
         normalize,
@@ -151,34 +150,32 @@ def audio_write(
         loudness_compressor,
         log_clipping,
         sample_rate,
-        str(stem),
+        str(stem_name),
     )
-    path = Path(f"{stem}{FORMATS[format].suffix}" if add_suffix else stem)
+    path = Path(f"{stem_name}{FORMATS[format].suffix}" if add_suffix else stem_name)
     if make_parent_dir:
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
-        raise AudioError(f"There is no folder {path.parent}. Create it or set make_parent_dir.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        encode(unfinished, wav, sample_rate, format, mp3_rate, ogg_rate)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise AudioError(
+            f"The folder {path.parent} does not exist. Create it or set make_parent_dir=True."
+        )
+    with atomic_path(path) as temporary:
+        encode(temporary, wav, sample_rate, format, mp3_rate, ogg_rate)
     return path
 
 
-def _as_waveform(wav: Tensor, stem: str | Path, format: str) -> Tensor:
-    """What is to be written as floats `[C, T]`, once it is known that it can be.
+def _as_waveform(wav: Tensor, stem_name: str | Path, format: str) -> Tensor:
+    """Convert the waveform to write to floats `[C, T]`.
 
     Raises:
-        AudioError: The format is unknown, the shape is another, or samples are not finite.
+        AudioError: The format is unknown, the shape is not `[C, T]`, or samples are not finite.
     """
     if format not in FORMATS:
-        raise AudioError(f"format is {format!r}. Choose one of: {', '.join(FORMATS)}.")
+        raise AudioError(f"format={format!r} is not supported. Supported: {', '.join(FORMATS)}.")
     wav = f32_pcm(wav.detach().cpu()).float()
     wav = wav[None] if wav.dim() == 1 else wav
     if wav.dim() != 2 or wav.numel() == 0:
-        raise AudioError(f"A waveform to write is [C, T], not {list(wav.shape)}: {stem}.")
+        raise AudioError(f"The waveform for {stem_name} must be [C, T] but is {list(wav.shape)}.")
     if not wav.isfinite().all():
-        raise AudioError(f"The waveform for {stem} holds values that are not finite.")
+        raise AudioError(f"The waveform for {stem_name} contains values that are not finite.")
     return wav

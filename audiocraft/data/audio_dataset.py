@@ -18,42 +18,52 @@ from ..errors import AudiocraftError, AudioError, ManifestError
 from .audio import audio_info, audio_read
 from .audio_utils import convert_audio
 from .batch import Batch, SegmentInfo, stack
-from .manifest import AudioMeta, PathMap, find_audio_files, load_manifest
+from .io.files import EXTENSIONS
+from .manifest import (
+    AudioMeta,
+    PathMap,
+    find_audio_files,
+    load_manifest,
+    save_manifest,
+)
 from .meta_table import MetaTable
 from .sampler import SegmentSampler
 
 logger = logging.getLogger(__name__)
 
-CHECKED_FILES = 64  # how many files `check` opens
-NAMED_FILES = 3  # how many damaged ones it names
+load_audio_meta = load_manifest
+save_audio_meta = save_manifest
+
+CHECKED_FILES = 64  # files that `check` opens
+NAMED_FILES = 3  # damaged files that its warning names
 
 
 class AudioDataset(Dataset):
-    """Segments of audio files, drawn as `sampler.SegmentSampler` says.
+    """Segments of audio files, drawn by `sampler.SegmentSampler`.
 
-    A file that cannot be read is reported, once, and another one takes its place.
+    A file that cannot be read is reported once and replaced by another draw.
 
     Args:
-        meta: The files.
-        segment_duration: Seconds of a segment; `None` means whole files.
-        shuffle: Draw anew in every epoch.
-        num_samples: Segments of an epoch; whole files are as many as there are.
-        sample_rate: Hz, to which everything is resampled.
-        channels: To which everything is mixed.
-        pad: Fill segments with zeros to their full length.
+        meta: File list.
+        segment_duration: Duration of a segment, in seconds; `None`: whole files.
+        shuffle: Draw different segments in every epoch.
+        num_samples: Segments per epoch; with whole files the number of files.
+        sample_rate: Sample rate of the result, in Hz.
+        channels: Number of channels of the result.
+        pad: Pad segments with zeros to `segment_duration`.
         sample_on_duration: Draw files in proportion to their durations.
         sample_on_weight: Draw files in proportion to their weights.
-        min_segment_ratio: Least share of a segment that is inside its file.
-        max_read_retry: How many unreadable files in a row are put up with.
+        min_segment_ratio: Minimum share of a segment that is inside its file, the rest is padding.
+        max_read_retry: Maximum number of unreadable files in a row.
         return_info: Return `(wav, info)` instead of `wav`.
-        min_audio_duration: Leave shorter files out, in seconds.
-        max_audio_duration: Leave longer files out, in seconds.
-        shuffle_seed: Another seed, another order.
-        load_wav: `False` reads no audio and returns zeros, where only the metadata is wanted.
-        permutation_on_files: Go through all files before any comes again.
+        min_audio_duration: Minimum duration of a file, in seconds.
+        max_audio_duration: Maximum duration of a file, in seconds.
+        shuffle_seed: Seed of the draws.
+        load_wav: `False` returns zeros without reading audio, if only metadata is needed.
+        permutation_on_files: Draw files without replacement until all were drawn.
 
     Raises:
-        ManifestError: No file is left, or all weights are zero.
+        ManifestError: No file has a duration within the limits, or all weights are zero.
     """
 
     def __init__(
@@ -77,7 +87,9 @@ class AudioDataset(Dataset):
         load_wav: bool = True,
         permutation_on_files: bool = False,
     ):
-        self.meta = _usable(meta, min_audio_duration or 0.0, max_audio_duration or math.inf)
+        self.meta = _filter_by_duration(
+            meta, min_audio_duration or 0.0, max_audio_duration or math.inf
+        )
         self.sampler = SegmentSampler(
             durations=torch.from_numpy(self.meta.durations),
             weights=torch.from_numpy(self.meta.weights),
@@ -97,24 +109,43 @@ class AudioDataset(Dataset):
         self.max_read_retry = max_read_retry
         self.return_info = return_info
         self.load_wav = load_wav
-        # In shared memory, since workers that live on must hear of a new epoch.
+        # In shared memory, so that persistent workers see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._reported: set[int] = set()
 
     @classmethod
-    def from_meta(cls, source: str | Path, map_path: PathMap | None = None, **kwargs: tp.Any):
-        """Build from a manifest or the folder that holds it."""
-        return cls(load_manifest(source, map_path), **kwargs)
+    def from_meta(cls, root: str | Path, map_path: PathMap | None = None, **kwargs: tp.Any):
+        """Build from a manifest.
+
+        Args:
+            root: The manifest, or the folder that contains it as `data.jsonl[.gz]`.
+            map_path: Maps paths in the manifest to paths on this machine.
+            kwargs: Arguments of the constructor.
+        """
+        return cls(load_manifest(root, map_path), **kwargs)
 
     @classmethod
-    def from_path(cls, folder: str | Path, minimal: bool = True, **kwargs: tp.Any):
-        """Build from a folder of audio."""
-        return cls(find_audio_files(folder, minimal), **kwargs)
+    def from_path(
+        cls,
+        root: str | Path,
+        minimal_meta: bool = True,
+        exts: tp.Sequence[str] = EXTENSIONS,
+        **kwargs: tp.Any,
+    ):
+        """Build from a folder of audio.
+
+        Args:
+            root: The folder, or a zip archive.
+            minimal_meta: Read headers only, instead of decoding every file to its end.
+            exts: Extensions of audio files.
+            kwargs: Arguments of the constructor.
+        """
+        return cls(find_audio_files(root, exts, minimal=minimal_meta), **kwargs)
 
     def summary(self) -> dict[str, tp.Any]:
-        """What the data set is made of: `files`, `hours`, and a `digest` of all durations.
+        """Number of `files`, `hours`, and a `digest` of all durations.
 
-        Music that only moved to another folder is the same.
+        Independent of the folder of the files.
         """
         durations = self.meta.durations
         return {
@@ -128,7 +159,7 @@ class AudioDataset(Dataset):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch is drawn, in this process and in all its workers."""
+        """Set the epoch to draw, in this process and its workers."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -136,7 +167,7 @@ class AudioDataset(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, tp.Any]:
         if not 0 <= index < len(self):
-            raise IndexError(f"Sample {index} of a data set of {len(self)}.")
+            raise IndexError(f"Index {index} is out of range for {len(self)} samples.")
         epoch = self.epoch
         rng = self.sampler.generator(epoch, index)
         problem = None
@@ -144,30 +175,35 @@ class AudioDataset(Dataset):
             file, seek_time = self.sampler.draw(epoch, index, rng, attempt)
             try:
                 wav, segment = self.read(file, seek_time)
-                info = self.describe(file, segment, wav, epoch, index)
+                info = self.get_info(file, segment, wav, epoch, index)
                 return (wav, info) if self.return_info else wav
             except (AudiocraftError, OSError, ValueError, RuntimeError) as error:
                 problem = error
                 self._report(file, error)
         raise AudioError(
-            f"{max(1, self.max_read_retry)} files in a row could not be used, such as: {problem}"
+            f"{max(1, self.max_read_retry)} files in a row could not be read. Last: {problem} "
+            "Check the files with `audiocraft validate MANIFEST`."
         )
 
     def _report(self, file: int, problem: Exception) -> None:
-        """Name a damaged file once. It is tried again, lest a draw depend on earlier ones."""
+        """Warn about a damaged file once. It is read again when drawn: draws are independent."""
         if file not in self._reported:
             self._reported.add(file)
             logger.warning("Skipping %s: %s", self.meta[file].path, problem)
 
-    def describe(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
-        """What is returned beside the waveform; deterministic in (seed, epoch, index)."""
+    def get_info(self, file: int, segment: SegmentInfo, wav: Tensor, epoch: int, index: int):
+        """Metadata of a sample, a function of (seed, epoch, index)."""
         return segment
 
     def read(self, file: int, seek_time: float) -> tuple[Tensor, SegmentInfo]:
-        """One segment, `[C, T]`, of the file with that number.
+        """Read one segment, `[C, T]`.
+
+        Args:
+            file: Index of the file.
+            seek_time: Start of the segment, in seconds.
 
         Raises:
-            AudioError: It cannot be read, or ends before `seek_time` seconds.
+            AudioError: The file cannot be read, or ends before `seek_time`.
         """
         meta = self.meta[file]
         duration = -1.0 if self.segment_duration is None else self.segment_duration
@@ -185,9 +221,9 @@ class AudioDataset(Dataset):
             total = target if self.pad else wav.shape[-1]
         real = wav.shape[-1]
         if not real:
-            raise AudioError(f"{meta.path} holds no audio at second {seek_time:.3f}.")
+            raise AudioError(f"{meta.path} has no audio at {seek_time:.3f} s.")
         if not math.isfinite(wav.sum()):  # one pass, unlike `isfinite().all()`
-            raise AudioError(f"{meta.path} holds samples that are not finite.")
+            raise AudioError(f"{meta.path} contains samples that are not finite.")
         segment = SegmentInfo(
             meta=meta,
             seek_time=seek_time,
@@ -206,7 +242,7 @@ class AudioDataset(Dataset):
         return Batch(wavs=stack(wavs), infos=list(infos))
 
     def check(self, limit: int = CHECKED_FILES) -> None:
-        """Open some files, evenly chosen, so that mistakes show before any work is done.
+        """Open some files, evenly spaced, to detect wrong paths early.
 
         Raises:
             AudioError: None of them can be read.
@@ -220,31 +256,31 @@ class AudioDataset(Dataset):
                 problems.append(error)
         if len(problems) == len(chosen):
             raise AudioError(
-                f"None of {len(chosen)} files can be read, such as: {problems[0]} "
-                "Correct the paths in the manifest or write it anew."
+                f"None of {len(chosen)} files can be read. First: {problems[0]} "
+                "Correct the paths in the manifest, or write it again."
             )
         if problems:
             named = " ".join(str(problem) for problem in problems[:NAMED_FILES])
             logger.warning(
-                "%d of %d files that were tried will be skipped. %s",
+                "%d of %d files that were checked cannot be read and are skipped. %s",
                 len(problems),
                 len(chosen),
                 named,
             )
 
 
-def _usable(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> MetaTable:
-    """The files whose duration is sane and within limits."""
+def _filter_by_duration(meta: tp.Sequence[AudioMeta], shortest: float, longest: float) -> MetaTable:
+    """Select the files whose duration is valid and within limits."""
     table = MetaTable.of(meta)
     durations = table.durations
-    sane = (durations > 0) & (durations < math.inf)
-    for i in np.flatnonzero(~sane):
-        odd = table[int(i)]
-        logger.warning("Left out: %s has a duration of %s seconds.", odd.path, odd.duration)
-    kept = sane & (shortest <= durations) & (durations <= longest)
+    valid = (durations > 0) & (durations < math.inf)
+    for i in np.flatnonzero(~valid):
+        invalid = table[int(i)]
+        logger.warning("%s is left out: its duration is %s s.", invalid.path, invalid.duration)
+    kept = valid & (shortest <= durations) & (durations <= longest)
     if not kept.any():
         raise ManifestError(
-            f"None of {len(table)} files lasts between {shortest} and {longest} seconds. "
+            f"None of {len(table)} files has a duration from {shortest} to {longest} s. "
             "Add audio, or change min_audio_duration and max_audio_duration."
         )
     return table if kept.all() else table.select(kept)

@@ -1,6 +1,4 @@
-"""What happens to a waveform between its file and the model: rate, channels, level, PCM.
-
-Everything here is a function of tensors; files are `audio.py`'s business.
+"""Waveform processing: resampling, channel conversion, level normalization, PCM conversion.
 
 Method: resampling by windowed sinc, Julius O. Smith, https://ccrma.stanford.edu/~jos/resample/;
 loudness after ITU-R BS.1770-4.
@@ -22,30 +20,30 @@ from ..errors import AudioError
 logger = logging.getLogger(__name__)
 
 STRATEGIES = ("peak", "clip", "rms", "loudness")
-SMALLEST_GROUP = 64  # output samples that are computed at once, lest they be too few to be fast
-LARGEST_GROUP = 512  # or too many, whose filters are mostly zeros
+MIN_GROUP = 64  # output samples per convolution: with fewer it is slow
+MAX_GROUP = 512  # with more, the joint support of their filters is mostly zeros
 MAX_KERNEL_SIZE = 2**24  # elements; beyond this the polyphase kernel would not fit in memory
 LOUDNESS_WINDOW = 0.4  # seconds, the gating block of BS.1770
-ENERGY_FLOOR = 2e-3  # RMS below which a clip counts as silence and is not amplified
+ENERGY_FLOOR = 2e-3  # RMS below which a clip is silent and not amplified
 
 
 class _Polyphase(tp.NamedTuple):
-    """Filters that turn `step` samples into a block of new ones, in groups of near neighbours."""
+    """Polyphase filters that map `step` input samples to a block, in groups of adjacent phases."""
 
     step: int
-    padding: int  # samples before and after
-    groups: list[tuple[slice, Tensor]]  # the samples a group looks at, filters [phases, 1, 1, taps]
+    padding: int  # input samples before and after
+    groups: list[tuple[slice, Tensor]]  # support and filters [phases, 1, 1, taps]
 
 
 @lru_cache(maxsize=32)
 def _polyphase(old: int, new: int) -> _Polyphase:
-    """The filters of julius. Neighbouring ones share their support, so that little is wasted."""
+    """Filters of `julius.ResampleFrac`; adjacent phases share a support without zero taps."""
     kernel = tp.cast(Tensor, julius.ResampleFrac(old, new).kernel)[:, 0]  # [new, taps]
     padding = (kernel.shape[1] - old) // 2
-    repeats = -(-SMALLEST_GROUP // new)
+    repeats = -(-MIN_GROUP // new)
     rows = [F.pad(kernel, (i * old, (repeats - 1 - i) * old)) for i in range(repeats)]
     groups = []
-    for filters in torch.cat(rows).split(LARGEST_GROUP):
+    for filters in torch.cat(rows).split(MAX_GROUP):
         taps = filters.any(dim=0).nonzero()
         support = slice(int(taps.min()), int(taps.max()) + 1)
         filters = filters[:, None, None, support]
@@ -54,7 +52,7 @@ def _polyphase(old: int, new: int) -> _Polyphase:
 
 
 def _resample_in_blocks(wav: Tensor, old: int, new: int) -> Tensor:
-    """As julius does, twice as fast on a CPU: the phases, as channels, come out side by side."""
+    """Same result as julius, twice as fast on a CPU: phases are output channels."""
     length = wav.shape[-1]
     num_samples = length * new // old
     step, padding, groups = _polyphase(old, new)
@@ -62,31 +60,31 @@ def _resample_in_blocks(wav: Tensor, old: int, new: int) -> Tensor:
     flat = wav.reshape(-1, length)
     after = padding + num_blocks * step - length
     flat = torch.cat([flat[:, :1].expand(-1, padding), flat, flat[:, -1:].expand(-1, after)], dim=1)
-    pieces = []
+    outputs = []
     for support, filters in groups:
-        seen = flat[:, support.start : (num_blocks - 1) * step + support.stop]
-        pieces.append(_filtered(seen, filters.to(wav), step))
-    blocks = torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
+        inputs = flat[:, support.start : (num_blocks - 1) * step + support.stop]
+        outputs.append(_convolve(inputs, filters.to(wav), step))
+    blocks = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
     return blocks.flatten(1)[:, :num_samples].reshape(*wav.shape[:-1], num_samples)
 
 
-def _filtered(wav: Tensor, filters: Tensor, step: int) -> Tensor:
-    """Waveforms `[N, T]` seen through filters `[phases, 1, 1, taps]`, as `[N, blocks, phases]`."""
-    with torch.autocast(wav.device.type, enabled=False):  # sound needs more than 16 bit floats
-        if wav.device.type != "cpu":  # nor should a GPU convolve in reduced precision
+def _convolve(wav: Tensor, filters: Tensor, step: int) -> Tensor:
+    """Convolve `[N, T]` with filters `[phases, 1, 1, taps]` to `[N, blocks, phases]`."""
+    with torch.autocast(wav.device.type, enabled=False):  # audio needs more than 16 bit floats
+        if wav.device.type != "cpu":  # cuDNN convolves in reduced precision
             return wav.unfold(-1, filters.shape[-1], step) @ filters[:, 0, 0].t()
         return F.conv2d(wav[:, None, None], filters, stride=(1, step))[:, :, 0].transpose(1, 2)
 
 
 def _resample_directly(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """As julius does, weighing each output sample by itself: slower, but in little memory."""
+    """Same result as julius without a polyphase kernel: slower, in constant memory."""
     zeros, rolloff = 24, 0.945
     bandwidth = min(from_rate, to_rate) * rolloff
     width = math.ceil(zeros * from_rate / bandwidth)
     num_samples = wav.shape[-1] * to_rate // from_rate
     flat = F.pad(wav.reshape(-1, 1, wav.shape[-1]), (width, width + 1), mode="replicate")[:, 0]
     taps = torch.arange(-width, width + 1, device=wav.device)
-    pieces = [flat[:, :0]]
+    outputs = [flat[:, :0]]
     for out in torch.arange(num_samples, device=wav.device).split(2**21 // len(taps) + 1):
         before = out * from_rate // to_rate
         phase = (out * from_rate % to_rate).double() / to_rate
@@ -94,8 +92,8 @@ def _resample_directly(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
         time = time.clamp(-zeros, zeros)
         kernel = torch.sinc(time) * torch.cos(math.pi * time / zeros / 2) ** 2
         kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(wav.dtype)
-        pieces.append((flat[:, before[:, None] + taps + width] * kernel).sum(dim=-1))
-    return torch.cat(pieces, dim=-1).view(*wav.shape[:-1], -1)
+        outputs.append((flat[:, before[:, None] + taps + width] * kernel).sum(dim=-1))
+    return torch.cat(outputs, dim=-1).view(*wav.shape[:-1], -1)
 
 
 def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -104,7 +102,7 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     Args:
         wav: Waveform, `[..., T]`.
         from_rate: Samples per second of `wav`.
-        to_rate: Samples per second wanted.
+        to_rate: Samples per second of the result.
 
     Returns:
         Waveform, `[..., floor(T * to_rate / from_rate)]`.
@@ -124,14 +122,14 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 def convert_audio_channels(wav: Tensor, channels: int = 2) -> Tensor:
-    """Change the number of channels: their mean, copies of the only one, or the first ones.
+    """Change the number of channels: mean to mono, copy from mono, else keep the first ones.
 
     Args:
         wav: Waveform, `[..., C, T]`.
-        channels: Channels wanted.
+        channels: Number of channels of the result.
 
     Raises:
-        ValueError: More channels are wanted than there are, and there is more than one.
+        ValueError: `channels` exceeds the number of channels of `wav`, which is not mono.
     """
     have = wav.shape[-2]
     if have == channels:
@@ -143,8 +141,8 @@ def convert_audio_channels(wav: Tensor, channels: int = 2) -> Tensor:
     if have > channels:
         return wav[..., :channels, :]
     raise ValueError(
-        f"Audio with {have} channels cannot become {channels} channels: nothing says what the "
-        f"others should hold. Ask for at most {have}, or give mono."
+        f"Audio with {have} channels cannot be converted to {channels} channels. "
+        f"Choose at most {have}, or convert to mono first."
     )
 
 
@@ -154,8 +152,8 @@ def convert_audio(wav: Tensor, from_rate: int, to_rate: int, to_channels: int) -
     Args:
         wav: Waveform, `[..., C, T]`.
         from_rate: Samples per second of `wav`.
-        to_rate: Samples per second wanted.
-        to_channels: Channels wanted.
+        to_rate: Samples per second of the result.
+        to_channels: Number of channels of the result.
 
     Returns:
         Waveform, `[..., to_channels, floor(T * to_rate / from_rate)]`.
@@ -174,14 +172,14 @@ def normalize_loudness(
 ) -> Tensor:
     """Scale to a loudness of `-loudness_headroom_db` LUFS.
 
-    Silence, and clips too short for the measurement (0.4 s), come back as they are.
+    Silence, and clips shorter than a measurement window (0.4 s), are returned unchanged.
 
     Args:
         wav: Waveform, `[C, T]`.
         sample_rate: Samples per second of `wav`.
         loudness_headroom_db: Distance from full scale, in LUFS.
-        loudness_compressor: Bend peaks softly below 1 with a hyperbolic tangent.
-        energy_floor: RMS below which a clip counts as silence.
+        loudness_compressor: Apply a hyperbolic tangent.
+        energy_floor: RMS below which a clip is silent.
     """
     if wav.shape[-1] < LOUDNESS_WINDOW * sample_rate or wav.square().mean().sqrt() < energy_floor:
         return wav
@@ -209,31 +207,32 @@ def normalize_audio(
     sample_rate: int | None = None,
     stem_name: str | None = None,
 ) -> Tensor:
-    """Bring a waveform to a level that a file of fixed range can hold.
+    """Normalize the level of a waveform to the range of a file, [-1, 1].
 
     Args:
         wav: Waveform, `[C, T]`.
-        normalize: Also amplify; `False` lets `peak` and `rms` only attenuate.
-        strategy: `peak` and `rms` scale to a level, `loudness` scales to a loudness, `clip`
-            only cuts peaks off.
+        normalize: If `False`, `peak` and `rms` attenuate but do not amplify.
+        strategy: `peak`, `rms` and `loudness` scale to a level, `clip` only clips peaks.
         peak_clip_headroom_db: Distance of peaks from full scale (`peak`, `clip`).
         rms_headroom_db: Distance of the RMS of the mono mix from full scale (`rms`).
         loudness_headroom_db: Distance of the loudness from full scale (`loudness`).
-        loudness_compressor: Bend peaks softly instead of cutting them (`loudness`).
-        log_clipping: Warn when samples are cut off.
-        sample_rate: Samples per second; only `loudness` needs it.
-        stem_name: What to call the clip in a warning.
+        loudness_compressor: Limit peaks with a hyperbolic tangent instead of clipping (`loudness`).
+        log_clipping: Warn if samples are clipped.
+        sample_rate: Samples per second; required by `loudness`.
+        stem_name: Name of the clip in warnings.
 
     Raises:
-        ValueError: There is no such strategy, or `loudness` has no sample rate.
+        ValueError: The strategy is unknown, or `loudness` has no sample rate.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"strategy is {strategy!r}. Choose one of: {', '.join(STRATEGIES)}.")
+        raise ValueError(
+            f"strategy={strategy!r} is not supported. Supported: {', '.join(STRATEGIES)}."
+        )
     if wav.shape[-1] == 0:
         return wav
     if strategy == "loudness":
         if sample_rate is None:
-            raise ValueError("strategy 'loudness' needs the sample_rate of the waveform.")
+            raise ValueError("strategy='loudness' requires sample_rate.")
         wav = normalize_loudness(wav, sample_rate, loudness_headroom_db, loudness_compressor)
         return _clamp(wav, 1.0, log_clipping, stem_name)
     limit = 10 ** (-peak_clip_headroom_db / 20)
@@ -250,7 +249,7 @@ def normalize_audio(
 
 
 def f32_pcm(wav: Tensor) -> Tensor:
-    """PCM samples as floats in [-1, 1]; floats come back as they are.
+    """Convert PCM samples to floats in [-1, 1]; floats are returned unchanged.
 
     Raises:
         AudioError: The samples are neither floats nor 16 or 32 bit integers.
@@ -263,9 +262,9 @@ def f32_pcm(wav: Tensor) -> Tensor:
 
 
 def i16_pcm(wav: Tensor) -> Tensor:
-    """Floats in [-1, 1] as 16 bit PCM; 16 bit integers come back as they are.
+    """Convert floats in [-1, 1] to 16 bit PCM; 16 bit integers are returned unchanged.
 
-    A clip that reaches +1, which 16 bit PCM cannot hold, is scaled by 2**15 - 1 as a whole.
+    The scale is 2**15, or 2**15 - 1 for a clip that would overflow.
 
     Raises:
         AudioError: Samples are integers of another width.

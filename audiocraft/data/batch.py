@@ -1,4 +1,4 @@
-"""Batches: what a data set's collater returns and a solver step receives."""
+"""Batches: output of a data set's collater and input of a solver step."""
 
 import typing as tp
 from dataclasses import dataclass, replace

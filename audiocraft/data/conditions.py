@@ -1,7 +1,7 @@
-"""What a sample says about itself: plain values that the conditioners will read.
+"""Conditions of a sample: texts and waveform clips, before any conditioner encodes them.
 
-Nothing here knows a network. A missing condition has one form per kind: `None` for a text,
-a silent clip of length zero for a waveform. Conditioners turn either into zero vectors.
+A missing condition is `None` for a text and a clip of length zero for a waveform. Conditioners
+encode either as zero vectors.
 """
 
 import typing as tp
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 
 class WavCondition(tp.NamedTuple):
-    """One or several clips, as conditions.
+    """One clip or a batch of clips.
 
-    `length` counts the real samples of each clip; what follows is padding. A clip of length
-    zero is a null condition. `start` asks for an excerpt at that second of the clip; `None`
-    leaves the choice to the conditioner.
+    `length` is the number of valid samples of each clip; padding follows. A clip of length zero is
+    a null condition. `start` is the start of the style excerpt in the clip, in seconds; if `None`
+    the conditioner draws it.
     """
 
     wav: Tensor  # [B, C, T]
@@ -30,7 +30,7 @@ class WavCondition(tp.NamedTuple):
 
 @dataclass
 class ConditioningAttributes:
-    """All the conditions of one sample, by name."""
+    """Conditions of one sample, by name."""
 
     text: dict[str, str | None] = field(default_factory=dict)
     wav: dict[str, WavCondition] = field(default_factory=dict)
@@ -45,15 +45,15 @@ def wav_condition(
     seek_time: float | None = None,
     start: float | None = None,
 ) -> WavCondition:
-    """Wrap the clip of one sample.
+    """Create a batch of one clip.
 
     Args:
         wav: Waveform, `[C, T]`.
         sample_rate: Samples per second of `wav`.
-        length: Real samples in `wav`; `None` means all of them.
-        path: Where the clip comes from, for the logs.
-        seek_time: Where in its file the clip starts, in seconds.
-        start: Where in the clip the excerpt shall start, in seconds.
+        length: Valid samples of `wav`; `None`: all.
+        path: Source file, for logs.
+        seek_time: Start of the clip in its file, in seconds.
+        start: Start of the style excerpt in the clip, in seconds; `None`: drawn.
     """
     num_samples = wav.shape[-1] if length is None else length
     return WavCondition(
@@ -62,7 +62,7 @@ def wav_condition(
 
 
 def null_wav(sample_rate: int) -> WavCondition:
-    """The absence of a clip: `[1, 1, 1]` of silence with length zero."""
+    """A null condition: `[1, 1, 1]` of zeros with length zero."""
     return WavCondition(torch.zeros(1, 1, 1), torch.tensor([0]), [sample_rate])
 
 
@@ -84,7 +84,7 @@ def drop_conditions(
     text: tp.Collection[str] = (),
     wav: tp.Collection[str] = (),
 ) -> ConditioningAttributes:
-    """Copy of `attributes` in which the named conditions are null. Unknown names are ignored."""
+    """Copy of `attributes` with the named conditions set to null. Unknown names are ignored."""
     return ConditioningAttributes(
         text={name: None if name in text else value for name, value in attributes.text.items()},
         wav={
@@ -95,15 +95,15 @@ def drop_conditions(
 
 
 def collate_texts(samples: list[ConditioningAttributes], name: str) -> list[str | None]:
-    """The text called `name` of every sample; `None` where a sample has none."""
+    """The text condition `name` of every sample; `None` where it is missing."""
     return [sample.text.get(name) for sample in samples]
 
 
 def collate_wavs(samples: list[ConditioningAttributes], name: str) -> WavCondition:
-    """Stack the clips called `name` as mono, padded with zeros to the longest.
+    """Stack the clips `name` of every sample as mono, padded with zeros to the longest.
 
     Returns:
-        A batch, `wav` of shape `[B, 1, T]`. Samples without the clip get a null clip.
+        A batch, `wav` of shape `[B, 1, T]`. A missing clip is a null clip.
     """
     rate = next((s.wav[name].sample_rate[0] for s in samples if name in s.wav), 0)
     clips = [sample.wav.get(name) or null_wav(rate) for sample in samples]

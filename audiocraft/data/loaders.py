@@ -1,8 +1,9 @@
-"""From configuration to batches: the only place of this floor that sees a configuration.
+"""Data loaders: the only module of this package that reads a configuration.
 
-`datasource` names a manifest or a folder of tokens per split, `dataset` says how segments are
-drawn; what stands in `dataset.train`, `dataset.valid`, `dataset.evaluate` or `dataset.generate`
-wins for that split. `cache.path` puts tokens in place of the audio of all splits but `generate`.
+`datasource` names a manifest or a token folder per split. `dataset` holds the arguments of the data
+set and its loader; those in `dataset.train`, `dataset.valid`, `dataset.evaluate` or
+`dataset.generate` override them for one split. `cache.path` replaces the audio of all splits except
+`generate` by tokens.
 """
 
 import inspect
@@ -29,7 +30,7 @@ from .tokens.format import TokenizerSpec, check_tokenizer, is_token_folder, read
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "evaluate", "generate")
-NOT_OF_THE_DATASET = {*SPLITS, "batch_size", "num_workers"}
+LOADER_KEYS = {*SPLITS, "batch_size", "num_workers"}
 
 
 def get_audio_datasets(
@@ -42,31 +43,31 @@ def get_audio_datasets(
 ) -> dict[str, DataLoader]:
     """Build the loader of every split that has a data source.
 
-    Every file list is read and some files of each are opened, so that mistakes show now.
+    Every file list is read and some files of each are opened, to detect errors early.
 
     Args:
-        cfg: The configuration; read are `datasource`, `dataset`, `cache`, `solver`,
+        cfg: Configuration; uses `datasource`, `dataset`, `cache`, `solver`,
             `conditioners`, `sample_rate`, `channels`, `seed` and `optim.updates_per_epoch`.
-        rank: Which process this is.
-        world_size: How many there are.
-        splits: Which splits to build.
-        tokenizer: The model's; pre-encoded data have to be its tokens.
+        rank: Index of this process.
+        world_size: Number of processes.
+        splits: Splits to build.
+        tokenizer: The model's tokenizer; pre-encoded data must match it.
 
     Returns:
         Loaders of `Batch`es by split. Those of a token folder hold codes, others waveforms.
-        `loader.dataset.set_epoch` belongs before every epoch; `loader.sampler.start_at` lets the
-        next one begin in its middle.
+        Call `loader.dataset.set_epoch` before every epoch; `loader.sampler.start_at` skips batches
+        of the next one.
 
     Raises:
-        ConfigError: Two values of the configuration disagree.
+        ConfigError: A setting is invalid or contradicts another one.
         ManifestError: A manifest or a metadata file cannot be used.
         AudioError: No audio file of a split can be read.
     """
     _check_limits(cfg)
     if cfg.datasource.get("train") is None and not OmegaConf.select(cfg, "execute_only"):
         raise ConfigError(
-            "datasource.train is not set. Choose a data set such as dset=audio/example, "
-            "or give a manifest: datasource.train=egs/NAME."
+            "datasource.train is not set. Select a data set such as dset=audio/example, "
+            "or set a manifest: datasource.train=egs/NAME."
         )
     return {
         split: _get_loader(cfg, split, rank, world_size, tokenizer)
@@ -76,13 +77,13 @@ def get_audio_datasets(
 
 
 def _check_limits(cfg: DictConfig) -> None:
-    """A model must not be asked for more than its data can hold."""
-    for wanted, limit in (("sample_rate", "max_sample_rate"), ("channels", "max_channels")):
-        most = cfg.datasource.get(limit)
-        if most is not None and cfg[wanted] > most:
+    """Check the sample rate and channels of the model against those of the data."""
+    for key, limit in (("sample_rate", "max_sample_rate"), ("channels", "max_channels")):
+        maximum = cfg.datasource.get(limit)
+        if maximum is not None and cfg[key] > maximum:
             raise ConfigError(
-                f"{wanted} is {cfg[wanted]} but datasource.{limit} is {most}. Lower {wanted}, "
-                f"or raise datasource.{limit} if the audio has that much."
+                f"{key}={cfg[key]} exceeds datasource.{limit}={maximum}. Lower {key}, "
+                f"or raise datasource.{limit} if the audio supports it."
             )
 
 
@@ -96,7 +97,7 @@ def _get_loader(
     training = split == "train"
     updates = OmegaConf.select(cfg, "optim.updates_per_epoch") if training else None
     if updates is not None and updates < 1:
-        raise ConfigError(f"optim.updates_per_epoch is {updates}. Give at least 1, or null.")
+        raise ConfigError(f"optim.updates_per_epoch={updates} must be at least 1 or null.")
     sampler = ShardedSampler(
         len(dataset),
         batch_size,
@@ -107,12 +108,12 @@ def _get_loader(
     )
     if not len(sampler):
         raise ConfigError(
-            f"dataset.{split}.num_samples is {len(dataset)}, not even one batch of {batch_size}. "
+            f"dataset.{split}.num_samples is {len(dataset)}, less than a batch of {batch_size}. "
             "Raise it, or lower dataset.batch_size."
         )
     if updates is not None and len(dataset) // batch_size < updates:
         logger.warning(
-            "An epoch has %d updates instead of optim.updates_per_epoch=%d, for "
+            "An epoch has %d updates instead of optim.updates_per_epoch=%d, since "
             "dataset.train.num_samples is %d.",
             len(dataset) // batch_size,
             updates,
@@ -127,7 +128,7 @@ def _get_loader(
         collate_fn=dataset.collater,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
-        # Otherwise every epoch would take a number from the global generator.
+        # The default draws from the global generator in every epoch.
         generator=torch.Generator().manual_seed(derive_seed("workers", cfg.seed, split, rank)),
     )
 
@@ -143,24 +144,24 @@ def _check_batch_size(batch_size: tp.Any, world_size: int) -> None:
         )
 
 
-def _num_workers(cfg: DictConfig, split: str, wanted: int) -> int:
-    """Processes that read: as configured, but never more than there are CPUs."""
-    most = OmegaConf.select(cfg, f"{split}.num_workers")
-    return min(wanted, num_cpus(), wanted if most is None else most)
+def _num_workers(cfg: DictConfig, split: str, num_workers: int) -> int:
+    """Number of workers, limited by the number of CPUs."""
+    maximum = OmegaConf.select(cfg, f"{split}.num_workers")
+    return min(num_workers, num_cpus(), num_workers if maximum is None else maximum)
 
 
 def num_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
+    """Number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def get_source(cfg: DictConfig, split: str) -> Path:
-    """Where the data of a split are: a manifest, the folder of one, or a folder of tokens.
+    """Data source of a split: a manifest, its folder, or a token folder.
 
     Raises:
-        ManifestError: The cache holds no tokens of the split.
+        ManifestError: The cache has no tokens of the split.
     """
     cache = OmegaConf.select(cfg, "cache.path")
     if cache is None or split == "generate" or cfg.cache.write:
@@ -168,14 +169,14 @@ def get_source(cfg: DictConfig, split: str) -> Path:
     folder = AudioCraftEnvironment.resolve_reference_path(cache) / split
     if not is_token_folder(folder):
         raise ManifestError(
-            f"cache.path is {cache} but {folder} holds no tokens. Write them with the same command "
-            "and cache.write=true, or set cache.path=null."
+            f"cache.path={cache} but {folder} is not a token folder. Write it with the same "
+            "command and cache.write=true, or set cache.path=null."
         )
     return folder
 
 
 def load_audio_manifest(source: Path) -> list[AudioMeta]:
-    """Read a manifest, its paths turned into those of this cluster."""
+    """Read a manifest, with the path mappings of this cluster."""
     mapped = bool(AudioCraftEnvironment.get_dataset_mappers())
     return load_manifest(source, AudioCraftEnvironment.apply_dataset_mappers if mapped else None)
 
@@ -185,28 +186,28 @@ def _build_dataset(
 ) -> AudioDataset:
     kind = MusicDataset if cfg.solver == "musicgen" else AudioDataset
     known = {*inspect.signature(kind).parameters, *inspect.signature(AudioDataset).parameters}
-    options = {k: v for k, v in options.items() if k not in NOT_OF_THE_DATASET}
+    options = {k: v for k, v in options.items() if k not in LOADER_KEYS}
     for key in options:
         if key not in known:
             raise ConfigError(
-                f"dataset.{split} has {key!r}, which nobody reads. "
-                f"Choose among: {', '.join(sorted(known - {'meta', 'kwargs'}))}."
+                f"dataset.{split} has {key!r}, which is not supported. "
+                f"Supported: {', '.join(sorted(known - {'meta', 'kwargs'}))}."
             )
     if options.get("num_samples") is None:
         options.pop("num_samples", None)
     options |= {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
     conditioners = OmegaConf.select(cfg, "conditioners") or {}
     if kind is MusicDataset:
-        options["required_fields"] = [name for name in conditioners if name in READERS]
+        options["info_fields_required"] = [name for name in conditioners if name in READERS]
     try:
         source = get_source(cfg, split)
         if not is_token_folder(source):
             dataset = kind(load_audio_manifest(source), **options)
         elif kind is not MusicDataset:
-            raise ConfigError(f"{source} holds tokens, but solver={cfg.solver} trains on audio.")
+            raise ConfigError(f"{source} contains tokens, but solver={cfg.solver} trains on audio.")
         else:
-            heard = split == "generate" or "self_wav" in conditioners
-            options["load_wav"] = heard and options.get("load_wav", True)
+            needs_wav = split == "generate" or "self_wav" in conditioners
+            options["load_wav"] = needs_wav and options.get("load_wav", True)
             dataset = _token_dataset(split, source, options, tokenizer)
         dataset.check()
     except AudiocraftError as error:
@@ -219,7 +220,7 @@ def _build_dataset(
 def _token_dataset(
     split: str, folder: Path, options: dict[str, tp.Any], tokenizer: TokenizerSpec | None
 ) -> AudioDataset:
-    """A folder of tokens; generation hears its waveforms instead."""
+    """Data set of a token folder; the generate split reads its waveforms."""
     if tokenizer is not None:
         check_tokenizer(folder, read_header(folder), tokenizer)
         options["num_codebooks"] = tokenizer.num_codebooks

@@ -1,8 +1,8 @@
-"""Manifests: which audio files a data set has, one JSON object per line.
+"""Manifests: the audio files of a data set, one JSON object per line.
 
-A data source is such a file (`.jsonl` or `.jsonl.gz`) or the folder that holds it as
-`data.jsonl[.gz]`. Relative paths in it count from the current directory or, failing that, from
-the nearest folder above the manifest where they lead somewhere.
+A data source is such a file (`.jsonl` or `.jsonl.gz`), or the folder that contains it as
+`data.jsonl[.gz]`. Relative paths in it are relative to the current directory or, if the file does
+not exist there, to the nearest folder above the manifest where it exists.
 """
 
 import contextlib
@@ -19,16 +19,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import AudioError, ManifestError
+from ..utils.atomic_write import atomic_file
 from ..utils.numbers import is_number
 from .audio import audio_blocks, audio_info
-from .io.files import EXTENSIONS, exists, list_audio_files, replacing
+from .io.files import EXTENSIONS, exists, list_audio_files
 from .resume_log import ResumeLog
 
 logger = logging.getLogger(__name__)
 
 MANIFEST_NAMES = ("data.jsonl", "data.jsonl.gz")
-COMMAND = "python -m audiocraft.data.audio_dataset"
-AT_ONCE = 256  # files that are handed to the threads together
+COMMAND = "python -m audiocraft manifest"
+BLOCK = 256  # files per round of the thread pool: an interruption waits for one round
 PathMap = tp.Callable[[str], str]
 
 
@@ -39,19 +40,19 @@ class AudioMeta:
     path: str  # a file, or a zip member: `archive.zip:inner.mp3`
     duration: float  # seconds
     sample_rate: int  # Hz
-    amplitude: float | None = None  # its highest absolute sample
-    weight: float | None = None  # how often to draw it; None is 1
-    info_path: str | None = None  # its metadata; None is `path` with the suffix .json
+    amplitude: float | None = None  # maximum absolute sample
+    weight: float | None = None  # sampling weight; None: 1
+    info_path: str | None = None  # metadata; None: `path` with the extension .json
 
 
 FIELDS = tuple(field.name for field in fields(AudioMeta))
 
 
 def find_manifest(source: str | Path) -> Path:
-    """The manifest that a data source means.
+    """Find the manifest of a data source.
 
     Raises:
-        ManifestError: There is none.
+        ManifestError: It does not exist.
     """
     path = Path(source)
     candidates = [path / name for name in MANIFEST_NAMES] if path.is_dir() else [path]
@@ -60,27 +61,26 @@ def find_manifest(source: str | Path) -> Path:
             return candidate
     if path.is_dir():
         raise ManifestError(
-            f"The folder {source} holds no {' or '.join(MANIFEST_NAMES)}. "
-            f"Give the folder of a manifest; "
-            f"one is written by `{COMMAND} AUDIO_FOLDER {path / MANIFEST_NAMES[0]}`."
+            f"The folder {source} contains no {' or '.join(MANIFEST_NAMES)}. Create it with "
+            f"`{COMMAND} AUDIO_FOLDER {path / MANIFEST_NAMES[0]}`."
         )
     raise ManifestError(
-        f"There is no manifest at {source}. Correct the path, or write one with "
+        f"The manifest {source} does not exist. Correct the path, or create it with "
         f"`{COMMAND} AUDIO_FOLDER {path if path.suffix else path / MANIFEST_NAMES[0]}`."
     )
 
 
-def load_manifest(source: str | Path, map_path: PathMap | None = None) -> list[AudioMeta]:
+def load_manifest(path: str | Path, map_path: PathMap | None = None) -> list[AudioMeta]:
     """Read a manifest.
 
     Args:
-        source: The file, or the folder that holds it.
-        map_path: Turns paths as written into paths of this machine.
+        path: The file, or the folder that contains it.
+        map_path: Maps paths in the manifest to paths on this machine.
 
     Raises:
-        ManifestError: It is missing, empty, cut short, or a line is no audio file's.
+        ManifestError: The file is missing, empty or truncated, or a line is invalid.
     """
-    file = find_manifest(source)
+    file = find_manifest(path)
     metas = []
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as lines:
@@ -88,10 +88,10 @@ def load_manifest(source: str | Path, map_path: PathMap | None = None) -> list[A
                 if not line.isspace():
                     metas.append(_parse(line, file, number))
     except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"{file} cannot be read: {error}. Write it anew.") from None
+        raise ManifestError(f"{file} cannot be read: {error}. Write it again.") from None
     if not metas:
         raise ManifestError(
-            f"{file} names no audio file. Fill it with `{COMMAND} AUDIO_FOLDER {file}`."
+            f"{file} lists no audio file. Create it with `{COMMAND} AUDIO_FOLDER {file}`."
         )
     _find_files(metas, file, map_path)
     return metas
@@ -110,24 +110,24 @@ def _parse(line: bytes, file: Path, number: int) -> AudioMeta:
         )
     except KeyError as error:
         raise ManifestError(
-            f"{file}, line {number}, has no {error}. A line needs path, duration and sample_rate."
+            f"{file}, line {number}, has no {error}. path, duration and sample_rate are required."
         ) from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ManifestError(
-            f"{file}, line {number}, is not one JSON object about an audio file ({error})."
+            f"{file}, line {number}, is not a JSON object of an audio file ({error})."
         ) from None
-    weighty = meta.weight is None or (is_number(meta.weight) and meta.weight >= 0)
-    paths = isinstance(meta.path, str) and isinstance(meta.info_path, str | None)
-    if not (weighty and paths):
+    valid_weight = meta.weight is None or (is_number(meta.weight) and meta.weight >= 0)
+    valid_paths = isinstance(meta.path, str) and isinstance(meta.info_path, str | None)
+    if not (valid_weight and valid_paths):
         raise ManifestError(
-            f"{file}, line {number}: path and info_path are texts, weight is a number from 0 up, "
-            f"not {meta.path!r}, {meta.info_path!r} and {meta.weight!r}."
+            f"{file}, line {number}: path and info_path must be texts, and weight a number of at "
+            f"least 0, but they are {meta.path!r}, {meta.info_path!r} and {meta.weight!r}."
         )
     return meta
 
 
 def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) -> None:
-    """Turn the paths of a manifest into paths from the current directory."""
+    """Resolve the paths of a manifest."""
     first = metas[0].path if map_path is None else map_path(metas[0].path)
     base = ""
     if not os.path.isabs(first) and not exists(first):
@@ -143,57 +143,63 @@ def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) ->
             meta.info_path = os.path.join(base, mapped)
 
 
-def save_manifest(path: str | Path, metas: tp.Iterable[AudioMeta]) -> None:
-    """Write a manifest, compressed if it ends in `.gz`; it appears complete or not at all."""
-    with replacing(path) as raw, contextlib.ExitStack() as stack:
+def save_manifest(path: str | Path, meta: tp.Iterable[AudioMeta]) -> None:
+    """Write a manifest atomically, compressed if `path` ends in `.gz`; its folder is created."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as raw, contextlib.ExitStack() as stack:
         file: tp.Any = raw
-        if Path(path).suffix == ".gz":  # without name and time: the same manifest, the same bytes
+        if Path(path).suffix == ".gz":  # without name and time, for reproducible bytes
             file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
-        for meta in metas:
-            file.write(json.dumps(as_line(meta)).encode() + b"\n")
+        for entry in meta:
+            file.write(json.dumps(as_line(entry)).encode() + b"\n")
 
 
 def as_line(meta: AudioMeta) -> dict[str, tp.Any]:
-    """What a manifest says about a file."""
+    """Fields of a manifest line."""
     return {name: getattr(meta, name) for name in FIELDS}
 
 
 def find_audio_files(
-    folder: str | Path,
+    path: str | Path,
+    exts: tp.Sequence[str] = EXTENSIONS,
+    *,
     minimal: bool = True,
     resolve: bool = False,
     workers: int = 10,
     progress: bool = False,
     resume_log: ResumeLog | None = None,
 ) -> list[AudioMeta]:
-    """Describe every audio file below a folder or in a zip archive, in the order of their paths.
+    """Find every audio file below a folder or in a zip archive, sorted by path.
 
     Files that cannot be read are reported and left out.
 
     Args:
-        folder: Where to look.
-        minimal: Read headers only; `False` also decodes everything to find the amplitude.
-        resolve: Write absolute paths, links resolved.
-        workers: Files that are read at the same time.
-        progress: Show a bar.
-        journal: Where what was found out is kept, should this be interrupted.
+        path: The folder or archive.
+        exts: Extensions of audio files.
+        minimal: Read headers only; `False` also decodes every file to compute the amplitude.
+        resolve: Return absolute paths, with links resolved.
+        workers: Number of threads.
+        progress: Show a progress bar.
+        resume_log: Results of an interrupted call.
 
     Raises:
-        ManifestError: There is no such folder, or no readable audio file in it.
+        ManifestError: The folder does not exist, or contains no readable audio file.
     """
-    if not os.path.isdir(folder) and Path(folder).suffix.lower() != ".zip":
-        raise ManifestError(f"There is no folder {folder}. Give the folder that holds the audio.")
+    if not os.path.isdir(path) and Path(path).suffix.lower() != ".zip":
+        raise ManifestError(
+            f"The folder {path} does not exist. Give the folder that contains the audio."
+        )
     try:
-        paths = list_audio_files(os.path.realpath(folder) if resolve else folder)
+        paths = list_audio_files(os.path.realpath(path) if resolve else path, exts)
     except OSError as error:
-        raise ManifestError(f"{folder} cannot be read: {error}.") from None
+        raise ManifestError(f"{path} cannot be read: {error}.") from None
     if resolve:
-        paths = [Path(os.path.realpath(path)) for path in paths]
+        paths = [Path(os.path.realpath(found)) for found in paths]
 
-    def describe(path: Path) -> AudioMeta | AudioError:
-        known = resume_log and resume_log.find(path)
+    def read(file: Path) -> AudioMeta | AudioError:
+        known = resume_log and resume_log.find(file)
         try:
-            return AudioMeta(**known) if known else read_audio_meta(path, minimal)
+            return AudioMeta(**known) if known else read_audio_meta(file, minimal)
         except AudioError as error:
             return error
 
@@ -202,33 +208,33 @@ def find_audio_files(
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(paths), unit="file", disable=not progress) as bar,
     ):
-        for start in range(0, len(paths), AT_ONCE):  # an interruption waits for no more
-            block = paths[start : start + AT_ONCE]
-            for path, result in zip(block, pool.map(describe, block)):
+        for start in range(0, len(paths), BLOCK):
+            block = paths[start : start + BLOCK]
+            for file, result in zip(block, pool.map(read, block)):
                 if isinstance(result, AudioError):
-                    logger.warning("Left out: %s", result)
+                    logger.warning("left out: %s", result)
                 else:
                     metas.append(result)
-                    if resume_log and not resume_log.find(path):
-                        resume_log.add(path, as_line(result))
+                    if resume_log and not resume_log.find(file):
+                        resume_log.add(file, as_line(result))
                 bar.update()
     if not metas:
         raise ManifestError(
-            f"{folder} holds {len(paths)} audio files and none can be read. "
-            f"Give a folder with files of type {', '.join(EXTENSIONS)}."
+            f"{path} contains no readable audio file ({len(paths)} found). "
+            f"Give a folder with files of type {', '.join(exts)}."
         )
     return metas
 
 
 def read_audio_meta(path: Path, minimal: bool = True) -> AudioMeta:
-    """Read what a manifest says about a file.
+    """Create the manifest entry of a file.
 
     Args:
         path: The file.
-        minimal: Leave the amplitude out, for which the file would be decoded.
+        minimal: Omit the amplitude, which requires decoding the file.
 
     Raises:
-        AudioError: It cannot be read.
+        AudioError: The file cannot be read.
     """
     info = audio_info(path)
     amplitude = None

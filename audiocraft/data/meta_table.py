@@ -1,8 +1,8 @@
-"""The files of a data set in a few arrays, instead of an object for each of them.
+"""File list of a data set as a few arrays.
 
-A million `AudioMeta` would take most of a gigabyte in every worker, since counting references
-writes to them. Arrays take a fifth of it, once, whatever the number of workers; an `AudioMeta` is
-made when somebody looks at a file.
+A million `AudioMeta` objects would take most of a gigabyte in every worker, since reference counts
+are written to. Arrays take a fifth of it, once for all workers. An `AudioMeta` is created on
+access.
 """
 
 import math
@@ -13,29 +13,29 @@ import numpy as np
 from .manifest import AudioMeta
 from .shared_arrays import SharedArrays
 
-NOTHING = "\0"  # in place of a missing text; no path holds it
+NONE_MARKER = "\0"  # encodes `None`; no path contains it
 
 
 def pack_texts(texts: tp.Iterable[str | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Texts, or `None`, as the bytes of all of them and the end of each."""
-    pieces = [(NOTHING if t is None else t).encode("utf-8", "surrogatepass") for t in texts]
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    return np.frombuffer(b"".join(pieces), np.uint8), ends
+    """Pack texts or `None`: the bytes of all texts, and the end of each, `[N]`."""
+    encoded = [(NONE_MARKER if t is None else t).encode("utf-8", "surrogatepass") for t in texts]
+    ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), ends
 
 
-def unpack_text(letters: np.ndarray, ends: np.ndarray, index: int) -> str | None:
-    """The text of that index, out of what `pack_texts` gave."""
+def unpack_text(packed: np.ndarray, ends: np.ndarray, index: int) -> str | None:
+    """Inverse of `pack_texts` for one text."""
     start = int(ends[index - 1]) if index else 0
-    text = letters[start : int(ends[index])].tobytes().decode("utf-8", "surrogatepass")
-    return None if text == NOTHING else text
+    text = packed[start : int(ends[index])].tobytes().decode("utf-8", "surrogatepass")
+    return None if text == NONE_MARKER else text
 
 
 class MetaTable(tp.Sequence[AudioMeta]):
-    """A sequence of `AudioMeta` that cannot be changed.
+    """An immutable sequence of `AudioMeta`.
 
     Args:
-        arrays: As `columns_of` makes them; others may lie beside them.
-        rows: Which rows of the arrays belong to it, `[N]`; `None` is all of them.
+        arrays: Output of `columns_of`, possibly with further arrays.
+        rows: Selected rows of the arrays, `[N]`; `None` selects all.
     """
 
     def __init__(self, arrays: SharedArrays, rows: np.ndarray | None = None):
@@ -44,20 +44,20 @@ class MetaTable(tp.Sequence[AudioMeta]):
 
     @classmethod
     def of(cls, metas: tp.Iterable[AudioMeta]) -> "MetaTable":
-        """Copy descriptions of files into a table."""
+        """Copy a list of files into a table."""
         return metas if isinstance(metas, MetaTable) else cls(SharedArrays(columns_of(metas)))
 
     def select(self, chosen: np.ndarray) -> "MetaTable":
-        """The part of it where `chosen`, `[N]` bool, is True; nothing is copied."""
+        """The files where `chosen`, `[N]` bool, is True; the arrays are shared."""
         rows = np.arange(len(chosen)) if self._rows is None else self._rows["rows"]
         return MetaTable(self.arrays, rows[chosen])
 
     def row(self, index: int) -> int:
-        """Where in the arrays a file is described."""
+        """Row of a file in the arrays."""
         return index if self._rows is None else int(self._rows["rows"][index])
 
     def column(self, name: str) -> np.ndarray:
-        """One number of every file, `[N]`."""
+        """A numeric column, `[N]`."""
         values = self.arrays[name]
         return values if self._rows is None else values[self._rows["rows"]]
 
@@ -68,7 +68,7 @@ class MetaTable(tp.Sequence[AudioMeta]):
 
     @property
     def weights(self) -> np.ndarray:
-        """How often to draw each file, `[N]` float64; 1 where the manifest says nothing."""
+        """Sampling weights, `[N]` float64; 1 where the manifest has none."""
         return np.nan_to_num(self.column("weights"), nan=1.0)
 
     def __len__(self) -> int:
@@ -102,12 +102,12 @@ class MetaTable(tp.Sequence[AudioMeta]):
         )
 
     def text(self, column: str, row: int) -> str | None:
-        """The text of a column in a row of the arrays."""
+        """A text column at a row of the arrays."""
         return unpack_text(self.arrays[column], self.arrays[f"{column}_ends"], row)
 
 
 def columns_of(metas: tp.Iterable[AudioMeta]) -> dict[str, np.ndarray]:
-    """Descriptions of files as the arrays of a `MetaTable`."""
+    """Convert a list of files to the arrays of a `MetaTable`."""
     metas = list(metas)
     columns = {
         "durations": np.array([m.duration for m in metas], np.float64),

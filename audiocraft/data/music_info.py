@@ -1,7 +1,7 @@
-"""What is known about a piece of music, and how it is read from a JSON file beside the audio.
+"""Music metadata: `MusicInfo`, its JSON files, and augmentation of descriptions.
 
-Texts in the wild are spelled in many ways; each field has a reader that brings it into one form
-or into `None`. The text conditioners only ever see these forms.
+Metadata of public data sets has many spellings. `READERS` normalizes each field to one form or
+`None`; text conditioners receive only these forms.
 """
 
 import gzip
@@ -22,30 +22,30 @@ from .manifest import AudioMeta
 
 
 class InvalidInfoError(ManifestError):
-    """A JSON file that is there but cannot be used, as other files are damaged."""
+    """A JSON file that exists but cannot be read."""
 
 
 def read_string(value: tp.Any) -> str | None:
-    """Text without the space around it; `None` where it says nothing.
+    """Text without surrounding spaces; `None` if empty.
 
     Raises:
-        TypeError: It is a list or a table.
+        TypeError: The value is a list or an object.
     """
     if _is_missing(value):
         return None
     if not isinstance(value, str | int | float):
-        raise TypeError(f"must be a text, not {value!r}")
+        raise TypeError(f"must be a text but is {value!r}")
     return str(value).strip() or None
 
 
 def read_keyword(value: tp.Any) -> str | None:
-    """Text in lower case."""
+    """Lower-case text."""
     text = read_string(value)
     return None if text is None else text.lower()
 
 
 def read_keywords(value: tp.Any) -> list[str] | None:
-    """A list of keywords; a text is split at commas and spaces."""
+    """List of keywords; a text is split at commas and spaces."""
     if isinstance(value, list):
         words = [str(word).strip().lower() for word in value if not _is_missing(word)]
     else:
@@ -54,18 +54,18 @@ def read_keywords(value: tp.Any) -> list[str] | None:
 
 
 def read_keyword_or_keywords(value: tp.Any) -> str | list[str] | None:
-    """Keywords if it is a list, else one keyword that may hold spaces."""
+    """Keywords if given a list, else one keyword that may contain spaces."""
     return read_keywords(value) if isinstance(value, list) else read_keyword(value)
 
 
 def read_key(value: tp.Any) -> str | None:
-    """A musical key such as `c major`; `None` where there are several."""
+    """Musical key such as `c major`; `None` if there are several."""
     text = read_keyword(value)
     return None if text is None or "," in text else text
 
 
 def read_bpm(value: tp.Any) -> float | None:
-    """Beats per minute; `None` where it is no number."""
+    """Beats per minute; `None` if not a finite number."""
     try:
         bpm = float(value)
     except (TypeError, ValueError):
@@ -93,7 +93,7 @@ READERS: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MusicInfo(SegmentInfo):
-    """A segment and what is known about its music; every field may be missing."""
+    """A segment with its metadata; every field may be `None`."""
 
     title: str | None = None
     artist: str | None = None
@@ -105,21 +105,21 @@ class MusicInfo(SegmentInfo):
     description: str | None = None
     name: str | None = None
     instrument: str | list[str] | None = None
-    self_wav: WavCondition | None = None  # the segment itself, for the style conditioner
+    self_wav: WavCondition | None = None  # the segment itself, clip for the style conditioner
 
     @classmethod
     def from_dict(
         cls, raw: tp.Mapping[str, tp.Any], segment: SegmentInfo | None = None, **more: tp.Any
     ) -> "MusicInfo":
-        """Read the fields of a JSON object; those it lacks are `None`, others are ignored.
+        """Parse a JSON object. Missing fields are `None`, unknown fields are ignored.
 
         Args:
             raw: The object.
-            segment: The segment that it describes.
-            more: Other fields, as they are.
+            segment: The segment that it belongs to.
+            more: Further fields of the result.
 
         Raises:
-            ManifestError: A field has a type that cannot be read.
+            ManifestError: A field has an unsupported type.
         """
         fields = {}
         for name, read in READERS.items():
@@ -131,11 +131,11 @@ class MusicInfo(SegmentInfo):
 
     @property
     def texts(self) -> dict[str, str | None]:
-        """All fields as texts; the words of a list follow each other."""
+        """All fields as texts; lists are joined by spaces."""
         return {name: _as_text(getattr(self, name), " ") for name in READERS}
 
     def to_condition_attributes(self) -> ConditioningAttributes:
-        """What a model may be conditioned on: every text by name, and the sound as `self_wav`."""
+        """Conditions of the segment: every field as a text, and the clip as `self_wav`."""
         wav = {} if self.self_wav is None else {"self_wav": self.self_wav}
         return ConditioningAttributes(text=self.texts, wav=wav)
 
@@ -147,15 +147,16 @@ def _as_text(value: tp.Any, separator: str) -> str | None:
 
 
 def info_path_of(meta: AudioMeta) -> str:
-    """Where the metadata of a file is: as the manifest says, or beside the audio."""
+    """Path of the JSON file of an audio file: given in the manifest, or beside the audio."""
     return meta.info_path or str(Path(meta.path).with_suffix(".json"))
 
 
 def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
-    """Read the JSON file of an audio file as it is.
+    """Read the JSON file of an audio file without parsing its fields.
 
     Raises:
-        ManifestError: The file is missing; as `InvalidInfoError`, it is no JSON object.
+        ManifestError: The file is missing.
+        InvalidInfoError: It is not a JSON object.
     """
     path = info_path_of(meta)
     try:
@@ -163,14 +164,14 @@ def read_raw_info(meta: AudioMeta) -> dict[str, tp.Any]:
             raw = json.loads(file.read())
     except FileNotFoundError:
         raise ManifestError(
-            f"{meta.path} has no metadata: there is no {path}. "
-            "Write it, or name another file as info_path in the manifest."
+            f"The metadata of {meta.path} is missing: {path} does not exist. "
+            "Create it, or set info_path in the manifest."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInfoError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(raw, dict):
         raise InvalidInfoError(
-            f"{path} holds a JSON {type(raw).__name__}, where an object is needed."
+            f"{path} must contain a JSON object but contains a {type(raw).__name__}."
         )
     return raw
 
@@ -182,24 +183,24 @@ def parse_music_info(
     segment: SegmentInfo | None = None,
     **more: tp.Any,
 ) -> MusicInfo:
-    """Read a JSON object about a piece of music.
+    """Parse a JSON object of music metadata.
 
     Args:
         raw: The object.
-        source: Where it is written, for messages.
-        required: Fields that it must have, though they may be null.
-        segment: The segment that is described.
-        more: Other fields of the result, as they are.
+        source: Name of its file, for messages.
+        required: Fields that must be present; their value may be null.
+        segment: The segment that it belongs to.
+        more: Further fields of the result.
 
     Raises:
-        ManifestError: It lacks a required field; as `InvalidInfoError`, a field has a type that cannot
-            be read.
+        ManifestError: A required field is missing.
+        InvalidInfoError: A field has an unsupported type.
     """
     for name in required:
         if name not in raw:
             raise ManifestError(
                 f"{source} has no field {name!r}, which the model is conditioned on. "
-                "Add it; null says that it is unknown."
+                "Add it; its value may be null."
             )
     try:
         return MusicInfo.from_dict(raw, segment, **more)
@@ -213,11 +214,11 @@ def load_music_info(
     segment: SegmentInfo | None = None,
     **more: tp.Any,
 ) -> MusicInfo:
-    """Read the JSON file of an audio file; the arguments are those of `parse_music_info`.
+    """Read and parse the JSON file of an audio file; arguments as for `parse_music_info`.
 
     Raises:
-        ManifestError: The file is missing, is no JSON object, lacks a required field, or a field
-            has a type that cannot be read.
+        ManifestError: The file is missing or lacks a required field.
+        InvalidInfoError: It is not a JSON object, or a field has an unsupported type.
     """
     return parse_music_info(read_raw_info(meta), info_path_of(meta), required, segment, **more)
 
@@ -226,24 +227,24 @@ APPENDABLE = ("key", "bpm", "genre", "moods", "keywords", "instrument")
 
 
 class TextAugmentation(tp.NamedTuple):
-    """What happens to one description."""
+    """Random decisions about one description."""
 
-    merge: bool = False  # append other fields; nothing else happens without it
+    merge: bool = False  # append other fields; if false, the rest is ignored
     drop_description: bool = False
-    appended: tuple[str, ...] = ()  # fields, in this order
+    appended: tuple[str, ...] = ()  # fields to append, in this order
 
 
 def draw_text_augmentation(
     merge_p: float, drop_description_p: float, keep_other_p: float, rng: torch.Generator
 ) -> TextAugmentation:
-    """Decide what happens to one description.
+    """Draw the augmentation of one description.
 
     Args:
-        merge_p: Probability that other fields are appended.
-        drop_description_p: Then: probability that the description itself is left out.
-        keep_other_p: And that a field is among the appended. Configurations call it
-            `drop_other_p`, for released models were trained so.
-        rng: The dice.
+        merge_p: Probability of appending other fields.
+        drop_description_p: Probability of omitting the description when fields are appended.
+        keep_other_p: Probability of each field of being appended. Configurations call it
+            `drop_other_p`; released models were trained with this.
+        rng: Random generator.
     """
     merge, drop, *kept = torch.rand(2 + len(APPENDABLE), generator=rng).tolist()
     order = torch.randperm(len(APPENDABLE), generator=rng).tolist()
@@ -252,15 +253,15 @@ def draw_text_augmentation(
 
 
 def augment_description(info: MusicInfo, augmentation: TextAugmentation) -> str | None:
-    """The description after its augmentation; `None` where nothing is left."""
+    """Apply an augmentation to the description; `None` if nothing remains."""
     if not augmentation.merge:
         return info.description
-    described = [f"{name}: {text}" for name in augmentation.appended if (text := _text(info, name))]
+    parts = [f"{name}: {text}" for name in augmentation.appended if (text := _text(info, name))]
     if info.description is not None and not augmentation.drop_description:
-        described = [info.description, *described]
-        if len(described) > 1:
-            described[0] = info.description.rstrip(".")
-    return ". ".join(described) or None
+        parts = [info.description, *parts]
+        if len(parts) > 1:
+            parts[0] = info.description.rstrip(".")
+    return ". ".join(parts) or None
 
 
 def _text(info: MusicInfo, name: str) -> str | None:
@@ -269,33 +270,39 @@ def _text(info: MusicInfo, name: str) -> str | None:
 
 
 def load_paraphrases(path: str | Path) -> dict[str, list[str]]:
-    """Read other wordings: a JSON object (`.json[.gz]`) from audio paths to lists of texts.
+    """Read paraphrases: a JSON object (`.json[.gz]`) from audio paths to lists of texts.
 
     Raises:
-        ManifestError: The file is missing or is something else.
+        ManifestError: The file cannot be read or has another structure.
     """
     try:
         content = Path(path).read_bytes()
         content = gzip.decompress(content) if str(path).endswith(".gz") else content
-        wordings = json.loads(content)
+        paraphrases = json.loads(content)
     except (OSError, EOFError, ValueError) as error:
-        raise ManifestError(f"paraphrase_source is {path}, which cannot be read: {error}") from None
-    if not isinstance(wordings, dict) or not all(
+        raise ManifestError(f"paraphrase_source={path} cannot be read: {error}") from None
+    if not isinstance(paraphrases, dict) or not all(
         isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-        for texts in wordings.values()
+        for texts in paraphrases.values()
     ):
-        raise ManifestError(f"{path} must map the paths of audio files to lists of texts.")
-    return wordings
+        raise ManifestError(
+            f"paraphrase_source={path} must map paths of audio files to lists of texts."
+        )
+    return paraphrases
 
 
 def draw_paraphrase(paraphrase_p: float, rng: torch.Generator) -> float | None:
-    """Decide whether another wording is taken: its place among them from 0 to 1, or `None`."""
-    chance, place = torch.rand(2, generator=rng).tolist()
-    return place if chance < paraphrase_p else None
+    """Draw whether to replace a description, and by which paraphrase.
+
+    Returns:
+        Position in the list of paraphrases as a quantile in [0, 1), or `None` to keep the original.
+    """
+    uniform, quantile = torch.rand(2, generator=rng).tolist()
+    return quantile if uniform < paraphrase_p else None
 
 
-def paraphrase(info: MusicInfo, wordings: tp.Sequence[str], place: float | None) -> MusicInfo:
-    """`info` with the wording at `place` as its description, if there is one."""
-    if place is None or not wordings:
+def paraphrase(info: MusicInfo, texts: tp.Sequence[str], quantile: float | None) -> MusicInfo:
+    """Replace the description by the paraphrase at `quantile`, if there is one."""
+    if quantile is None or not texts:
         return info
-    return replace(info, description=wordings[int(place * len(wordings))])
+    return replace(info, description=texts[int(quantile * len(texts))])

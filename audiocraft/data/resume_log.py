@@ -1,8 +1,8 @@
-"""What a long command has found out so far, so that it goes on where it was stopped.
+"""Resume log: per-file results of a long command, so that it resumes after an interruption.
 
-A journal lies beside the file that the command will write and is gone when that is complete. Each
-line holds what was found out about one file, under the name, size and time of that file: a file
-that changed in between is looked at again.
+The log is a hidden file beside the output and is deleted once the output is complete. Each line
+is the result for one file, identified by path, size and modification time: a file that has
+changed since is processed again.
 """
 
 import json
@@ -14,19 +14,19 @@ from .io.files import split_member
 
 
 class ResumeLog:
-    """Answers that outlive an interruption.
+    """Per-file results that survive an interruption.
 
     Args:
-        output: The file that the command writes; the journal is called `.NAME.resume_log`.
-        settings: What the answers depend on beside the files; others start the journal anew.
+        output: The file that the command writes; the log is called `.NAME.resume`.
+        settings: Options that the results depend on; a log with other settings is discarded.
     """
 
     def __init__(self, output: str | Path, settings: str = ""):
         output = Path(output)
         self.path = output.with_name(f".{output.name}.resume")
         self.header = {"settings": settings}
-        self.answers = self._read()
-        self._begun = False
+        self.results = self._read()
+        self._started = False
 
     def __enter__(self) -> tp.Self:
         return self
@@ -36,7 +36,7 @@ class ResumeLog:
             self.path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, tp.Any]:
-        """The answers of an earlier call with the same settings."""
+        """Results of an earlier call with the same settings."""
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError):
@@ -46,27 +46,27 @@ class ResumeLog:
             return {}
         return {e[0]: e[1] for e in entries[1:] if isinstance(e, list) and len(e) == 2}
 
-    def _begin(self) -> None:
-        """Write the header, or end a line that was cut short."""
-        self._begun = True
+    def _start(self) -> None:
+        """Write the header, or end a truncated line."""
+        self._started = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a" if self.answers else "w", encoding="utf-8") as file:
-            file.write("\n" if self.answers else json.dumps(self.header) + "\n")
+        with open(self.path, "a" if self.results else "w", encoding="utf-8") as file:
+            file.write("\n" if self.results else json.dumps(self.header) + "\n")
 
     def find(self, path: str | Path) -> tp.Any:
-        """The answer about a file as it is now; `None` if there is none yet."""
-        return self.answers.get(_key(path)) if self.answers else None
+        """The result for a file in its present state; `None` if there is none."""
+        return self.results.get(_key(path)) if self.results else None
 
-    def add(self, path: str | Path, answer: tp.Any) -> None:
-        """Remember the answer about a file: anything that JSON holds."""
-        if not self._begun:
-            self._begin()
+    def add(self, path: str | Path, result: tp.Any) -> None:
+        """Append the result for a file: anything that JSON holds."""
+        if not self._started:
+            self._start()
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps([_key(path), answer]) + "\n")
+            file.write(json.dumps([_key(path), result]) + "\n")
 
 
 def _parse(line: str) -> tp.Any:
-    """What a line holds; `None` where it was cut short."""
+    """The content of a line; `None` if it is truncated."""
     try:
         return json.loads(line)
     except ValueError:
@@ -74,7 +74,7 @@ def _parse(line: str) -> tp.Any:
 
 
 def _key(path: str | Path) -> str:
-    """Name, size and time of a file, or of the archive that holds it."""
+    """Path, size and modification time of a file, or of the archive that contains it."""
     try:
         status = os.stat(split_member(path)[0])
     except (OSError, ValueError):

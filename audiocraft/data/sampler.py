@@ -1,7 +1,7 @@
-"""Which part of which file a sample is: a function of (seed, epoch, index) and of nothing else.
+"""Samplers: which segment of which file a sample is, and which samples a process reads.
 
-No file is touched here, so that the number of workers and processes, or a run that stopped and
-went on, cannot change what is drawn.
+A segment is a function of (seed, epoch, index) only. No file is opened here, so that the number of
+workers and processes, or an interruption, does not change what is drawn.
 """
 
 import typing as tp
@@ -16,13 +16,13 @@ from torch.utils.data import Sampler
 from ..errors import ManifestError
 from .shared_arrays import SharedArrays
 
-MANY_FILES = 10_000  # torch.multinomial throws a die for every file, at every draw
+MAX_MULTINOMIAL_FILES = 10_000  # torch.multinomial takes time linear in the number of files
 
 
-class Draw(tp.NamedTuple):
-    """Where a segment comes from."""
+class SegmentPosition(tp.NamedTuple):
+    """File and start of a segment."""
 
-    file: int  # its index in the manifest
+    file: int  # index in the manifest
     seek_time: float  # seconds
 
 
@@ -35,20 +35,20 @@ def _permutation(num_files: int, seed: int) -> Tensor:
 class SegmentSampler:
     """Draws segments from files.
 
-    Up to ten thousand files the draws are those of the original; among more of them a file is
-    found in other ways, with the same chances.
+    Up to ten thousand files, draws are identical to those of the original. With more files another
+    algorithm draws with the same probabilities.
 
     Args:
-        durations: Seconds of each file, `[N]`.
-        weights: How often to draw each file, `[N]`.
-        segment_duration: Seconds of a segment; `None` means whole files, one after the other.
-        num_samples: Segments of an epoch.
-        shuffle: Draw anew in every epoch.
-        shuffle_seed: Another seed, another order.
+        durations: Duration of each file, in seconds, `[N]`.
+        weights: Sampling weight of each file, `[N]`.
+        segment_duration: Duration of a segment, in seconds; `None`: whole files, in order.
+        num_samples: Segments per epoch.
+        shuffle: Draw different segments in every epoch.
+        shuffle_seed: Seed of the draws.
         sample_on_duration: Draw files in proportion to their durations.
         sample_on_weight: Draw files in proportion to their weights.
-        permutation_on_files: Go through all files before any comes again, instead of drawing.
-        min_segment_ratio: Least share of a segment that is inside its file.
+        permutation_on_files: Draw files without replacement until all were drawn.
+        min_segment_ratio: Minimum share of a segment that is inside its file, the rest is padding.
     """
 
     durations: InitVar[Tensor]
@@ -61,28 +61,28 @@ class SegmentSampler:
     sample_on_weight: bool = True
     permutation_on_files: bool = False
     min_segment_ratio: float = 0.5
-    arrays: SharedArrays = field(init=False)  # what all workers look at
+    arrays: SharedArrays = field(init=False)  # shared with all workers
 
     def __post_init__(self, durations: Tensor, weights: Tensor):
         if self.permutation_on_files and self.weighted:
             raise ValueError(
-                "permutation_on_files takes every file equally often: "
-                "set sample_on_duration=false and sample_on_weight=false with it."
+                "permutation_on_files=true draws every file equally often: "
+                "also set sample_on_duration=false and sample_on_weight=false."
             )
         if not 0 <= self.min_segment_ratio <= 1:
             raise ValueError(
-                f"min_segment_ratio is a share from 0 to 1, not {self.min_segment_ratio}."
+                f"min_segment_ratio must be between 0 and 1 but is {self.min_segment_ratio}."
             )
         if self.segment_duration is not None and not self.segment_duration > 0:
             raise ValueError(
                 f"segment_duration must be positive but is {self.segment_duration} seconds. "
-                "Leave it null for whole files."
+                "Set it to null for whole files."
             )
         if self.num_samples < 1:
             raise ValueError(f"num_samples must be at least 1 but is {self.num_samples}.")
         arrays = {"durations": durations.double().numpy()}
         if self.weighted:
-            arrays |= _chances(self._scores(durations, weights))
+            arrays |= _probabilities(self._scores(durations, weights))
         object.__setattr__(self, "arrays", SharedArrays(arrays))
 
     @property
@@ -106,46 +106,48 @@ class SegmentSampler:
 
     @property
     def probabilities(self) -> Tensor:
-        """Chance of each file, `[N]`."""
+        """Probability of each file, `[N]`."""
         if not self.weighted:
             return torch.full((self.num_files,), 1 / self.num_files)
-        if "chances" in self.arrays:
-            return torch.from_numpy(self.arrays["chances"])
+        if "probabilities" in self.arrays:
+            return torch.from_numpy(self.arrays["probabilities"])
         return torch.from_numpy(np.diff(self.arrays["cumulative"], prepend=0)).float()
 
     def generator(self, epoch: int, index: int) -> torch.Generator:
-        """The dice of one sample."""
+        """Random generator of one sample."""
         seed = index
         if self.shuffle:
             seed += self.num_samples * (epoch + self.shuffle_seed)
         return torch.Generator().manual_seed(seed)
 
-    def draw(self, epoch: int, index: int, rng: torch.Generator, attempt: int = 0) -> Draw:
-        """Choose the segment of a sample.
+    def draw(
+        self, epoch: int, index: int, rng: torch.Generator, attempt: int = 0
+    ) -> SegmentPosition:
+        """Draw the segment of a sample.
 
         Args:
-            epoch: Which epoch.
-            index: Which sample of it.
-            rng: The dice of this sample, from `generator`.
-            attempt: Counts up where the segment before could not be read; another file is drawn.
+            epoch: Index of the epoch.
+            index: Index of the sample in the epoch.
+            rng: Generator of this sample, from `generator`.
+            attempt: Number of files drawn before for this sample that could not be read.
         """
         if self.segment_duration is None:
-            return Draw(self._draw_uniformly(rng) if attempt else index, 0.0)
+            return SegmentPosition(self._draw_uniformly(rng) if attempt else index, 0.0)
         if self.permutation_on_files and not attempt:
             file = self._next_in_permutation(epoch, index)
         elif self.weighted:
-            file = self._draw_by_chance(rng)
+            file = self._draw_weighted(rng)
         else:
             file = self._draw_uniformly(rng)
         inside = self.segment_duration * self.min_segment_ratio
         spare = max(0.0, float(self.arrays["durations"][file]) - inside)
-        return Draw(file, float(torch.rand(1, generator=rng)) * spare)
+        return SegmentPosition(file, float(torch.rand(1, generator=rng)) * spare)
 
-    def _draw_by_chance(self, rng: torch.Generator) -> int:
-        if "chances" in self.arrays:
+    def _draw_weighted(self, rng: torch.Generator) -> int:
+        if "probabilities" in self.arrays:
             return int(torch.multinomial(self.probabilities, 1, generator=rng))
-        place = float(torch.rand((), generator=rng, dtype=torch.float64))
-        return int(np.searchsorted(self.arrays["cumulative"], place, side="right"))
+        quantile = float(torch.rand((), generator=rng, dtype=torch.float64))
+        return int(np.searchsorted(self.arrays["cumulative"], quantile, side="right"))
 
     def _draw_uniformly(self, rng: torch.Generator) -> int:
         return int(torch.randint(self.num_files, (1,), generator=rng))
@@ -156,32 +158,34 @@ class SegmentSampler:
         return int(_permutation(self.num_files, self.shuffle_seed + round_)[position])
 
 
-def _chances(scores: Tensor) -> dict[str, np.ndarray]:
-    """The chance of each file or, where they are many, the chance of all up to each."""
+def _probabilities(scores: Tensor) -> dict[str, np.ndarray]:
+    """Probability of each file or, with many files, the cumulative probabilities."""
     total = scores.float().sum()
     if not total > 0:
-        raise ManifestError("Every file has weight 0 in the manifest: none can be drawn.")
-    if len(scores) <= MANY_FILES:
-        return {"chances": (scores.float() / total).numpy()}
+        raise ManifestError(
+            "All weights in the manifest are 0. Set the weight of at least one file above 0."
+        )
+    if len(scores) <= MAX_MULTINOMIAL_FILES:
+        return {"probabilities": (scores.float() / total).numpy()}
     cumulative = scores.double().numpy().cumsum()
-    cumulative /= cumulative[-1]  # to 1 sharp, which no place reaches
+    cumulative /= cumulative[-1]  # ends at exactly 1, above every quantile
     return {"cumulative": cumulative}
 
 
 class ShardedSampler(Sampler[int]):
-    """The samples of one process, in order.
+    """Sample indices of one process, in order.
 
-    Every process takes its part of each batch, so the batches of all processes together are
-    those of a single one. An incomplete last batch is left out, or filled up with the first
-    samples until it divides.
+    Each process takes its part of every batch, so that the batches of all processes together are
+    those of a single process. An incomplete last batch is dropped, or filled with the first samples
+    until its size is divisible by the number of processes.
 
     Args:
-        num_samples: Samples of an epoch.
+        num_samples: Samples per epoch.
         batch_size: Samples per batch, over all processes.
-        rank: Which process this is.
-        world_size: How many there are.
-        drop_last: Leave an incomplete batch out.
-        max_batches: End an epoch after so many batches; `None` is no limit.
+        rank: Index of this process.
+        world_size: Number of processes.
+        drop_last: Drop an incomplete last batch.
+        max_batches: Maximum number of batches per epoch; `None`: no limit.
     """
 
     def __init__(
@@ -206,21 +210,20 @@ class ShardedSampler(Sampler[int]):
 
     @property
     def num_batches(self) -> int:
-        """Batches of a whole epoch."""
+        """Batches of a complete epoch."""
         return -(-self.total // self.batch_size)
 
     def start_at(self, batch: int) -> None:
-        """Let the next epoch begin with that batch, counted from 0; those after it are whole.
+        """Start the next epoch at batch number `batch`, counted from 0; later epochs are complete.
 
-        The batches are those that an epoch from the beginning has there, whatever the number of
-        workers. Until it begins `len` counts what is left of it.
+        Until that epoch starts, `len` is the number of its remaining samples.
 
         Raises:
-            ValueError: An epoch has not so many batches.
+            ValueError: `batch` is out of range.
         """
         if not 0 <= batch <= self.num_batches:
             raise ValueError(
-                f"An epoch of {self.num_batches} batches cannot start at batch {batch}. "
+                f"batch={batch} is out of range for an epoch of {self.num_batches} batches. "
                 f"Choose 0 to {self.num_batches}."
             )
         self._first_batch = batch

@@ -1,8 +1,8 @@
-"""Arrays that many processes look at, and that exist once.
+"""Arrays in memory that is shared between processes.
 
-What a data set knows about a million files would otherwise be copied into every worker. Here it
-lies in one file without a name, or in a file of its own, which every process maps. Where workers
-are forked they inherit the mapping; otherwise they are handed the file.
+The file list of a data set with a million files would otherwise be copied into every worker. It is
+kept in an anonymous file, or in a safetensors file, that every process maps. Forked workers inherit
+the mapping; others receive the file descriptor.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import ManifestError
-from .io.files import replacing
+from ..utils.atomic_write import write_bytes
 
 ALIGNMENT = 64  # bytes
 
@@ -28,15 +28,15 @@ Layout = list[tuple[str, str, tuple[int, ...], int]]  # name, type, shape, first
 
 
 class SharedArrays(tp.Mapping[str, np.ndarray]):
-    """Arrays by name, copied once into memory that other processes map.
+    """Read-only arrays by name, copied once into memory that other processes map.
 
     Args:
-        arrays: What to copy.
+        arrays: Arrays to copy.
     """
 
     def __init__(self, arrays: tp.Mapping[str, np.ndarray]):
         layout, size = _lay_out(arrays)
-        descriptor = _nameless_file()
+        descriptor = _anonymous_file()
         os.truncate(descriptor, max(size, 1))
         self._map(descriptor, layout)
         for name, array in arrays.items():
@@ -54,10 +54,10 @@ class SharedArrays(tp.Mapping[str, np.ndarray]):
 
     @classmethod
     def load(cls, path: str | Path) -> "SharedArrays":
-        """Map the arrays that `save_arrays` wrote.
+        """Map the arrays of a file written by `save_arrays`.
 
         Raises:
-            ManifestError: The file is missing, cut short, or something else.
+            ManifestError: The file is missing, truncated, or of another format.
         """
         self = cls.__new__(cls)
         self._path = Path(path)
@@ -80,19 +80,20 @@ class SharedArrays(tp.Mapping[str, np.ndarray]):
     def __reduce__(self):
         if self._path is not None:
             return SharedArrays.load, (self._path,)
-        if get_spawning_popen() is None:  # no process is being started: a copy on paper
+        if get_spawning_popen() is None:  # not pickled to start a process: copy
             return SharedArrays, (dict(self._arrays),)
         return _of_descriptor, (DupFd(self._descriptor), self._layout)
 
 
 def _of_descriptor(handle: tp.Any, layout: Layout) -> SharedArrays:
-    """The arrays of the process that started this one."""
+    """Map the arrays of the parent process."""
     shared = SharedArrays.__new__(SharedArrays)
     shared._map(handle.detach(), layout)
     return shared
 
 
 def _lay_out(arrays: tp.Mapping[str, np.ndarray]) -> tuple[Layout, int]:
+    """Position of each array in the file, and the size of the file."""
     layout, end = [], 0
     for name, array in arrays.items():
         start = -(-end // ALIGNMENT) * ALIGNMENT
@@ -101,8 +102,8 @@ def _lay_out(arrays: tp.Mapping[str, np.ndarray]) -> tuple[Layout, int]:
     return layout, end
 
 
-def _nameless_file() -> int:
-    """In memory on Linux, where it is not limited to the size of `/dev/shm`; else on disk."""
+def _anonymous_file() -> int:
+    """In memory on Linux, not limited by the size of `/dev/shm`; elsewhere on disk."""
     with contextlib.suppress(AttributeError, OSError):
         return os.memfd_create("audiocraft")
     with tempfile.TemporaryFile() as file:
@@ -110,6 +111,5 @@ def _nameless_file() -> int:
 
 
 def save_arrays(path: str | Path, arrays: tp.Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file, which appears complete or not at all."""
-    with replacing(path) as file:
-        file.write(save(dict(arrays)))
+    """Write a safetensors file atomically."""
+    write_bytes(path, save(dict(arrays)))

@@ -1,7 +1,6 @@
-"""Work on many files in processes of their own, which a broken file may crash or hold up.
+"""Worker pool: a function is applied to many files in processes that may crash or hang.
 
-A library that decodes files from anywhere will meet one that it cannot stand. What happens to that
-file is then told, and the others go on.
+Decoders crash or hang on some damaged files. Such a file gives an error; the others are unaffected.
 """
 
 import collections
@@ -15,8 +14,8 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from ..errors import AudioError
 
-TIME_LIMIT = 300.0  # seconds for one file
-AHEAD = 4  # files per process that wait for their turn
+TIME_LIMIT = 300.0  # seconds per file
+QUEUED_PER_WORKER = 4  # files scheduled ahead, per process
 
 T = tp.TypeVar("T")
 
@@ -28,13 +27,13 @@ def map_in_workers(
     time_limit: float = TIME_LIMIT,
     **options: tp.Any,
 ) -> tp.Iterator[T | AudioError]:
-    """Call a function on every path, in several processes.
+    """Apply a function to every path, in several processes.
 
     Args:
-        function: It can be pickled, and raises `AudioError` for what is wrong with a file.
-        paths: What it is called on.
-        workers: How many processes; 0 works in this one, without protection.
-        time_limit: Seconds after which a file is given up.
+        function: Picklable; raises `AudioError` if a file is not valid.
+        paths: Its first argument.
+        workers: Number of processes; 0 runs in this process, without protection.
+        time_limit: Seconds after which a file is abandoned.
         options: Further arguments of `function`.
 
     Yields:
@@ -48,17 +47,17 @@ def map_in_workers(
     if "forkserver" in methods:
         tp.cast(tp.Any, context).set_forkserver_preload([function.__module__])
     pool = ProcessPool(workers, context=context, initializer=torch.set_num_threads, initargs=[1])
-    waiting: collections.deque[tuple[str, ProcessFuture]] = collections.deque()
+    queue: collections.deque[tuple[str, ProcessFuture]] = collections.deque()
     remaining = iter(paths)
     try:
         while True:
-            for path in itertools.islice(remaining, AHEAD * workers - len(waiting)):
+            for path in itertools.islice(remaining, QUEUED_PER_WORKER * workers - len(queue)):
                 task = [function, path, options]
-                waiting.append((path, pool.schedule(_attempt, args=task, timeout=time_limit)))
-            if not waiting:
+                queue.append((path, pool.schedule(_attempt, args=task, timeout=time_limit)))
+            if not queue:
                 break
-            path, future = waiting.popleft()
-            yield _outcome(path, future, time_limit)
+            path, future = queue.popleft()
+            yield _result(path, future, time_limit)
         pool.close()
     finally:
         pool.stop()
@@ -72,10 +71,10 @@ def _attempt(function: tp.Callable[..., T], path: str, options: dict) -> T | Aud
         return error
 
 
-def _outcome(path: str, future: ProcessFuture, time_limit: float) -> tp.Any:
+def _result(path: str, future: ProcessFuture, time_limit: float) -> tp.Any:
     try:
         return future.result()
     except TimeoutError:
-        return AudioError(f"{path} keeps its decoder busy for more than {time_limit:g} seconds.")
+        return AudioError(f"{path} could not be decoded within {time_limit:g} seconds.")
     except ProcessExpired as error:
-        return AudioError(f"{path} crashes its decoder (exit status {error.exitcode}).")
+        return AudioError(f"{path} crashes the decoder (exit status {error.exitcode}).")

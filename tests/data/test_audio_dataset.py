@@ -104,7 +104,7 @@ def test_without_audio_nothing_is_read(tones):
 def test_files_that_are_too_short_or_too_long_are_left_out(tones):
     dataset = make(tones, min_audio_duration=2.0, max_audio_duration=4.0)
     assert [meta.duration for meta in dataset.meta] == [2.0, 4.0]
-    with pytest.raises(ManifestError, match=r"between 9\.0 and"):
+    with pytest.raises(ManifestError, match=r"min_audio_duration"):
         make(tones, min_audio_duration=9.0)
 
 
@@ -190,6 +190,6 @@ def test_the_command_finds_amplitudes_when_asked(tones, tmp_path):
 
 
 def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
-    with pytest.raises(SystemExit, match="none can be read"):
+    with pytest.raises(SystemExit, match="readable"):
         main([str(tmp_path), str(tmp_path / "data.jsonl")])
     assert not (tmp_path / "data.jsonl").exists()

@@ -92,7 +92,7 @@ def test_channels_become_what_is_wanted(have, wanted):
 
 
 def test_channels_are_not_invented():
-    with pytest.raises(ValueError, match="2 channels cannot become 4"):
+    with pytest.raises(ValueError, match="2 channels cannot be converted to 4"):
         convert_audio_channels(torch.zeros(2, 10), 4)
 
 

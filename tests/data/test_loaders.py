@@ -179,9 +179,9 @@ MISTAKES = {
     "a batch of nothing": ({"dataset__batch_size": 0}, ConfigError, "at least 1 but is 0"),
     "no batch size": ({"dataset__batch_size": None}, ConfigError, "batch_size.*None"),
     "fewer samples than a batch": ({"dataset__batch_size": 40}, ConfigError, "num_samples is 14"),
-    "an epoch of no updates": ({"optim__updates_per_epoch": 0}, ConfigError, "epoch is 0. Give at"),
-    "a rate too high": ({"sample_rate": 48000}, ConfigError, "48000.*max_sample_rate is 44100"),
-    "too many channels": ({"channels": 4}, ConfigError, "max_channels is 2"),
+    "an epoch of no updates": ({"optim__updates_per_epoch": 0}, ConfigError, "updates_per_epoch=0"),
+    "a rate too high": ({"sample_rate": 48000}, ConfigError, "48000.*max_sample_rate=44100"),
+    "too many channels": ({"channels": 4}, ConfigError, "max_channels=2"),
     "an unknown key": ({"dataset__valid__speed": 2}, ConfigError, r"dataset\.valid has 'speed'"),
     "a ratio above one": ({"dataset__min_segment_ratio": 2}, ConfigError, "min_segment_ratio"),
 }

@@ -84,7 +84,7 @@ def test_a_missing_manifest_is_told_with_the_command_that_writes_it(source):
 
 
 def test_a_folder_without_a_manifest_says_how_to_write_one(tmp_path):
-    with pytest.raises(ManifestError, match=rf"{tmp_path} holds no data\.jsonl.*python -m"):
+    with pytest.raises(ManifestError, match=rf"{tmp_path} contains no data\.jsonl.*python -m"):
         load_manifest(tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_a_bad_line_is_named(tmp_path, kind):
 
 def test_an_empty_manifest_says_so(tmp_path):
     write_lines(tmp_path / "data.jsonl", "", "")
-    with pytest.raises(ManifestError, match="names no audio file"):
+    with pytest.raises(ManifestError, match="lists no audio file"):
         load_manifest(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path, monkeypatch, minimal):
     for number in range(6):
         write_tone(tmp_path / f"music/{number}.wav", 1.0 + number)
     (tmp_path / "music/bad.wav").write_text("no music")
-    expected = find_audio_files(tmp_path / "music", minimal)
+    expected = find_audio_files(tmp_path / "music", minimal=minimal)
     described = []
 
     def describe(path, minimal):
@@ -198,7 +198,7 @@ def test_an_archive_is_a_folder_too(tmp_path, monkeypatch, resolve):
 
 def test_what_is_no_archive_says_so(tmp_path):
     (tmp_path / "music.zip").write_text("no archive")
-    with pytest.raises(ManifestError, match=r"music\.zip is no zip archive"):
+    with pytest.raises(ManifestError, match=r"music\.zip is not a zip archive"):
         find_audio_files(tmp_path / "music.zip")
 
 
@@ -229,12 +229,12 @@ def test_the_command_writes_the_manifest_of_a_folder(tmp_path, capsys):
 
 
 def test_the_command_says_what_is_wrong(tmp_path):
-    assert "no folder" in str(run(tmp_path / "nowhere", tmp_path / "data.jsonl"))
+    assert "nowhere does not exist" in str(run(tmp_path / "nowhere", tmp_path / "data.jsonl"))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_stopped_command_says_how_to_resume(tmp_path, monkeypatch, capsys):
-    def stop(*args):
+    def stop(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "find_audio_files", stop)
@@ -252,7 +252,7 @@ def test_links_in_a_circle_end(tmp_path):
 def test_a_folder_without_music_says_so(tmp_path, files):
     for name in files:
         (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(ManifestError, match="none can be read"):
+    with pytest.raises(ManifestError, match="no readable audio file"):
         find_audio_files(tmp_path)
-    with pytest.raises(ManifestError, match="no folder"):
+    with pytest.raises(ManifestError, match="nowhere does not exist"):
         find_audio_files(tmp_path / "nowhere")

@@ -60,7 +60,7 @@ def test_other_wordings_are_found_by_path_or_name(pieces, tmp_path, key):
 
 def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, caplog):
     (tmp_path / "0.json").write_text("{}")
-    dataset = make(pieces, required_fields=["description"])
+    dataset = make(pieces, info_fields_required=["description"])
     paths = {dataset[i][1].meta.path for i in range(12)}
     assert paths == {meta.path for meta in pieces[1:]}
     assert "0.json has no field 'description'" in caplog.text
@@ -70,7 +70,7 @@ def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, c
 def test_the_check_puts_up_with_damaged_metadata_but_not_with_nothing_else(
     pieces, tmp_path, caplog, content
 ):
-    dataset = make(pieces, required_fields=["description"])
+    dataset = make(pieces, info_fields_required=["description"])
     (tmp_path / "2.json").write_text(content)
     dataset.check()
     assert "2.json" in caplog.text
@@ -82,7 +82,7 @@ def test_the_check_puts_up_with_damaged_metadata_but_not_with_nothing_else(
 
 @pytest.mark.parametrize("content", ["{}", None])
 def test_the_check_stops_at_metadata_that_is_missing_something(pieces, tmp_path, content):
-    dataset = make(pieces, required_fields=["description"])
+    dataset = make(pieces, info_fields_required=["description"])
     dataset.check()
     (tmp_path / "2.json").unlink()
     if content is not None:

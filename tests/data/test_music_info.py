@@ -88,7 +88,7 @@ def test_metadata_may_lie_in_an_archive(tmp_path):
 
 def test_missing_metadata_names_the_file_that_is_expected(tmp_path):
     meta = AudioMeta(str(tmp_path / "a.wav"), 1.0, 8000)
-    with pytest.raises(ManifestError, match=r"a\.wav has no metadata.*a\.json.*info_path"):
+    with pytest.raises(ManifestError, match=r"a\.wav is missing.*a\.json.*info_path"):
         load_music_info(meta)
 
 

@@ -72,7 +72,7 @@ def test_files_come_as_often_as_they_should(on_duration, on_weight):
 def test_among_many_files_the_chances_are_the_same(monkeypatch):
     weights = torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64)
     few = make(weights=weights)
-    monkeypatch.setattr(sampler_module, "MANY_FILES", 3)
+    monkeypatch.setattr(sampler_module, "MAX_MULTINOMIAL_FILES", 3)
     many = make(weights=weights)
     torch.testing.assert_close(many.probabilities, few.probabilities)
     files = torch.tensor([file for file, _ in draws(many)])
@@ -122,7 +122,7 @@ def test_a_mistake_is_named(name):
 
 
 def test_weights_that_are_all_zero_say_so():
-    with pytest.raises(ManifestError, match="weight 0"):
+    with pytest.raises(ManifestError, match="weights in the manifest are 0"):
         make(weights=torch.zeros(4))
 
 
@@ -168,5 +168,5 @@ def test_an_epoch_can_start_at_any_batch(num_samples, batch_size, drop_last, dat
 
 def test_a_batch_that_no_epoch_has_is_named():
     sampler = ShardedSampler(20, 8)
-    with pytest.raises(ValueError, match=r"3 batches cannot start at batch 4\. Choose 0 to 3"):
+    with pytest.raises(ValueError, match=r"batch=4 .* 3 batches\. Choose 0 to 3"):
         sampler.start_at(4)

@@ -1,4 +1,4 @@
-"""Writing: PCM and ogg by libsndfile, mp3, m4a and opus by FFmpeg."""
+"""Audio encoders: libsndfile for PCM and ogg, FFmpeg for mp3, m4a and opus."""
 
 import io
 import typing as tp
@@ -13,11 +13,11 @@ from ..audio_utils import i16_pcm, resample
 
 
 class Format(tp.NamedTuple):
-    """How a format is written."""
+    """Container and codec of an output format."""
 
     suffix: str
-    container: str  # name at libsndfile or FFmpeg
-    encoder: str  # PCM subtype, or FFmpeg's encoder
+    container: str  # name in libsndfile or FFmpeg
+    encoder: str  # subtype in libsndfile or codec in FFmpeg
     by_ffmpeg: bool = False
 
 
@@ -31,7 +31,7 @@ FORMATS = {
     "opus": Format(".opus", "ogg", "libopus", by_ffmpeg=True),
 }
 AAC_RATE = 128_000  # bits per second and channel
-OPUS_RATE = 48000  # Hz, what an opus file always decodes to
+OPUS_RATE = 48000  # Hz; the only output rate of Opus decoders
 
 
 def encode(
@@ -42,28 +42,28 @@ def encode(
     mp3_rate: int = 320,
     ogg_rate: int | None = None,
 ) -> None:
-    """Write a waveform `[C, T]`, float in [-1, 1], as `format`.
+    """Write a waveform to a file.
 
     Args:
         path: The file.
-        wav: Waveform, `[C, T]`.
-        sample_rate: Samples per second; opus files store 48 kHz whatever it is.
+        wav: Waveform, `[C, T]`, float in [-1, 1].
+        sample_rate: Samples per second; opus is resampled to 48 kHz.
         format: One of `FORMATS`.
         mp3_rate: Bit rate of mp3 in kb/s.
-        ogg_rate: Bit rate of ogg in kb/s; `None` is a middle quality.
+        ogg_rate: Bit rate of ogg in kb/s; `None`: medium quality.
 
     Raises:
-        AudioError: The format cannot hold this audio.
-        OSError: The disk does not take it.
+        AudioError: The format does not support this number of channels or sample rate.
+        OSError: The file cannot be written.
     """
     try:
         _encode(path, wav, sample_rate, FORMATS[format], mp3_rate, ogg_rate)
-    except OSError:  # a full disk, and the like
+    except OSError:  # such as a full disk
         raise
     except (soundfile.SoundFileError, av.FFmpegError, ValueError):
         raise AudioError(
-            f"{format} cannot hold {wav.shape[0]} channels at {sample_rate} Hz. "
-            "Convert the audio first, or write wav or flac."
+            f"{format} does not support {wav.shape[0]} channels at {sample_rate} Hz. "
+            "Convert the audio with convert_audio, or write wav or flac."
         ) from None
 
 
@@ -80,13 +80,13 @@ def _encode(
     else:
         samples, memory = i16_pcm(wav).t().numpy(), io.BytesIO()
         soundfile.write(memory, samples, sample_rate, kind.encoder, format=kind.container)
-        path.write_bytes(memory.getbuffer())  # libsndfile does not tell a full disk from others
+        path.write_bytes(memory.getbuffer())  # libsndfile does not report why a write fails
 
 
 def _encode_av(
     path: Path, wav: Tensor, sample_rate: int, kind: Format, bit_rate: int | None
 ) -> None:
-    # Noise that AAC makes up while it decodes would differ between a file and its parts.
+    # Noise substitution is random: a part of a file would differ from the whole.
     options = {"aac_pns": "0"} if kind.encoder == "aac" else {}
     layout = _layout(wav.shape[0], kind)
     with av.open(str(path), "w", format=kind.container) as container:
@@ -101,20 +101,20 @@ def _encode_av(
         resampler = av.AudioResampler(
             stream.format, layout, sample_rate, stream.codec_context.frame_size
         )
-        for piece in (*resampler.resample(frame), *resampler.resample(None)):
-            container.mux(stream.encode(piece))
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(stream.encode(part))
         container.mux(stream.encode(None))
 
 
 def _layout(channels: int, kind: Format) -> str:
-    """Where FFmpeg puts the channels; AAC must know, and has none that is only for the bass."""
+    """Channel layout for FFmpeg; AAC needs a named one, without a low-frequency channel."""
     if channels <= 2:
         return ("mono", "stereo")[channels - 1]
     return f"{channels}.0" if kind.encoder == "aac" else f"{channels} channels"
 
 
 def _encode_vorbis(wav: Tensor, sample_rate: int, rate: int | None) -> bytes:
-    """An ogg file; libsndfile knows only a quality, so a bit rate is found by halving intervals."""
+    """Encode to Ogg Vorbis. libsndfile takes a quality; a bit rate is found by bisection."""
 
     def encoded(compression: float) -> bytes:
         memory = io.BytesIO()
@@ -137,6 +137,6 @@ def _encode_vorbis(wav: Tensor, sample_rate: int, rate: int | None) -> bytes:
     for _ in range(6):
         middle = (low + high) / 2
         file = encoded(middle)
-        too_much = len(file) * 8 / 1000 / seconds > rate
-        low, high = (middle, high) if too_much else (low, middle)
+        is_above = len(file) * 8 / 1000 / seconds > rate
+        low, high = (middle, high) if is_above else (low, middle)
     return file

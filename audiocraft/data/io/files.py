@@ -1,10 +1,9 @@
-"""Finding and opening files that may lie inside a zip archive, as in `music.zip:album/song.mp3`.
+"""Files: find and open files on disk or in a zip archive, such as `music.zip:album/song.mp3`.
 
-Members are read into memory by their exact name; nothing is ever unpacked to disk. Only regular
-files are opened: a pipe or a device that a manifest names would keep its reader forever.
+Zip members are read into memory by their exact name; nothing is unpacked to disk. Only regular
+files are opened: reading from a pipe or a device named in a manifest would block forever.
 """
 
-import contextlib
 import io
 import json
 import logging
@@ -16,15 +15,17 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
+from ...utils.atomic_write import write_text
+
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff")
 MEMBER_MARK = ".zip:"
-MAX_MEMBER_SIZE = 2**31  # bytes; a larger one would not be read into memory as a whole
+MAX_MEMBER_SIZE = 2**31  # bytes; larger members are refused, since they are read into memory
 
 
 def split_member(path: str | Path) -> tuple[str, str | None]:
-    """Split a path into the file on disk and the member of a zip archive, if one is named."""
+    """Split a path into the file on disk and the name of the zip member, if any."""
     name = str(path)
     archive, mark, member = name.partition(MEMBER_MARK)
     if not mark or not member or os.path.exists(name):
@@ -34,7 +35,7 @@ def split_member(path: str | Path) -> tuple[str, str | None]:
 
 @lru_cache(maxsize=8)
 def _archive(path: str, modified: int, process: int) -> zipfile.ZipFile:
-    """An archive kept open; forked processes must not share a file position."""
+    """Open archive, cached per process: forked processes must not share a file position."""
     return zipfile.ZipFile(path)
 
 
@@ -42,7 +43,7 @@ def _open_archive(path: str) -> zipfile.ZipFile:
     try:
         return _archive(path, _regular(path).st_mtime_ns, os.getpid())
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise OSError(f"{path} is no zip archive: {error}") from None
+        raise OSError(f"{path} is not a zip archive: {error}") from None
 
 
 def _member(archive: str, name: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
@@ -57,15 +58,16 @@ def _regular(path: str) -> os.stat_result:
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise OSError(f"it is {kind}, no file")
+        raise OSError(f"it is {kind}, not a file")
     return found
 
 
 def open_binary(path: str | Path) -> tp.BinaryIO:
-    """Open a file, or a member of a zip archive, for reading bytes.
+    """Open a file or a zip member for reading bytes.
 
     Raises:
-        OSError: It does not exist, is no regular file, cannot be read, or is too large a member.
+        OSError: It does not exist, is not a regular file, cannot be read, or is a member of more
+            than `MAX_MEMBER_SIZE` bytes.
     """
     file, member = split_member(path)
     if member is None:
@@ -73,35 +75,21 @@ def open_binary(path: str | Path) -> tp.BinaryIO:
         return open(file, "rb")
     opened, info = _member(file, member)
     if info.file_size > MAX_MEMBER_SIZE:
-        raise OSError(f"{path} would take {info.file_size} bytes of memory")
+        raise OSError(f"{path} has {info.file_size} bytes; zip members may have {MAX_MEMBER_SIZE}")
     try:
         return io.BytesIO(opened.read(info))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise OSError(f"{path} cannot be unpacked: {error}") from None
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> tp.Iterator[tp.BinaryIO]:
-    """Write a file that appears complete or not at all; its folder is made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(unfinished, "wb") as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be decompressed: {error}") from None
 
 
 def save_json(path: str | Path, content: tp.Any) -> None:
-    """Write JSON for people to read; the file appears complete or not at all."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    """Write indented JSON atomically; its folder is created."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a file, or a member of a zip archive, is there."""
+    """Whether a file or a zip member exists."""
     file, member = split_member(path)
     if member is None:
         return os.path.isfile(file)
@@ -112,15 +100,15 @@ def exists(path: str | Path) -> bool:
     return True
 
 
-def is_audio_name(name: str | Path) -> bool:
-    """Whether a name ends like that of an audio file."""
-    return str(name).lower().endswith(EXTENSIONS)
+def is_audio_name(name: str | Path, exts: tp.Sequence[str] = EXTENSIONS) -> bool:
+    """Whether a name has the extension of an audio file."""
+    return str(name).lower().endswith(tuple(ext.lower() for ext in exts))
 
 
-def list_audio_files(folder: str | Path) -> list[Path]:
-    """All audio files below a folder or in a zip archive, sorted.
+def list_audio_files(folder: str | Path, exts: tp.Sequence[str] = EXTENSIONS) -> list[Path]:
+    """List all audio files below a folder or in a zip archive, sorted.
 
-    Links are followed, though never in a circle; hidden files are left out.
+    Links are followed, without cycles; hidden files are left out.
 
     Raises:
         OSError: The archive cannot be read.
@@ -130,12 +118,14 @@ def list_audio_files(folder: str | Path) -> list[Path]:
         found = [Path(f"{folder}:{name}") for name in names]
     else:
         found = list(_walk(folder))
-    return sorted(path for path in found if is_audio_name(path) and not path.name.startswith("."))
+    return sorted(
+        path for path in found if is_audio_name(path, exts) and not path.name.startswith(".")
+    )
 
 
 def _walk(folder: str | Path) -> tp.Iterator[Path]:
     def report(error: OSError) -> None:
-        logger.warning("Left out: %s cannot be listed: %s.", error.filename, error.strerror)
+        logger.warning("%s is left out, it cannot be listed: %s.", error.filename, error.strerror)
 
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=report, followlinks=True):

@@ -1,7 +1,7 @@
-"""Rows of tables: CSV, JSON lines, Parquet, and the Arrow files of Hugging Face data sets.
+"""Tables: rows of CSV, JSON lines, Parquet, and the Arrow files of Hugging Face data sets.
 
-Rows come one after the other as dictionaries, so that a table of audio need not fit in memory.
-Parquet and Arrow are read by pyarrow, an optional package; no code of a data set is ever run.
+Rows are read one at a time as dictionaries, so that a table of audio need not fit in memory.
+Parquet and Arrow need pyarrow, an optional package. No code of a data set is executed.
 """
 
 import csv
@@ -19,18 +19,18 @@ except ImportError:
 
 Row = dict[str, tp.Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
-LARGEST_CELL = 2**30  # characters of a cell of a CSV table
-ROWS = 16  # rows of Parquet that are held at once, since each may hold a song
+MAX_CELL_LENGTH = 2**30  # characters in a cell of a CSV table
+ROWS = 16  # rows of Parquet read at once; each may contain the audio of a track
 
 
 def read_rows(table: Path) -> tp.Iterator[Row]:
-    """The rows of a table, by the names of its columns.
+    """Read the rows of a table, as dictionaries by column name.
 
     Args:
-        table: A file whose name ends in one of `SUFFIXES`.
+        table: File with one of the extensions `SUFFIXES`.
 
     Raises:
-        ManifestError: It cannot be read, or pyarrow is missing.
+        ManifestError: The file cannot be read, or pyarrow is not installed.
     """
     readers = {
         ".csv": _read_csv,
@@ -40,7 +40,7 @@ def read_rows(table: Path) -> tp.Iterator[Row]:
         ".arrow": _read_arrow,
     }
     if table.suffix.lower() not in readers:
-        raise ManifestError(f"{table} is no table. Give one that ends in {', '.join(SUFFIXES)}.")
+        raise ManifestError(f"{table} is not a supported table. Supported: {', '.join(SUFFIXES)}.")
     try:
         yield from readers[table.suffix.lower()](table)
     except ManifestError:
@@ -50,7 +50,7 @@ def read_rows(table: Path) -> tp.Iterator[Row]:
 
 
 def _read_csv(table: Path) -> tp.Iterator[Row]:
-    csv.field_size_limit(LARGEST_CELL)
+    csv.field_size_limit(MAX_CELL_LENGTH)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
@@ -58,7 +58,7 @@ def _read_csv(table: Path) -> tp.Iterator[Row]:
             if None in row or None in row.values():
                 raise ManifestError(
                     f"{table}, line {reader.line_num}, has not as many cells as the first line. "
-                    "Put texts that hold a comma in quotes."
+                    "Quote texts that contain the delimiter."
                 )
             yield row
 
@@ -90,7 +90,7 @@ def _read_arrow(table: Path) -> tp.Iterator[Row]:
 
 def _arrow(table: Path) -> tp.Any:
     if pyarrow is None:
-        raise ManifestError(f"{table} is read by a package of its own: pip install pyarrow.")
+        raise ManifestError(f"Reading {table} needs pyarrow: pip install pyarrow.")
     return pyarrow
 
 
@@ -104,12 +104,12 @@ def _rows_of(batch: tp.Any, names: dict[str, list[str]]) -> tp.Iterator[Row]:
 
 
 def _class_names(schema: tp.Any) -> dict[str, list[str]]:
-    """What the numbers in columns of classes stand for, as Hugging Face data sets note it."""
+    """Class names of integer columns, from the metadata of Hugging Face data sets."""
     try:
-        noted = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {
             column: feature["names"]
-            for column, feature in noted.items()
+            for column, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Where the audio of a data set goes, and what each file belongs to."""
+"""Ingest: copy or link the audio of tracks into a folder, and determine the group of each track."""
 
 import errno
 import io
@@ -9,59 +9,60 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import ManifestError
-from ..io.files import open_binary, replacing
+from ...utils.atomic_write import atomic_file
+from ..io.files import open_binary
 from .sources import Track
 
 BLOCK = 2**20  # bytes compared at once
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no other file fares better
+FATAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # affect every file
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestedTrack:
-    """A piece whose audio lies in the data set."""
+    """A track whose audio is in the folder of the data set."""
 
-    name: str  # relative to the folder of the audio
-    origin: str  # where it comes from, for people
-    fields: dict[str, tp.Any]  # what is known about it
-    group: str | None  # what it belongs to; None if nothing says so
+    name: str  # file, relative to the folder of the audio
+    origin: str  # where it comes from, for messages
+    fields: dict[str, tp.Any]  # metadata
+    group: str | None  # tracks of a group stay in one split; None if unknown
 
 
 class AudioFolder:
-    """A folder of audio files, each with a name that no other has.
+    """A folder of audio files with unique names.
 
     Args:
-        folder: Where it is.
-        link: Make hard links instead of copies, where the disk allows it.
-        by: What belongs together: `artist`, `piece`, `folder`, or a column of the source.
+        folder: Its path.
+        link: Create hard links instead of copies, where the file system allows it.
+        by: Field that defines groups: `artist`, `track`, `folder`, or a column of the source.
     """
 
     def __init__(self, folder: Path, link: bool, by: str):
         self.folder = folder
         self.link = link
         self.by = by
-        self.columns: set[str] = set()  # all that pieces had
+        self.columns: set[str] = set()  # of all tracks
         self._stems: set[str] = set()
 
-    def put(self, piece: Track) -> IngestedTrack:
-        """Bring the audio of a piece here, unless it is here already.
+    def add(self, track: Track) -> IngestedTrack:
+        """Copy or link the audio of a track, unless an earlier call did.
 
         Raises:
-            OSError: It cannot be read or written.
-            ManifestError: Something else has its name, from another call, or the disk is full.
+            OSError: The audio cannot be read or written.
+            ManifestError: Another file has its name, or no file can be written to this folder.
         """
-        self.columns |= set(piece.row)
-        target = self.folder / (name := self._own_name(piece.name))
-        if isinstance(piece.audio, bytes):
-            _put(io.BytesIO(piece.audio), target)
+        self.columns |= set(track.row)
+        target = self.folder / (name := self._unique_name(track.name))
+        if isinstance(track.audio, bytes):
+            _copy(io.BytesIO(track.audio), target)
         else:
-            with open_binary(piece.audio) as content:
+            with open_binary(track.audio) as content:
                 if not (self.link and _link(content, target)):
-                    _put(content, target)
-        group = group_of(piece, self.by)
-        return IngestedTrack(name=name, origin=piece.origin, fields=piece.fields, group=group)
+                    _copy(content, target)
+        group = group_of(track, self.by)
+        return IngestedTrack(name=name, origin=track.origin, fields=track.fields, group=group)
 
-    def _own_name(self, name: str) -> str:
-        """A name whose JSON file is nobody else's either."""
+    def _unique_name(self, name: str) -> str:
+        """A name whose stem is unique, so that the JSON file beside it is as well."""
         path = PurePosixPath(name)
         stem, count = path.with_suffix(""), 1
         while str(stem).lower() in self._stems:
@@ -72,36 +73,37 @@ class AudioFolder:
 
 
 def _link(content: tp.BinaryIO, target: Path) -> bool:
-    """Whether `target` is now the very file that `content` reads."""
+    """Link `target` to the file that `content` reads; returns whether it is that file now."""
     source = content.name if isinstance(content, io.BufferedReader) else None
     if source is None or target.exists():
         return source is not None and os.path.samefile(source, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(source), target)
-    except OSError:  # another disk, or one without links
+    except OSError:  # another file system, or one without links
         return False
     return True
 
 
-def _put(content: tp.BinaryIO, target: Path) -> None:
+def _copy(content: tp.BinaryIO, target: Path) -> None:
     if target.exists():
-        if not _same(content, target):
+        if not _is_equal(content, target):
             raise ManifestError(
-                f"{target} exists and holds something else. Name a folder that is empty, or that "
-                "an earlier call made from the same music."
+                f"{target} exists with other content. Choose an empty folder, or one that was "
+                "written by an earlier call with the same source."
             )
         return
     try:
-        with replacing(target) as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(target) as file:
             shutil.copyfileobj(content, file, BLOCK)
     except OSError as error:
-        if error.errno in HOPELESS:
+        if error.errno in FATAL_ERRORS:
             raise ManifestError(f"{target} cannot be written: {error.strerror}.") from None
         raise
 
 
-def _same(content: tp.BinaryIO, target: Path) -> bool:
+def _is_equal(content: tp.BinaryIO, target: Path) -> bool:
     with open(target, "rb") as other:
         while True:
             one, two = content.read(BLOCK), other.read(BLOCK)
@@ -111,22 +113,26 @@ def _same(content: tp.BinaryIO, target: Path) -> bool:
                 return True
 
 
-def group_of(piece: Track, by: str) -> str | None:
-    """What a piece belongs to; `None` where nothing says so.
+def group_of(track: Track, by: str) -> str | None:
+    """The group of a track; `None` if the metadata does not define it.
 
     Args:
-        piece: The piece.
-        by: `artist`, or `piece` (its artist and title), which is also taken where there is no
-            artist; or a column of the source such as `folder`.
+        track: The track.
+        by: `artist`; `track` (artist and title), which is also used without an artist; or a column
+            of the source, such as `folder`.
     """
-    if by not in ("artist", "piece"):
-        return _spelled(piece.fields.get(by) or piece.row.get(by))
-    artist, title = (_spelled(piece.fields.get(field)) for field in ("artist", "title"))
+    if by not in TRACK_FIELDS:
+        return _normalize(track.fields.get(by) or track.row.get(by))
+    artist, title = (_normalize(track.fields.get(field)) for field in ("artist", "title"))
     if by == "artist" and artist:
         return f"artist {artist}"
+    # Group names seed the draw of splits: "piece" keeps the splits of earlier versions.
     return f"piece {artist or ''}: {title}" if title else None
 
 
-def _spelled(value: tp.Any) -> str | None:
-    """A name in one spelling."""
+TRACK_FIELDS = ("artist", "track", "piece")  # `piece` is the former spelling of `track`
+
+
+def _normalize(value: tp.Any) -> str | None:
+    """One spelling of a name: case and spaces are ignored."""
     return " ".join(str(value).casefold().split()) or None if value is not None else None

@@ -1,14 +1,10 @@
-"""From music as it comes to a data set: audio, a JSON file beside each, a manifest per split.
+"""Preparation of a data set: audio, a JSON file of metadata per file, and a manifest per split.
 
-python -m audiocraft prepare SOURCE OUT [--by piece]
-
-`OUT/audio` gets the files, `OUT/egs/SPLIT/data.jsonl` the manifests, whose paths still hold when
-`OUT` is moved. A call that was stopped goes on when it is made again.
+`OUT/audio` contains the audio and metadata, `OUT/egs/SPLIT/data.jsonl` the manifests. Their paths
+are relative and stay valid when `OUT` is moved. An interrupted call resumes when it is repeated.
 """
 
-import math
 import os
-import statistics
 import typing as tp
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,222 +16,219 @@ from ..io.files import save_json
 from ..manifest import MANIFEST_NAMES, AudioMeta, save_manifest
 from ..resume_log import ResumeLog
 from .duplicates import find_duplicates
-from .ingest import AudioFolder, IngestedTrack
+from .ingest import TRACK_FIELDS, AudioFolder, IngestedTrack
 from .sources import read_tracks
-from .splits import Group, assign_splits, join_groups
+from .splits import Group, assign_splits, check_group_count, check_shares, join_groups
 from .statistics import AudioStatistics, compute_file_statistics
 
-REST = "train"
+REST = "train"  # the split of everything that the others leave
 SHARES = {"valid": 0.05, "evaluate": 0.05, "generate": 0.05}
-NAMED = 10  # files that are named where something is wrong with many
-SHORT = 2.0  # seconds: too little to learn from
-QUIET = -40.0  # LUFS from where on down the report calls a file quiet
-SILENT = 0.5  # share of its time from where on it calls a file silent
-MEASURED = ("duration", "loudness", "silence", "peak", "clipped", "sample_rate", "channels")
+REPORTED = ("duration", "loudness", "silence", "peak", "clipped", "sample_rate", "channels")
 FIELDS = ("key", "artist", "description", "keywords", "bpm", "genre", "title", "name")
 FIELDS += ("instrument", "moods")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How a data set is divided into splits; `train` gets what the others leave."""
+    """How a data set is divided into splits; `train` gets the rest."""
 
-    by: str = "artist"  # what stays together, as for `AudioFolder`
-    shares: tp.Mapping[str, float] = field(default_factory=SHARES.copy)  # of the whole duration
-    seed: int = 0  # another one draws other splits
+    by: str = "artist"  # field that defines groups, as for `AudioFolder`
+    shares: tp.Mapping[str, float] = field(default_factory=SHARES.copy)  # of the total duration
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A piece that can be used."""
+class PreparedTrack:
+    """A track of a prepared data set."""
 
-    placed: IngestedTrack
-    found: AudioStatistics
+    source: IngestedTrack
+    statistics: AudioStatistics
     group: str
     split: str
 
     @property
     def meta(self) -> AudioMeta:
-        """Its line in a manifest."""
-        path = f"audio/{self.placed.name}"
-        return AudioMeta(path, self.found.duration, self.found.sample_rate, self.found.peak)
+        """Its manifest entry."""
+        s = self.statistics
+        return AudioMeta(f"audio/{self.source.name}", s.duration, s.sample_rate, s.peak)
 
     @property
     def metadata(self) -> dict[str, tp.Any]:
-        """Its JSON file: every field, empty where nothing is known."""
-        path = Path(self.placed.name)
-        known = {"name": path.stem} | self.placed.fields
+        """Content of its JSON file: every field, empty if unknown."""
+        path = Path(self.source.name)
+        known = {"name": path.stem} | self.source.fields
         return {name: known.get(name, "") for name in FIELDS} | {
-            "sample_rate": self.found.sample_rate,
+            "sample_rate": self.statistics.sample_rate,
             "file_extension": path.suffix.removeprefix("."),
-            "duration": self.found.duration,
+            "duration": self.statistics.duration,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedDataset:
+    """Result of `prepare`."""
+
+    tracks: list[PreparedTrack]
+    left_out: list[str]  # files that cannot be used, with the reason
+    num_ungrouped: int  # tracks without the field that defines groups; each is its own group
+    num_duplicates: int  # tracks with the same music as an earlier one; they share its split
+
+    def in_split(self, split: str) -> list[PreparedTrack]:
+        """The tracks of a split."""
+        return [track for track in self.tracks if track.split == split]
 
 
 def prepare(
     source: Path,
     out: Path,
-    division: SplitOptions,
+    options: SplitOptions,
     *,
     columns: tp.Mapping[str, str] | None = None,
     link: bool = False,
     report: bool = False,
     workers: int = 0,
-) -> list[Entry]:
-    """Make a data set, and say what was found.
+) -> PreparedDataset:
+    """Create a data set.
 
     Args:
-        source: As for `read_tracks`.
-        out: The folder of the data set.
-        division: How it is divided into splits.
-        columns: Columns of a table that hold the audio or a field.
-        link: Make hard links instead of copies.
+        source: Folder or table, as for `read_tracks`.
+        out: Folder of the data set.
+        options: How it is divided into splits.
+        columns: Columns of a table that contain the audio or a field.
+        link: Create hard links instead of copies.
         report: Also measure the loudness, and write `OUT/report.json`.
-        workers: Processes that decode; 0 decodes in this one.
+        workers: Number of processes that decode; 0 decodes in this one.
 
     Raises:
-        ManifestError: There is no music, it cannot be split so, or `out` holds something else.
+        ManifestError: The source contains no usable audio, the splits are not possible, or `out`
+            contains another data set.
     """
-    _check_folders(source, out, division.shares)
-    place = AudioFolder(out / "audio", link, by := division.by)
-    placed, problems = _put_all(source, place, columns or {})
-    if placed and by not in ("artist", "piece") and all(p.group is None for p in placed):
-        raise ManifestError(
-            f"Nothing says what {by!r} a file belongs to. Choose artist, piece, folder, or one "
-            f"of the columns: {', '.join(sorted(place.columns))}."
-        )
-    paths = [str(place.folder / piece.name) for piece in placed]
+    _check_folders(source, out, options.shares)
+    folder = AudioFolder(out / "audio", link, options.by)
+    ingested, left_out = _ingest(source, folder, columns or {})
+    _check_groups(ingested, folder, options)
     with ResumeLog(out / "report.json", f"loudness={report}") as resume_log:
-        found = compute_file_statistics(paths, workers, resume_log=resume_log, with_loudness=report)
-        kept = []
-        for piece, path in zip(placed, paths):
-            result = found[path]
-            if isinstance(result, AudioError) or not result.finite:
-                why = result if isinstance(result, AudioError) else "samples are not finite"
-                problems.append(f"{piece.origin}: {why}")
+        paths = [str(folder.folder / track.name) for track in ingested]
+        results = compute_file_statistics(
+            paths, workers, resume_log=resume_log, with_loudness=report
+        )
+        usable = []
+        for track, path in zip(ingested, paths):
+            result = results[path]
+            if isinstance(result, AudioError):
+                left_out.append(f"{track.origin}: {result}")
+            elif not result.finite:
+                left_out.append(f"{track.origin}: samples are not finite")
             else:
-                kept.append((piece, result))
-        _tell("left out", problems)
-        if not kept:
-            raise ManifestError(f"None of {len(problems)} files of {source} can be used.")
-        _tell_of_little(kept)
-        entries = _split(kept, division)
-        _write(entries, out)
+                usable.append((track, result))
+        if not usable:
+            raise ManifestError(
+                f"None of {len(left_out)} files of {source} can be used. First: {left_out[0]}"
+            )
+        dataset = _split(usable, left_out, options)
+        _write(dataset, out)
         if report:
-            _report(entries, problems, out / "report.json")
-    return entries
+            _write_report(dataset, out / "report.json")
+    return dataset
 
 
 def _check_folders(source: Path, out: Path, shares: tp.Mapping[str, float]) -> None:
+    """Check everything that can be checked before files are read."""
+    check_shares(shares, REST)
     if not source.exists():
-        raise ManifestError(f"There is no {source}. Give a folder of music or a table.")
+        raise ManifestError(f"{source} does not exist. Give a folder of audio or a table.")
+    if out.exists() and not out.is_dir():
+        raise ManifestError(f"{out} is a file. Give a folder for the data set.")
     inner, outer = Path(os.path.realpath(out)), Path(os.path.realpath(source))
     if outer.is_dir() and inner.is_relative_to(outer):
-        raise ManifestError(f"{out} lies inside {source}, whose audio it would hold twice.")
+        raise ManifestError(
+            f"{out} is inside {source}, which would then contain its own output. "
+            "Give a folder outside."
+        )
     for split, share in shares.items():
         if share <= 0 and (out / "egs" / split).exists():
             raise ManifestError(
-                f"{out / 'egs' / split} is left from a call with other shares, and may hold what "
-                f"is now in another split. Remove it, or give --{split} a share."
+                f"{out / 'egs' / split} exists from a call with other shares, and may contain "
+                f"files that are now in another split. Remove it, or give --{split} a share."
             )
 
 
-def _put_all(
-    source: Path, place: AudioFolder, columns: tp.Mapping[str, str]
+def _ingest(
+    source: Path, folder: AudioFolder, columns: tp.Mapping[str, str]
 ) -> tuple[list[IngestedTrack], list[str]]:
-    """Bring all audio into the data set; also what could not be brought, and why."""
-    placed, problems = [], []
+    """Copy or link all audio; also returns the files that cannot be used, with the reason."""
+    ingested, left_out = [], []
     with tqdm(unit="file", desc="copying") as bar:
-        for piece in read_tracks(source, columns):
+        for track in read_tracks(source, columns):
             bar.update()
-            if isinstance(piece, ManifestError):
-                problems.append(str(piece))
+            if isinstance(track, ManifestError):
+                left_out.append(str(track))
                 continue
             try:
-                placed.append(place.put(piece))
+                ingested.append(folder.add(track))
             except OSError as error:
-                problems.append(f"{piece.origin}: {error}")
-    return placed, problems
+                left_out.append(f"{track.origin}: {error}")
+    return ingested, left_out
 
 
-def _tell_of_little(kept: tp.Sequence[tuple[IngestedTrack, AudioStatistics]]) -> None:
-    """Say of which pieces there is little to read, or to hear."""
-    untold = sum(not piece.fields.get("description") for piece, _ in kept)
-    if untold:
-        print(
-            f"{untold} of {len(kept)} have no description: of these the model reads nothing. Put a "
-            "sentence into a .txt beside each."
+def _group_name(track: IngestedTrack) -> str:
+    return track.group or f"file {track.name}"
+
+
+def _check_groups(
+    tracks: tp.Sequence[IngestedTrack], folder: AudioFolder, options: SplitOptions
+) -> None:
+    """Check that groups exist and suffice for the splits, before anything is decoded."""
+    if not tracks:
+        return
+    if options.by not in TRACK_FIELDS and all(track.group is None for track in tracks):
+        raise ManifestError(
+            f"--by {options.by!r} is not defined for any file. Choose artist, track, folder, or a "
+            f"column: {', '.join(sorted(folder.columns))}."
         )
-    _tell(f"shorter than {SHORT:g} s", [p.origin for p, f in kept if f.duration < SHORT])
+    check_group_count(len({_group_name(track) for track in tracks}), options.shares)
 
 
 def _split(
-    kept: tp.Sequence[tuple[IngestedTrack, AudioStatistics]], division: SplitOptions
-) -> list[Entry]:
-    """Draw the splits; what belongs to the same group, or sounds the same, stays together."""
-    alone = sum(piece.group is None for piece, _ in kept)
-    if alone:
-        print(f"{alone} of {len(kept)} files name no {division.by}: each is taken for itself.")
-    duplicates = find_duplicates([found for _, found in kept])
-    if duplicates:
-        copies = sum(len(twin.members) - 1 for twin in duplicates)
-        print(f"{copies} files hold the same music as another one, and share its split.")
-    names = [piece.group or f"file {piece.name}" for piece, _ in kept]
-    joined = join_groups(names, duplicates)
-    sizes = dict.fromkeys(joined, 0.0)
-    for name, (_, found) in zip(joined, kept):
-        sizes[name] += found.duration
-    groups = [Group(name, size) for name, size in sizes.items()]
-    splits = assign_splits(groups, division.shares, REST, division.seed)
-    return [
-        Entry(placed=piece, found=found, group=name, split=splits[name])
-        for name, (piece, found) in zip(joined, kept)
+    usable: tp.Sequence[tuple[IngestedTrack, AudioStatistics]],
+    left_out: list[str],
+    options: SplitOptions,
+) -> PreparedDataset:
+    """Draw the splits; tracks of a group and duplicates stay together."""
+    duplicates = find_duplicates([statistics for _, statistics in usable])
+    groups = join_groups([_group_name(track) for track, _ in usable], duplicates)
+    sizes = dict.fromkeys(groups, 0.0)
+    for group, (_, statistics) in zip(groups, usable):
+        sizes[group] += statistics.duration
+    splits = assign_splits(
+        [Group(name, size) for name, size in sizes.items()], options.shares, REST, options.seed
+    )
+    tracks = [
+        PreparedTrack(source=track, statistics=statistics, group=group, split=splits[group])
+        for group, (track, statistics) in zip(groups, usable)
     ]
+    return PreparedDataset(
+        tracks=tracks,
+        left_out=left_out,
+        num_ungrouped=sum(track.group is None for track, _ in usable),
+        num_duplicates=sum(len(group.members) - 1 for group in duplicates),
+    )
 
 
-def _write(entries: tp.Sequence[Entry], out: Path) -> None:
-    """The JSON files and the manifests, and what they amount to."""
-    for entry in entries:
-        save_json((out / "audio" / entry.placed.name).with_suffix(".json"), entry.metadata)
-    print(f"{'split':10} {'files':>8} {'groups':>8} {'hours':>8}")
-    hint = []
-    for split in sorted({entry.split for entry in entries}, key=[REST, *SHARES].index):
-        members = [entry for entry in entries if entry.split == split]
-        save_manifest(out / "egs" / split / MANIFEST_NAMES[0], [entry.meta for entry in members])
-        hours = sum(entry.found.duration for entry in members) / 3600
-        groups = len({entry.group for entry in members})
-        print(f"{split:10} {len(members):8} {groups:8} {hours:8.2f}")
-        hint.append(f"datasource.{split}={out / 'egs' / split}")
-    print("Train on it with: dora run solver=musicgen/musicgen_style_tiny " + " ".join(hint))
+def _write(dataset: PreparedDataset, out: Path) -> None:
+    """Write the JSON files and the manifests."""
+    for track in dataset.tracks:
+        save_json((out / "audio" / track.source.name).with_suffix(".json"), track.metadata)
+    for split in sorted({track.split for track in dataset.tracks}):
+        path = out / "egs" / split / MANIFEST_NAMES[0]
+        save_manifest(path, [track.meta for track in dataset.in_split(split)])
 
 
-def _report(entries: tp.Sequence[Entry], problems: tp.Sequence[str], path: Path) -> None:
-    """Loudness and silence of every file as JSON, and in two sentences."""
+def _write_report(dataset: PreparedDataset, path: Path) -> None:
+    """Write the statistics of every file as JSON."""
     files = [
-        {"path": entry.meta.path, "split": entry.split, "origin": entry.placed.origin}
-        | {name: getattr(entry.found, name) for name in MEASURED}
-        for entry in entries
+        {"path": track.meta.path, "split": track.split, "origin": track.source.origin}
+        | {name: getattr(track.statistics, name) for name in REPORTED}
+        for track in dataset.tracks
     ]
-    save_json(path, {"files": files, "left out": list(problems)})
-    loud = sorted(e.found.loudness for e in entries if e.found.loudness is not None)
-    quiet = [e.placed.origin for e in entries if (e.found.loudness or -math.inf) < QUIET]
-    silent = [e.placed.origin for e in entries if e.found.silence > SILENT]
-    if loud:
-        print(
-            f"Loudness: median {statistics.median(loud):.1f} LUFS, from {loud[0]:.1f} "
-            f"to {loud[-1]:.1f}."
-        )
-    _tell(f"quieter than {QUIET:g} LUFS", quiet)
-    _tell(f"silent for more than {SILENT:.0%} of their time", silent)
-    print(f"Every file's figures: {path}")
-
-
-def _tell(what: str, files: tp.Sequence[str]) -> None:
-    """Name some of the files of which something is true."""
-    if not files:
-        return
-    print(f"{len(files)} {what}:")
-    for name in files[:NAMED]:
-        print(f"  {name}")
-    if len(files) > NAMED:
-        print(f"  … and {len(files) - NAMED} more")
+    save_json(path, {"files": files, "left out": dataset.left_out})

@@ -1,6 +1,6 @@
-"""Where music comes from: a folder, a table, or a Hugging Face data set.
+"""Sources of music: a folder, a table, or a Hugging Face data set.
 
-Each is turned into the same `Track`s: audio, what is known about it, and the raw row to group by.
+All are read as `Track`s: audio, metadata, and the raw row, whose columns define groups.
 """
 
 import json
@@ -15,7 +15,7 @@ from ..io.files import is_audio_name, list_audio_files
 from ..io.tables import SUFFIXES, Row, read_rows
 from ..music_info import READERS
 
-# Columns that hold a field, where nobody says which; `File Name` is read as `file_name`.
+# Column names of each field, unless given explicitly; `File Name` is normalized to `file_name`.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "audio": ("audio", "audio_path", "path", "file", "file_name", "filename", "filepath", "wav"),
     "description": ("description", "caption", "text", "prompt", "sentence"),
@@ -31,7 +31,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 }
 TAGS = {"title": "title", "artist": "artist", "genre": "genre", "bpm": "bpm", "tbpm": "bpm"}
 TAGS |= {"initialkey": "key", "tkey": "key"}
-SIGNATURES = (  # how the content of audio files begins, and what they are called
+SIGNATURES = (  # first bytes of audio files, and their extension
     (b"RIFF", ".wav"),
     (b"fLaC", ".flac"),
     (b"OggS", ".ogg"),
@@ -45,33 +45,33 @@ SIGNATURES = (  # how the content of audio files begins, and what they are calle
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """One audio file, wherever it is."""
+    """One audio file with its metadata."""
 
-    origin: str  # where it was found, for people
-    name: str  # what its file may be called: a relative path that leads nowhere else
-    audio: str | bytes  # a file, a zip member, or the content of a file
-    fields: dict[str, tp.Any]  # those of `READERS` that are known
-    row: dict[str, tp.Any]  # everything that was said about it
+    origin: str  # where it was found, for messages
+    name: str  # a safe relative path
+    audio: str | bytes  # a path, a zip member, or the content of a file
+    fields: dict[str, tp.Any]  # fields of `READERS` with a value
+    row: dict[str, tp.Any]  # all metadata
 
 
 def read_tracks(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track | ManifestError]:
-    """The pieces of a folder, a table or a Hugging Face data set, in a stable order.
+    """Read the tracks of a folder, a table or a Hugging Face data set, in a stable order.
 
     Args:
-        source: A folder of audio with texts or JSON beside it; a table; a folder that holds
-            `metadata.csv` or the like, Parquet files, or what `save_to_disk` wrote.
-        columns: Which column holds the `audio` or a field; others are guessed from `COLUMN_NAMES`.
+        source: A folder of audio with .txt or .json files beside it; a table; a folder with
+            `metadata.csv` or similar, Parquet files, or the output of `save_to_disk`.
+        columns: Column of the `audio` or a field; others are detected by `COLUMN_NAMES`.
 
     Yields:
-        Pieces; in place of one that cannot be used, why not.
+        Tracks; an error in place of one that cannot be used.
 
     Raises:
-        ManifestError: There is no music in it, or a table cannot be read.
+        ManifestError: The source contains no audio, or a table cannot be read.
     """
     unknown = set(columns) - set(COLUMN_NAMES)
     if unknown:
         raise ManifestError(
-            f"Nothing is called {', '.join(sorted(unknown))}. Columns can be given for: "
+            f"--column {', '.join(sorted(unknown))} is not supported. Supported: "
             f"{', '.join(COLUMN_NAMES)}."
         )
     tables = [source] if source.is_file() else _tables_in(source)
@@ -82,8 +82,8 @@ def read_tracks(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Trac
     paths = list_audio_files(source)
     if not paths:
         raise ManifestError(
-            f"{source} holds neither audio files nor a table ({', '.join(SUFFIXES)}). "
-            "Give a folder of music or a table."
+            f"{source} contains neither audio files nor a table ({', '.join(SUFFIXES)}). "
+            "Give a folder of audio or a table."
         )
     for path in paths:
         try:
@@ -93,11 +93,11 @@ def read_tracks(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Trac
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """The tables that describe a folder; none where the audio files speak for themselves."""
-    described = sorted(path for path in folder.rglob("metadata.*") if path.suffix in SUFFIXES)
+    """Tables of a folder; empty if its audio files are read directly."""
+    metadata = sorted(path for path in folder.rglob("metadata.*") if path.suffix in SUFFIXES)
     states = sorted(folder.rglob("state.json"))  # of a data set written by `save_to_disk`
-    if described:
-        return described
+    if metadata:
+        return metadata
     if states:
         return [table for state in states for table in _arrow_files(state)]
     return [] if list_audio_files(folder) else sorted(folder.rglob("*.parquet"))
@@ -107,15 +107,12 @@ def _arrow_files(state: Path) -> list[Path]:
     try:
         names = [entry["filename"] for entry in json.loads(state.read_bytes())["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ManifestError(f"{state} does not name the files of a data set: {error}.") from None
+        raise ManifestError(f"{state} does not list the files of a data set: {error}.") from None
     return [state.parent / PurePosixPath(str(name)).name for name in names]
 
 
-# From a folder.
-
-
 def _from_file(path: Path, folder: Path) -> Track:
-    """An audio file; its text wins over its JSON, and that over the tags inside it."""
+    """Read an audio file. Its .txt file overrides its .json file, which overrides its tags."""
     row: dict[str, tp.Any] = {}
     row |= {TAGS[tag]: text for tag, text in read_tags(path).items() if tag in TAGS}
     name = path.relative_to(folder).as_posix()
@@ -126,16 +123,16 @@ def _from_file(path: Path, folder: Path) -> Track:
 
 
 def _beside(path: Path) -> dict[str, tp.Any]:
-    """What the text and the JSON file beside an audio file say."""
+    """Metadata in the .txt and .json files beside an audio file."""
     row: dict[str, tp.Any] = {}
-    described = path.with_suffix(".json")
-    if described.is_file():
+    info = path.with_suffix(".json")
+    if info.is_file():
         try:
-            row = json.loads(described.read_bytes())
+            row = json.loads(info.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise ManifestError(f"{described} cannot be read as JSON: {error}.") from None
+            raise ManifestError(f"{info} cannot be read as JSON: {error}.") from None
         if not isinstance(row, dict):
-            raise ManifestError(f"{described} holds no JSON object. Correct or remove it.")
+            raise ManifestError(f"{info} is not a JSON object. Correct or remove it.")
     text = path.with_suffix(".txt")
     if text.is_file():
         content = text.read_bytes()
@@ -146,12 +143,9 @@ def _beside(path: Path) -> dict[str, tp.Any]:
     return row
 
 
-# From a table.
-
-
 def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track | ManifestError]:
     first: Row = {}
-    chosen: dict[tuple[str, ...], dict[str, str]] = {}  # by the columns that a row has
+    chosen: dict[tuple[str, ...], dict[str, str]] = {}  # by the columns of a row
     for number, row in enumerate(read_rows(table), start=1):
         first = first or row
         columns_of_row = tuple(row)
@@ -179,47 +173,47 @@ def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) 
 
 
 def _choose_columns(
-    table: Path, present: tp.Sequence[str], asked: tp.Mapping[str, str]
+    table: Path, present: tp.Sequence[str], given: tp.Mapping[str, str]
 ) -> dict[str, str]:
-    """Which column holds the audio and each field that there is."""
-    for field, column in asked.items():
+    """Determine the columns of the audio and of each field."""
+    for field, column in given.items():
         if column not in present:
             raise ManifestError(
-                f"{table} has no column {column!r} for {field}. It has: {', '.join(present)}."
+                f"{table} has no column {column!r} for {field}. Its columns: {', '.join(present)}."
             )
     lowered = {column.lower().replace(" ", "_"): column for column in reversed(present)}
     chosen = {}
     for field, names in COLUMN_NAMES.items():
-        found = asked.get(field) or next((lowered[n] for n in names if n in lowered), None)
+        found = given.get(field) or next((lowered[n] for n in names if n in lowered), None)
         if found is not None:
             chosen[field] = found
     if "audio" not in chosen:
         raise ManifestError(
-            f"No column of {table} is called like one of audio ({', '.join(COLUMN_NAMES['audio'])}). "
-            f"Say which it is with --column audio=NAME. It has: {', '.join(present)}."
+            f"{table} has no column of audio ({', '.join(COLUMN_NAMES['audio'])}). "
+            f"Give it with --column audio=NAME. Its columns: {', '.join(present)}."
         )
     return chosen
 
 
 def _audio_of(cell: tp.Any, table: Path, number: int, origin: str) -> tuple[str | bytes, str]:
-    """Where the audio of a row is, or its content, and what it may be called."""
+    """Path or content of the audio of a row, and a name for it."""
     content, path = cell, None
-    if isinstance(cell, dict):  # as Hugging Face data sets hold it
+    if isinstance(cell, dict):  # format of Hugging Face data sets
         content, path = cell.get("bytes"), cell.get("path")
         content = path if content is None else content
     if isinstance(content, bytes):
         name = PurePosixPath(str(path)).name if path else f"{table.stem}_{number:06d}"
         return content, name if is_audio_name(name) else name + _suffix_of(content)
     if not isinstance(content, str) or not content:
-        raise ManifestError(f"{origin} names no audio: {cell!r}.")
+        raise ManifestError(f"{origin} has no audio: {cell!r}.")
     if "://" in content:
-        raise ManifestError(f"{origin}: {content} is on another machine. Download it first.")
+        raise ManifestError(f"{origin}: {content} is a URL. Download it first.")
     inside = not PurePosixPath(content).is_absolute()
     return str(table.parent / content), content if inside else PurePosixPath(content).name
 
 
 def _folder_of(name: str) -> str:
-    """The folder in a relative path; empty where there is none."""
+    """Folder part of a relative path; may be empty."""
     return name.rpartition("/")[0]
 
 
@@ -234,16 +228,16 @@ def _is_known(cell: tp.Any) -> bool:
 
 
 def _plain(cell: tp.Any, origin: str) -> tp.Any:
-    """A cell as JSON holds it: a number, a text or a list of texts."""
+    """Convert a cell to a JSON value: a number, a text or a list of texts."""
     if isinstance(cell, list):
         return [str(entry) for entry in cell if _is_known(entry)]
     if isinstance(cell, bool | dict | bytes):
-        raise ManifestError(f"{origin} holds {type(cell).__name__}, where a text is needed.")
+        raise ManifestError(f"{origin} must be a text but is a {type(cell).__name__}.")
     return cell if isinstance(cell, int | float) else str(cell)
 
 
 def _safe(name: str) -> str:
-    """A relative path that cannot leave its folder and names no hidden file."""
+    """Convert to a relative path without parent folders and hidden names."""
     parts = name.replace("\\", "/").replace("\0", "").split("/")
     kept = [part.lstrip(".") for part in parts]
     return "/".join(part for part in kept if part) or "audio"

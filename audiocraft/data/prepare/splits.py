@@ -1,41 +1,46 @@
-"""Which files go into which split, so that no split knows the music of another.
+"""Splits: assignment of files to train, valid, evaluate and generate without leakage.
 
-What belongs together (an artist's songs, the clips of a piece, copies of one recording) is never
-divided. The choice depends on a seed and on what the groups are called, not on the order in which
-files were found.
+Files of a group (an artist, a track, copies of one recording) are never divided. The assignment
+depends on a seed and the names of the groups, not on the order in which files are found.
 """
 
 import typing as tp
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from ...errors import ManifestError
 from ...utils.randomness import derive_seed
-from .duplicates import DuplicateGroup, Groups
+from .duplicates import DuplicateGroup
 
 
 class Group(tp.NamedTuple):
-    """Files that belong together."""
+    """Files that stay in one split."""
 
     name: str
     size: float  # seconds
 
 
 def join_groups(names: tp.Sequence[str], duplicates: tp.Sequence[DuplicateGroup]) -> list[str]:
-    """The name of every file's group, where files that hold the same music share one.
+    """Join groups that contain the same music.
 
     Args:
-        names: What each file belongs to.
-        twins: Files that hold the same music.
+        names: Group of each file.
+        duplicates: Files with the same music.
+
+    Returns:
+        Group of each file after joining: the alphabetically first name.
     """
-    groups = Groups(len(names))
+    files = range(len(names))
+    same = DisjointSet(files)
     first: dict[str, int] = {}
     for number, name in enumerate(names):
-        groups.join(first.setdefault(name, number), number)
-    for twin in duplicates:
-        for member in twin.members:
-            groups.join(twin.members[0], member)
+        same.merge(first.setdefault(name, number), number)
+    for group in duplicates:
+        for member in group.members:
+            same.merge(group.members[0], member)
     joined = list(names)
-    for members in groups.members():
-        name = min(names[member] for member in members)  # whichever file was found first
+    for members in same.subsets():
+        name = min(str(names[member]) for member in members)
         for member in members:
             joined[member] = name
     return joined
@@ -46,45 +51,66 @@ def assign_splits(
 ) -> dict[str, str]:
     """Draw the split of every group.
 
-    A split gets no more than its share, unless it would stay empty: then it gets one small group.
+    A split gets at most its share, except that a split which would be empty gets one small group.
 
     Args:
-        groups: What must stay together; names are unique.
-        shares: Of the whole duration, by split; those of 0 are left out.
-        rest: The split that gets all others, and at least one group.
-        seed: Another seed draws other groups.
+        groups: Groups with unique names.
+        shares: Share of the total duration, by split; splits with share 0 are omitted.
+        rest: The split of all other groups, at least one.
+        seed: Seed of the draw.
 
     Returns:
-        Splits by the names of the groups.
+        Split of each group, by name.
 
     Raises:
         ManifestError: The shares leave nothing for `rest`, or there are fewer groups than splits.
     """
-    wanted = {split: share for split, share in shares.items() if share > 0}
-    if not all(0 <= share < 1 for share in shares.values()) or sum(wanted.values()) >= 1:
-        asked = ", ".join(f"{split} {share:g}" for split, share in shares.items())
-        raise ManifestError(
-            f"The shares {asked} must be from 0 to 1 and leave something for {rest}."
-        )
-    if len(groups) <= len(wanted):
-        raise ManifestError(
-            f"What belongs together makes {len(groups)} group{'s' * (len(groups) != 1)}, too few "
-            f"for {len(wanted) + 1} splits. Choose something finer with --by, such as piece, add "
-            "music, or set the share of a split to 0."
-        )
+    check_shares(shares, rest)
+    check_group_count(len(groups), shares)
+    positive = {split: share for split, share in shares.items() if share > 0}
     remaining = sorted(groups, key=lambda group: derive_seed("split", seed, group.name))
-    whole = sum(group.size for group in groups)
+    total = sum(group.size for group in groups)
     assigned: dict[str, str] = {}
-    ordered = sorted(wanted.items(), key=lambda entry: entry[1])
+    ordered = sorted(positive.items(), key=lambda item: item[1])
     for number, (split, share) in enumerate(ordered):
-        room = share * whole
-        spare = len(remaining) - (len(ordered) - number)  # one for each split that follows
+        budget = share * total
+        available = len(remaining) - (len(ordered) - number)  # one for each later split
         chosen: list[Group] = []
         for group in remaining:
-            if group.size <= room and len(chosen) < spare:
+            if group.size <= budget and len(chosen) < available:
                 chosen.append(group)
-                room -= group.size
+                budget -= group.size
         chosen = chosen or [min(remaining, key=lambda group: group.size)]
         assigned |= {group.name: split for group in chosen}
         remaining = [group for group in remaining if group.name not in assigned]
     return assigned | {group.name: rest for group in remaining}
+
+
+def check_group_count(num_groups: int, shares: tp.Mapping[str, float]) -> None:
+    """Check that every split can have a group.
+
+    Raises:
+        ManifestError: There are fewer groups than splits.
+    """
+    num_splits = 1 + sum(share > 0 for share in shares.values())
+    if num_groups < num_splits:
+        raise ManifestError(
+            f"{num_groups} group{'s' * (num_groups != 1)} cannot be divided into {num_splits} "
+            "splits. Choose smaller groups with --by, such as --by track, add music, or set the "
+            "share of a split to 0."
+        )
+
+
+def check_shares(shares: tp.Mapping[str, float], rest: str) -> None:
+    """Check the shares of splits.
+
+    Raises:
+        ManifestError: A share is not in [0, 1), or they leave nothing for `rest`.
+    """
+    valid = all(0 <= share < 1 for share in shares.values()) and sum(shares.values()) < 1
+    if not valid:
+        given = ", ".join(f"{split} {share:g}" for split, share in shares.items())
+        raise ManifestError(
+            f"The shares {given} must be at least 0 and sum to less than 1, to leave some of the "
+            f"data for {rest}."
+        )

@@ -1,9 +1,10 @@
-"""What an audio file sounds like, in numbers: level, silence, clipping, loudness, content.
+"""Audio statistics: level, silence, clipping, loudness and content of a file.
 
-Everything is found in one pass over the decoded samples, block by block, so that a file of any
-length takes little memory.
+All are computed in one pass over the decoded samples, block by block, in constant memory.
 
 Method: loudness after ITU-R BS.1770-4, its filters after R. Bristow-Johnson's audio EQ cookbook.
+torchaudio and pyloudnorm compute the same from the whole waveform in memory; here a file may last
+hours.
 """
 
 import base64
@@ -22,51 +23,51 @@ from ..io.decoders import opened
 from ..resume_log import ResumeLog
 from ..worker_pool import TIME_LIMIT, map_in_workers
 
-HOP = 0.1  # seconds, the step in which levels are measured
+HOP = 0.1  # seconds per step of the level measurement
 SILENCE_DB = -60.0  # RMS of a step below which it is silent
-FULL_SCALE = 0.999  # samples from here up may have been cut off
-FLAT_TOP = 4  # so many of them in a row were
-BANDS = np.geomspace(100, 4000, 17)  # Hz, edges of the bands whose course tells music apart
-SLICES = 64  # moments, evenly over the file, at which the bands are looked at
-SLICE = 4  # steps of each moment
-DYNAMICS = 6.0  # natural logarithms below the loudest band that still count, some 26 dB
-SURROUND = 1.41  # weight of the channels behind the listener in the loudness
+FULL_SCALE = 0.999  # samples at least this large may be clipped
+FLAT_TOP = 4  # consecutive samples at full scale that count as clipped
+BANDS = np.geomspace(100, 4000, 17)  # Hz, edges of the bands of the fingerprint
+SLICES = 64  # time slices of the fingerprint, evenly spaced over the file
+SLICE = 4  # steps per slice
+DYNAMICS = 6.0  # range of the fingerprint below its maximum, natural logarithm; 26 dB
+SURROUND_WEIGHT = 1.41  # of the surround channels in the loudness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioStatistics:
-    """What was found in a file. All of it can be written as JSON."""
+    """Statistics of a file. All values can be written as JSON."""
 
-    kind: str  # what the content is, whatever the name says: wav, mp3, mov, …
+    kind: str  # format detected from the content: wav, mp3, mov, …
     sample_rate: int  # Hz
     channels: int
-    duration: float  # seconds that could be decoded
-    peak: float  # highest absolute sample
-    finite: bool  # no sample is infinite or not a number
-    silence: float  # share of the time
-    clipped: float  # share of the samples
-    digest: str  # equal where samples are equal, at 16 bits
-    fingerprint: str  # similar where the music is the same; empty where nothing happens
-    loudness: float | None = None  # LUFS; None if not asked for, or if there is only silence
+    duration: float  # seconds, decoded
+    peak: float  # maximum absolute sample
+    finite: bool  # whether all samples are finite
+    silence: float  # share of the time that is silent
+    clipped: float  # share of the samples that are clipped
+    digest: str  # equal for equal samples, at 16 bits
+    fingerprint: str  # similar for the same music; empty for a constant sound
+    loudness: float | None = None  # LUFS; None if not measured or silent
 
 
 def compute_audio_statistics(path: str | Path, with_loudness: bool = False) -> AudioStatistics:
-    """Decode a whole file and describe it.
+    """Decode a whole file and compute its statistics.
 
     Args:
         path: A file, or a zip member (`archive.zip:inner.mp3`).
         with_loudness: Also measure the loudness.
 
     Raises:
-        AudioError: It cannot be read to its end, or holds no audio.
+        AudioError: The file cannot be decoded to its end, or contains no audio.
     """
     with opened(path) as (reader, name):
-        ear = _StatisticsAccumulator(reader.sample_rate, with_loudness)
+        accumulator = _StatisticsAccumulator(reader.sample_rate, with_loudness)
         for block in reader.blocks():
-            ear.hear(block.numpy())
-        if not ear.num_samples:
-            raise AudioError(f"{name} holds no audio: its length is zero.")
-        return ear.inspection(reader.kind)
+            accumulator.add(block.numpy())
+        if not accumulator.num_samples:
+            raise AudioError(f"{name} contains no audio: its length is zero.")
+        return accumulator.finish(reader.kind)
 
 
 def compute_file_statistics(
@@ -76,17 +77,17 @@ def compute_file_statistics(
     resume_log: ResumeLog | None = None,
     with_loudness: bool = False,
 ) -> dict[str, AudioStatistics | AudioError]:
-    """Inspect files, several at a time, with a progress bar.
+    """Compute the statistics of files in a worker pool, with a progress bar.
 
     Args:
         paths: The files.
-        workers: How many processes; 0 works in this one, which a broken file may then crash.
-        time_limit: Seconds after which a file is given up.
-        journal: Where what was found is kept, should this be interrupted.
+        workers: Number of processes; 0 runs in this one, which a damaged file may crash.
+        time_limit: Seconds after which a file is abandoned.
+        resume_log: Results of an interrupted call.
         with_loudness: Also measure the loudness.
 
     Returns:
-        What was found in each file, or why nothing was.
+        Statistics or error of each file, by path.
     """
     found: dict[str, AudioStatistics | AudioError] = {}
     for path in paths:
@@ -107,7 +108,7 @@ def compute_file_statistics(
 
 
 class _StatisticsAccumulator:
-    """Collects what is known about the samples that it hears."""
+    """Accumulates statistics over the blocks of a file."""
 
     def __init__(self, sample_rate: int, with_loudness: bool):
         self.sample_rate = sample_rate
@@ -115,7 +116,7 @@ class _StatisticsAccumulator:
         self.channels = self.num_samples = self.num_flat = 0
         self.peak, self.finite = 0.0, True
         self.hash = hashlib.blake2b(digest_size=16)
-        self.rest: np.ndarray | None = None  # what does not fill a step yet, [C, T]
+        self.rest: np.ndarray | None = None  # samples of an incomplete step, [C, T]
         self.weighting = k_weighting(sample_rate) if with_loudness else None
         self.weighting_state: np.ndarray | None = None
         self.powers: list[np.ndarray] = []  # [steps], mean square over all channels
@@ -123,8 +124,8 @@ class _StatisticsAccumulator:
         self.weighted: list[np.ndarray] = []  # [steps], of K-weighted samples
         self.to_bands = _band_matrix(self.hop, sample_rate)
 
-    def hear(self, block: np.ndarray) -> None:
-        """Take in a block `[C, T]` of the file."""
+    def add(self, block: np.ndarray) -> None:
+        """Add a block, `[C, T]`."""
         if not np.isfinite(block.sum(dtype=np.float64)):
             self.finite = False
             block = np.nan_to_num(block, posinf=0.0, neginf=0.0)
@@ -142,7 +143,7 @@ class _StatisticsAccumulator:
             self._measure(block[:, :whole])
 
     def _measure(self, block: np.ndarray) -> None:
-        """Levels of whole steps, `[C, T]`."""
+        """Measure the levels of complete steps, `[C, T]`."""
         channels = block.shape[0]
         self.powers.append(np.square(block).reshape(channels, -1, self.hop).mean(axis=(0, 2)))
         mono = block.mean(axis=0).reshape(-1, self.hop)
@@ -153,11 +154,11 @@ class _StatisticsAccumulator:
             state = np.zeros((len(self.weighting), channels, 2)) if state is None else state
             weighted, self.weighting_state = sosfilt(self.weighting, block, axis=1, zi=state)
             power = np.square(weighted).reshape(channels, -1, self.hop).mean(axis=2)
-            weights = [SURROUND if 3 <= c < 5 else 1.0 for c in range(channels)]
+            weights = [SURROUND_WEIGHT if 3 <= c < 5 else 1.0 for c in range(channels)]
             self.weighted.append(np.array(weights) @ power)
 
-    def inspection(self, kind: str) -> AudioStatistics:
-        """What all that was heard amounts to."""
+    def finish(self, kind: str) -> AudioStatistics:
+        """Statistics of all blocks."""
         if not self.powers:  # shorter than a step
             missing = self.hop - self.num_samples
             self._measure(np.pad(tp.cast(np.ndarray, self.rest), ((0, 0), (0, missing))))
@@ -179,7 +180,7 @@ class _StatisticsAccumulator:
 
 
 def _count_flat(block: np.ndarray) -> int:
-    """Samples of `[C, T]` that follow on `FLAT_TOP` - 1 others at full scale."""
+    """Number of samples of `[C, T]` after `FLAT_TOP` - 1 others at full scale."""
     hot = np.abs(block) >= FULL_SCALE
     if not hot.any():
         return 0
@@ -190,32 +191,32 @@ def _count_flat(block: np.ndarray) -> int:
 
 
 def _band_matrix(hop: int, sample_rate: int) -> np.ndarray:
-    """Sums the power of the bins of a step into bands, `[bins, bands]`."""
+    """Matrix that sums the power of the bins of a step into bands, `[bins, bands]`."""
     frequencies = np.fft.rfftfreq(hop, 1 / sample_rate)[:, None]
     return ((BANDS[:-1] <= frequencies) & (frequencies < BANDS[1:])).astype(np.float32)
 
 
 def _fingerprint(bands: np.ndarray) -> str:
-    """The course of the power in `bands`, `[steps, bands]`, as text.
+    """Encode the power in `bands` over time, `[steps, bands]`, as text.
 
-    A louder copy, another sample rate or a lossy format hardly change it.
+    Nearly invariant to level, sample rate and lossy formats.
     """
     last = max(0, len(bands) - SLICE)
     starts = np.round(np.linspace(0, last, SLICES)).astype(int)
-    moments = np.stack([bands[start : start + SLICE].mean(axis=0) for start in starts])
-    highest = moments.max()
-    if highest <= 0:
+    slices = np.stack([bands[start : start + SLICE].mean(axis=0) for start in starts])
+    maximum = slices.max()
+    if maximum <= 0:
         return ""
-    course = np.log(np.maximum(moments / highest, math.exp(-DYNAMICS)))
-    course -= course.mean(axis=0)
-    largest = np.abs(course).max()
-    if largest < 0.2:  # a steady sound is like any other
+    contour = np.log(np.maximum(slices / maximum, math.exp(-DYNAMICS)))
+    contour -= contour.mean(axis=0)
+    largest = np.abs(contour).max()
+    if largest < 0.2:  # a constant sound correlates with any other
         return ""
-    return base64.b64encode(np.rint(course / largest * 127).astype(np.int8).tobytes()).decode()
+    return base64.b64encode(np.rint(contour / largest * 127).astype(np.int8).tobytes()).decode()
 
 
 def k_weighting(sample_rate: int) -> np.ndarray:
-    """The filters of BS.1770 as second-order sections, `[2, 6]`: a high shelf and a high pass."""
+    """K-weighting filters of BS.1770 as second-order sections, `[2, 6]`: high shelf, high pass."""
     gain, q, center = 10 ** (4.0 / 40), 2**-0.5, 1500.0
     omega = 2 * math.pi * center / sample_rate
     alpha, cosine, root = math.sin(omega) / 2 / q, math.cos(omega), math.sqrt(gain)
@@ -238,7 +239,7 @@ def k_weighting(sample_rate: int) -> np.ndarray:
 
 
 def _integrate(powers: np.ndarray) -> float | None:
-    """Integrated loudness of weighted powers `[steps]`, in LUFS; `None` for silence."""
+    """Integrated loudness of K-weighted powers `[steps]`, in LUFS; `None` for silence."""
     steps = round(0.4 / HOP)
     if len(powers) < steps:
         return None

@@ -1,9 +1,6 @@
-"""What is wrong with the files of a manifest, told in a table and as JSON.
+"""Validation of manifests: comparison of the statistics of each file with its entry and metadata.
 
-python -m audiocraft validate egs/NAME/data.jsonl [--json FILE]
-
-Every file is decoded to its end. Nothing is changed or deleted: what to do about a problem is for
-somebody with ears to say.
+No file is changed or deleted; what to do about a problem is for people to decide.
 """
 
 import collections
@@ -19,14 +16,14 @@ from .duplicates import find_duplicates
 from .statistics import AudioStatistics
 
 KINDS = {
-    "unreadable": "cannot be decoded to its end, or holds samples that are not finite",
-    "short": "lasts less than --min-duration",
+    "unreadable": "cannot be decoded to its end, or has samples that are not finite",
+    "short": "is shorter than --min-duration",
     "silent": "is silent for more than --max-silence of its time",
-    "clipped": "has more than --max-clipped of its samples in flat tops at full scale",
-    "duplicated": "holds the same music as another file, whatever their formats",
-    "mislabelled": "is not what its name, its manifest entry or its metadata says",
+    "clipped": "has more than --max-clipped of its samples clipped at full scale",
+    "duplicated": "has the same music as another file, possibly in another format",
+    "mislabelled": "differs from its extension, its manifest entry or its metadata",
 }
-# What files of these names hold, as the decoders call it.
+# Formats of each extension, as named by the decoders.
 CONTAINERS = {
     ".wav": ("wav", "wavex", "rf64", "w64"),
     ".mp3": ("mp3",),
@@ -38,21 +35,20 @@ CONTAINERS = {
     ".aif": ("aiff",),
     ".aiff": ("aiff",),
 }
-SHOWN = 20  # files that the table names of each kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """From where on a file has a problem."""
+    """Thresholds of problems."""
 
     min_duration: float = 1.0  # seconds
     max_silence: float = 0.9  # share of the time
     max_clipped: float = 0.001  # share of the samples
-    duration_tolerance: float = 0.1  # seconds, or a hundredth of the file if that is more
+    duration_tolerance: float = 0.1  # seconds, or a hundredth of the file if longer
 
 
 class Problem(tp.NamedTuple):
-    """What is wrong with one file."""
+    """A problem of one file."""
 
     kind: str  # one of `KINDS`
     path: str
@@ -64,110 +60,84 @@ def find_problems(
     statistics: tp.Sequence[AudioStatistics | AudioError],
     limits: Limits,
 ) -> list[Problem]:
-    """Compare what was found in files with what a manifest says about them.
+    """Find problems of the files of a manifest.
 
     Args:
-        metas: The files.
-        statistics: What was found in each, or why nothing was.
-        limits: From where on something is a problem.
+        metas: Manifest entries.
+        statistics: Statistics or error of each file.
+        limits: Thresholds.
 
     Returns:
         Problems, in the order of `KINDS` and, within a kind, of the files.
     """
     problems = []
-    described = [meta for meta in metas if exists(info_path_of(meta))]
-    for meta, found in zip(metas, statistics, strict=True):
-        if isinstance(found, AudioError):
-            problems.append(Problem("unreadable", meta.path, _about(found, meta.path)))
+    has_metadata = any(exists(info_path_of(meta)) for meta in metas)
+    for meta, entry in zip(metas, statistics, strict=True):
+        if isinstance(entry, AudioError):
+            problems.append(Problem("unreadable", meta.path, _without_path(entry, meta.path)))
             continue
-        problems += _of_sound(meta.path, found, limits)
-        wrong = [*_wrong_labels(meta, found, limits), *_wrong_metadata(meta, bool(described))]
-        problems += [Problem("mislabelled", meta.path, detail) for detail in wrong]
+        problems += _audio_problems(meta.path, entry, limits)
+        details = [*_label_problems(meta, entry, limits), *_metadata_problems(meta, has_metadata)]
+        problems += [Problem("mislabelled", meta.path, detail) for detail in details]
     problems += _duplicates(metas, statistics)
     order = list(KINDS)
     return sorted(problems, key=lambda problem: order.index(problem.kind))
 
 
-def _of_sound(path: str, found: AudioStatistics, limits: Limits) -> tp.Iterator[Problem]:
-    if not found.finite:
-        yield Problem("unreadable", path, "holds samples that are infinite or not a number")
+def _audio_problems(path: str, entry: AudioStatistics, limits: Limits) -> tp.Iterator[Problem]:
+    if not entry.finite:
+        yield Problem("unreadable", path, "has samples that are not finite")
         return
-    if found.duration < limits.min_duration:
-        yield Problem("short", path, f"{found.duration:.2f} s")
-    if found.silence > limits.max_silence:
-        yield Problem("silent", path, f"{found.silence:.0%} of its time")
-    if found.clipped > limits.max_clipped:
-        yield Problem("clipped", path, f"{found.clipped:.2%} of its samples")
+    if entry.duration < limits.min_duration:
+        yield Problem("short", path, f"{entry.duration:.2f} s")
+    if entry.silence > limits.max_silence:
+        yield Problem("silent", path, f"{entry.silence:.0%} of its time")
+    if entry.clipped > limits.max_clipped:
+        yield Problem("clipped", path, f"{entry.clipped:.2%} of its samples")
 
 
-def _wrong_labels(meta: AudioMeta, found: AudioStatistics, limits: Limits) -> tp.Iterator[str]:
+def _label_problems(meta: AudioMeta, entry: AudioStatistics, limits: Limits) -> tp.Iterator[str]:
     suffix = Path(meta.path).suffix.lower()
-    if found.kind not in CONTAINERS.get(suffix, (found.kind,)):
-        yield f"is called {suffix} but its content is {found.kind}"
-    tolerance = max(limits.duration_tolerance, found.duration / 100)
-    if not abs(meta.duration - found.duration) <= tolerance:
-        yield f"the manifest says {meta.duration:.2f} s, it lasts {found.duration:.2f} s"
-    if meta.sample_rate != found.sample_rate:
-        yield f"the manifest says {meta.sample_rate} Hz, it has {found.sample_rate} Hz"
+    if entry.kind not in CONTAINERS.get(suffix, (entry.kind,)):
+        yield f"has the extension {suffix} but is {entry.kind}"
+    tolerance = max(limits.duration_tolerance, entry.duration / 100)
+    if not abs(meta.duration - entry.duration) <= tolerance:
+        yield f"has {meta.duration:.2f} s in the manifest but lasts {entry.duration:.2f} s"
+    if meta.sample_rate != entry.sample_rate:
+        yield f"has {meta.sample_rate} Hz in the manifest but {entry.sample_rate} Hz in the file"
 
 
-def _wrong_metadata(meta: AudioMeta, needed: bool) -> tp.Iterator[str]:
-    if needed or meta.info_path is not None:
+def _metadata_problems(meta: AudioMeta, required: bool) -> tp.Iterator[str]:
+    if required or meta.info_path is not None:
         try:
             load_music_info(meta)
         except ManifestError as error:
-            yield _about(error, meta.path)
+            yield _without_path(error, meta.path)
 
 
-def _about(error: Exception, path: str) -> str:
-    """What an error says about a file, whose name stands beside it."""
+def _without_path(error: Exception, path: str) -> str:
+    """Message of an error without the leading path, which the table shows beside it."""
     return str(error).removeprefix(f"{path} ")
 
 
 def _duplicates(
     metas: tp.Sequence[AudioMeta], statistics: tp.Sequence[AudioStatistics | AudioError]
 ) -> tp.Iterator[Problem]:
-    known = [None if isinstance(found, AudioError) else found for found in statistics]
-    for duplicates in find_duplicates(known):
-        first, *others = (metas[member].path for member in duplicates.members)
+    readable = [None if isinstance(entry, AudioError) else entry for entry in statistics]
+    for group in find_duplicates(readable):
+        first, *others = (metas[member].path for member in group.members)
         for path in others:
             if path == first:
                 yield Problem("duplicated", path, "is listed more than once")
             else:
-                how = "the same samples as" if duplicates.exact else "the same music as"
-                yield Problem("duplicated", path, f"holds {how} {first}")
-
-
-def print_table(problems: tp.Sequence[Problem], num_files: int, hours: float) -> None:
-    """Say what was found, at most `SHOWN` files of each kind."""
-    by_kind = collections.defaultdict(list)
-    for problem in problems:
-        by_kind[problem.kind].append(problem)
-    for kind, group in by_kind.items():
-        print(f"{kind}: {KINDS[kind]}")
-        width = max(len(_printable(problem.path)) for problem in group[:SHOWN])
-        for problem in group[:SHOWN]:
-            print(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
-        if len(group) > SHOWN:
-            print(f"  … and {len(group) - SHOWN} more; --json FILE names them all")
-    files = f"{num_files} files, {hours:.2f} hours"
-    if not problems:
-        print(f"{files}: no problem found.")
-        return
-    concerned = len({problem.path for problem in problems})
-    counts = ", ".join(f"{len(group)} {kind}" for kind, group in by_kind.items())
-    print(f"{files}: {concerned} with problems ({counts}). Nothing was changed.")
-
-
-def _printable(text: str) -> str:
-    """Text on one line, whatever a file is called."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+                what = "samples" if group.exact else "music"
+                yield Problem("duplicated", path, f"has the same {what} as {first}")
 
 
 def as_json(
     problems: tp.Sequence[Problem], manifests: tp.Sequence[str], num_files: int, hours: float
 ) -> dict[str, tp.Any]:
-    """What was found, for programs."""
+    """Report for programs."""
     counts = collections.Counter(problem.kind for problem in problems)
     return {
         "manifests": list(manifests),

@@ -1,10 +1,9 @@
-"""Writing and verifying folders of tokens; `token_cache.py` says what is in them."""
+"""Writer of token folders, and verification of their checksums. The format is in `format.py`."""
 
 import contextlib
 import hashlib
 import json
 import os
-import socket
 import typing as tp
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ManifestError
+from ...utils.atomic_write import TEMPORARY_FILES, atomic_file, write_text
 from ..manifest import AudioMeta
 from ..meta_table import columns_of, pack_texts
 from ..shared_arrays import save_arrays
@@ -31,17 +31,17 @@ Line = dict[str, tp.Any]
 
 
 class EncodedFile(tp.NamedTuple):
-    """One file of a data set, encoded as a whole. All is empty where it could not be read."""
+    """One encoded file. All arrays are empty if it could not be read."""
 
-    codes: np.ndarray  # [frames, K]
-    wave: np.ndarray  # [T] at the listener's rate, empty where nobody listens
+    codes: np.ndarray  # [F, K]
+    wave: np.ndarray  # [T] at `wave_rate` of the header; empty without waveforms
     num_samples: int  # at the tokenizer's rate
     info: dict[str, tp.Any] | None  # its metadata
-    problem: str | None = None  # why it could not be read
+    problem: str | None = None  # reason if it could not be read
 
 
 def hash_of_manifest(metas: tp.Iterable[AudioMeta]) -> str:
-    """A fingerprint of which files are encoded, in which order; their folder may move."""
+    """Hash of the names and order of files, independent of their folder."""
     digest = hashlib.sha256()
     for meta in metas:
         parts = [os.path.basename(meta.path), meta.duration, meta.weight]
@@ -50,7 +50,7 @@ def hash_of_manifest(metas: tp.Iterable[AudioMeta]) -> str:
 
 
 def split_into_shards(durations: np.ndarray, seconds: float) -> list[int]:
-    """Files up to the end of each shard; a shard ends with the file that fills its `seconds`."""
+    """Divide files into shards of `seconds`; returns the index of the first file after each."""
     ends, filled = [], 0.0
     for number, duration in enumerate(durations.tolist(), start=1):
         filled += duration
@@ -61,16 +61,16 @@ def split_into_shards(durations: np.ndarray, seconds: float) -> list[int]:
 
 
 def start_folder(folder: Path, header: TokenFolderHeader) -> None:
-    """Begin a folder, or see that one that was begun is the same.
+    """Create a token folder, or check that an existing one has the same header.
 
     Raises:
-        ManifestError: It holds something else.
+        ManifestError: The folder has other content.
     """
     (folder / SHARDS).mkdir(parents=True, exist_ok=True)
     if not (folder / HEADER).is_file():
         if any(folder.iterdir()) and list(folder.iterdir()) != [folder / SHARDS]:
-            raise ManifestError(f"{folder} holds other files. Give an empty or a new folder.")
-        write_atomically(folder / HEADER, header.dumps().encode())
+            raise ManifestError(f"{folder} contains other files. Give an empty or a new folder.")
+        write_text(folder / HEADER, header.dumps())
         return
     found = read_header(folder)
     if found == header:
@@ -84,19 +84,19 @@ def start_folder(folder: Path, header: TokenFolderHeader) -> None:
         difference = "; ".join(
             f"with {name} {getattr(found, name)}, not {getattr(header, name)}" for name in names
         )
-    raise ManifestError(f"{folder} was begun {difference}. Give another folder, or delete it.")
+    raise ManifestError(f"{folder} was started {difference}. Give another folder, or delete it.")
 
 
 def write_shard(
     folder: Path, header: TokenFolderHeader, shard: int, files: tp.Iterable[EncodedFile]
 ) -> list[Line]:
-    """Write a shard, its `.jsonl` last; returns the lines about its files."""
+    """Write a shard, its `.jsonl` last; returns the lines of its files."""
     kinds = ("codes",) if header.wave_rate is None else ("codes", "wave")
     types = {"codes": header.code_type, "wave": np.dtype(header.wave_type)}
     lines: list[Line] = []
     with contextlib.ExitStack() as stack:
         streams = {
-            kind: stack.enter_context(_Growing(shard_path(folder, shard, kind))) for kind in kinds
+            kind: stack.enter_context(_ShardFile(shard_path(folder, shard, kind))) for kind in kinds
         }
         for file in files:
             for kind, stream in streams.items():
@@ -110,66 +110,51 @@ def write_shard(
                     "problem": file.problem,
                 }
             )
-        summary = {kind: stream.finish() for kind, stream in streams.items()}
+        summary = {kind: stream.summary() for kind, stream in streams.items()}
     text = "".join(json.dumps(line) + "\n" for line in [summary, *lines])
-    write_atomically(shard_path(folder, shard, "jsonl"), text.encode())
+    write_text(shard_path(folder, shard, "jsonl"), text, fsync=True)
     return lines
 
 
-class _Growing:
-    """A file that takes its name when it is finished, and what it holds so far."""
+class _ShardFile:
+    """A binary file written atomically, with its size and checksum."""
 
     def __init__(self, path: Path):
-        self.path, self.unfinished = path, _unfinished(path)
-        self.file = open(self.unfinished, "wb")  # noqa: SIM115 (`__exit__` closes it)
-        self.digest = hashlib.sha256()
-        self.size = 0
+        self._context = atomic_file(path, fsync=True)
+        self._digest = hashlib.sha256()
+        self._size = 0
 
     def write(self, array: np.ndarray) -> None:
-        self.file.write(array.data)
-        self.digest.update(array.data)
-        self.size += array.nbytes
+        self._file.write(array.data)
+        self._digest.update(array.data)
+        self._size += array.nbytes
 
-    def finish(self) -> dict[str, tp.Any]:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        os.replace(self.unfinished, self.path)
-        return {"bytes": self.size, "sha256": self.digest.hexdigest()}
+    def summary(self) -> dict[str, tp.Any]:
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
-    def __enter__(self) -> "_Growing":
+    def __enter__(self) -> tp.Self:
+        self._file = self._context.__enter__()
         return self
 
-    def __exit__(self, *_: tp.Any) -> None:
-        self.file.close()
-        self.unfinished.unlink(missing_ok=True)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file, which appears complete or not at all."""
-    with _Growing(path) as file:
-        file.write(np.frombuffer(content, np.uint8))
-        file.finish()
+    def __exit__(self, *error: tp.Any) -> None:
+        self._context.__exit__(*error)
 
 
 def finish_folder(folder: Path, header: TokenFolderHeader, metas: tp.Iterable[AudioMeta]) -> bool:
-    """Write the index and the checksums once all shards are there; tells whether they are."""
+    """Write the index and checksums if all shards are complete; returns whether they are."""
     if missing_shards(folder, header):
         return False
     summaries, columns = read_shards(folder, header)
     save_arrays(folder / INDEX, columns_of(metas) | columns)
     sums = {name: _hash_of(folder / name) for name in (HEADER, INDEX)}
     for shard, summary in enumerate(summaries):
-        for kind, facts in summary.items():
-            sums[str(shard_path(Path(), shard, kind))] = facts["sha256"]
+        for kind, checksum in summary.items():
+            sums[str(shard_path(Path(), shard, kind))] = checksum["sha256"]
         lines = shard_path(Path(), shard, "jsonl")
         sums[str(lines)] = _hash_of(folder / lines)
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
-    write_atomically(folder / SUMS, text.encode())
-    for leftover in (folder / SHARDS).glob(".*.part"):  # of somebody who was killed
+    write_text(folder / SUMS, text, fsync=True)
+    for leftover in (folder / SHARDS).glob(TEMPORARY_FILES):  # of killed processes
         leftover.unlink(missing_ok=True)
     return True
 
@@ -177,10 +162,10 @@ def finish_folder(folder: Path, header: TokenFolderHeader, metas: tp.Iterable[Au
 def read_shards(
     folder: Path, header: TokenFolderHeader
 ) -> tuple[list[Line], dict[str, np.ndarray]]:
-    """What the shards say: the checksums of each, and the columns of the index.
+    """Read the `.jsonl` files: the checksums of each shard, and the columns of the index.
 
     Raises:
-        ManifestError: A shard tells of another number of files than it holds.
+        ManifestError: The number of lines of a shard does not match the header.
     """
     summaries: list[Line] = []
     lines: list[Line] = []
@@ -188,7 +173,10 @@ def read_shards(
         with open(shard_path(folder, shard, "jsonl"), "rb") as file:
             summary, *of_files = (json.loads(line) for line in file)
         if len(of_files) != len(header.files_of(shard)):
-            raise ManifestError(f"{file.name} tells of {len(of_files)} files; delete it.")
+            raise ManifestError(
+                f"{file.name} has {len(of_files)} lines, not {len(header.files_of(shard))}. "
+                "Delete it and repeat encode-dataset."
+            )
         summaries.append(summary)
         lines += of_files
     shards = np.repeat(np.arange(header.num_shards), np.diff(header.shard_ends, prepend=0))
@@ -209,7 +197,7 @@ def read_shards(
 
 
 def _starts(lengths: np.ndarray, shard_ends: list[int]) -> np.ndarray:
-    """Where each file begins in its shard."""
+    """Position of each file in its shard."""
     before = np.cumsum(lengths) - lengths
     first_files = np.array([0, *shard_ends[:-1]])
     return before - np.repeat(before[first_files], np.diff(shard_ends, prepend=0))
@@ -221,38 +209,38 @@ def _hash_of(path: Path) -> str:
 
 
 def verify_folder(folder: Path, workers: int = 1) -> list[str]:
-    """Read a complete folder from end to end.
+    """Check the content of a complete token folder.
 
     Args:
-        folder: Where it is.
-        workers: Files read at the same time.
+        folder: Its path.
+        workers: Number of threads.
 
     Returns:
-        What is wrong, a sentence each.
+        Problems, one sentence each.
 
     Raises:
-        ManifestError: It is no folder of tokens, or is not finished.
+        ManifestError: It is not a token folder, or not complete.
     """
     tokens = TokenFolder(folder)
     names = {}
-    for line in (folder / SUMS).read_text().splitlines():
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         names[name] = digest
     missing = [name for name in names if not (folder / name).is_file()]
     present = [name for name in names if name not in missing]
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda name: _hash_of(folder / name), present)
-        changed = [name for name, digest in zip(present, found) if digest != names[name]]
+        digests = pool.map(lambda name: _hash_of(folder / name), present)
+        changed = [name for name, digest in zip(present, digests) if digest != names[name]]
     problems = [f"{name} is missing." for name in missing]
-    problems += [f"{name} is not what was written." for name in changed]
+    problems += [f"{name} does not match its checksum." for name in changed]
     if problems:
         return problems
     _, columns = read_shards(folder, tokens.header)
     for name, column in columns.items():
         if not np.array_equal(column, tokens.files.arrays[name]):
-            problems.append(f"{INDEX} and the shards disagree about {name}.")
+            problems.append(f"{INDEX} and the shards differ in {name}.")
     for shard in range(tokens.header.num_shards):
         codes = tokens.map(shard, "codes")
         if codes.size and not 0 <= codes.min() <= codes.max() < tokens.header.tokenizer.cardinality:
-            problems.append(f"{shard_path(Path(), shard, 'codes')} holds tokens out of range.")
+            problems.append(f"{shard_path(Path(), shard, 'codes')} has codes out of range.")
     return problems

@@ -1,4 +1,3 @@
-import contextlib
 import os
 import zipfile
 
@@ -8,7 +7,6 @@ from audiocraft.data.io.files import (
     exists,
     list_audio_files,
     open_binary,
-    replacing,
     save_json,
     split_member,
 )
@@ -50,7 +48,7 @@ def test_an_archive_that_changed_is_opened_anew(tmp_path):
 
 def test_what_is_no_archive_is_an_error_of_the_file(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK nothing")
-    with pytest.raises(OSError, match="no zip archive"):
+    with pytest.raises(OSError, match="not a zip archive"):
         open_binary(f"{tmp_path}/a.zip:b")
 
 
@@ -85,10 +83,7 @@ def test_the_order_does_not_depend_on_links(tmp_path):
     assert list_audio_files(tmp_path) == [tmp_path / "z/a.wav"]
 
 
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+def test_json_is_written_to_a_new_folder(tmp_path):
     save_json(tmp_path / "new/a.json", {"a": 1})
-    with contextlib.suppress(KeyboardInterrupt), replacing(tmp_path / "new/a.json") as file:
-        file.write(b"half of")
-        raise KeyboardInterrupt
     assert content(tmp_path / "new/a.json") == b'{\n  "a": 1\n}\n'
     assert len(list((tmp_path / "new").iterdir())) == 1

@@ -119,7 +119,7 @@ def test_copies_of_a_recording_share_a_split(tmp_path, capsys):
     splits = made(tmp_path / "songs", tmp_path / "out", "--by", "piece", "--valid", "0.3")
     by_song = groups(splits, lambda path: path.stem.removeprefix("copy_"))
     assert all(len(s) == 1 for s in by_song.values())
-    assert "12 files hold the same music as another one" in capsys.readouterr().out
+    assert "12 contain the same music" in capsys.readouterr().out
 
 
 def test_the_same_call_gives_the_same_and_another_seed_something_else(songs, tmp_path):
@@ -191,9 +191,9 @@ def test_links_save_space(songs, tmp_path):
 def test_what_an_earlier_call_made_is_not_overwritten_with_something_else(songs, tmp_path):
     made(songs, tmp_path / "out", "--by", "folder")
     write_song(songs / "Ann/0.wav", 99)
-    with pytest.raises(ManifestError, match=r"Ann/0\.wav exists and holds something else"):
+    with pytest.raises(ManifestError, match=r"Ann/0\.wav exists"):
         made(songs, tmp_path / "out", "--by", "folder")
-    with pytest.raises(ManifestError, match="left from a call with other shares"):
+    with pytest.raises(ManifestError, match="--valid"):
         made(songs, tmp_path / "out", "--by", "folder", "--valid", "0")
 
 
@@ -207,9 +207,9 @@ def test_a_full_disk_stops_the_call(songs, tmp_path, monkeypatch):
 
 
 def test_the_data_set_must_not_lie_inside_its_source(songs):
-    with pytest.raises(ManifestError, match="lies inside"):
+    with pytest.raises(ManifestError, match="is inside"):
         made(songs, songs / "out")
-    with pytest.raises(ManifestError, match="There is no"):
+    with pytest.raises(ManifestError, match="nowhere does not exist"):
         made(songs / "nowhere", songs.parent / "out")
 
 
@@ -230,7 +230,7 @@ def test_too_few_artists_are_told(tmp_path):
     for number in range(5):
         write_song(tmp_path / f"songs/{number}.wav", number)
         (tmp_path / f"songs/{number}.json").write_text('{"artist": "Ann"}')
-    with pytest.raises(ManifestError, match="makes 1 group"):
+    with pytest.raises(ManifestError, match="1 group.*--by"):
         made(tmp_path / "songs", tmp_path / "out")
     splits = made(tmp_path / "songs", tmp_path / "out", "--by", "piece")
     assert sorted(len(paths) for paths in splits.values()) == [1, 1, 1, 2]

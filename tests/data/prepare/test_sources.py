@@ -98,7 +98,7 @@ def test_columns_can_be_named(tmp_path):
     assert pieces(tmp_path / "a.csv", description="better")[0].fields == {"description": "rich"}
     with pytest.raises(ManifestError, match=r"no column 'none'.*path, text, better"):
         pieces(tmp_path / "a.csv", description="none")
-    with pytest.raises(ManifestError, match="Nothing is called colour"):
+    with pytest.raises(ManifestError, match="--column colour"):
         pieces(tmp_path / "a.csv", colour="text")
 
 

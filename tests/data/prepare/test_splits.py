@@ -59,12 +59,12 @@ def test_a_share_of_nothing_is_no_split():
 
 @pytest.mark.parametrize("shares", [{"valid": 1.0}, {"valid": 0.6, "evaluate": 0.4}, {"valid": -1}])
 def test_shares_that_leave_nothing_are_told(shares):
-    with pytest.raises(ManifestError, match="leave something for train"):
+    with pytest.raises(ManifestError, match="sum to less than 1"):
         assign_splits([Group(str(i), 1.0) for i in range(9)], shares, "train", 0)
 
 
 def test_too_few_groups_are_told():
-    with pytest.raises(ManifestError, match="makes 1 group, too few for 4 splits"):
+    with pytest.raises(ManifestError, match="1 group cannot .* 4 splits"):
         assign_splits([Group("a", 1.0)], SHARES, "train", 0)
 
 

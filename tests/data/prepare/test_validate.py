@@ -111,10 +111,10 @@ def test_a_file_that_is_listed_twice_is_told(music, capsys):
 @pytest.mark.parametrize(
     ("meta", "detail"),
     [
-        (AudioMeta("a.wav", 9.0, RATE), "the manifest says 9.00 s, it lasts 2.00 s"),
-        (AudioMeta("a.wav", float("nan"), RATE), "the manifest says nan s"),
-        (AudioMeta("a.wav", 2.0, 44100), "the manifest says 44100 Hz, it has 8000 Hz"),
-        (AudioMeta("a.wav", 2.0, RATE, info_path="none.json"), "there is no none.json"),
+        (AudioMeta("a.wav", 9.0, RATE), "has 9.00 s in the manifest but lasts 2.00 s"),
+        (AudioMeta("a.wav", float("nan"), RATE), "has nan s in the manifest"),
+        (AudioMeta("a.wav", 2.0, 44100), "has 44100 Hz in the manifest but 8000 Hz"),
+        (AudioMeta("a.wav", 2.0, RATE, info_path="none.json"), "none.json does not exist"),
     ],
 )
 def test_a_manifest_that_says_something_else_is_wrong(tmp_path, monkeypatch, capsys, meta, detail):

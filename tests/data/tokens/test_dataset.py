@@ -282,7 +282,7 @@ def test_a_model_uses_as_many_codebooks_as_it_has(config):
 def test_the_cache_takes_the_place_of_the_audio(config, tmp_path, folder):
     config.cache.path = str(tmp_path)
     config.datasource.train = config.datasource.generate = config.datasource.valid
-    with pytest.raises(ManifestError, match=r"train: cache\.path is .*cache\.write=true"):
+    with pytest.raises(ManifestError, match=r"train: cache\.path=.*cache\.write=true"):
         built(config)
     for split in ("train", "valid"):
         (tmp_path / split).symlink_to(folder)

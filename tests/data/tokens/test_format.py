@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocraft.data.manifest import AudioMeta
@@ -38,6 +38,7 @@ def folder(tmp_path, pieces):
     return tmp_path / "tokens"
 
 
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8),
     shard_seconds=st.floats(0.01, 40),
@@ -114,7 +115,7 @@ def test_a_changed_byte_anywhere_is_found_and_its_file_named(folder):
 def test_tokens_out_of_range_are_found(tmp_path, pieces):
     facts = replace(FACTS, cardinality=50)  # the codes go to 99
     write_tokens(tmp_path / "tokens", pieces, tokenizer=facts)
-    assert "00000.codes holds tokens out of range" in verify_folder(tmp_path / "tokens")[0]
+    assert "00000.codes has codes out of range" in verify_folder(tmp_path / "tokens")[0]
 
 
 @pytest.mark.parametrize("kind", ["codes", "wave"])
@@ -173,7 +174,7 @@ def test_a_folder_of_something_else_is_not_gone_on_with(folder, pieces, name):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, pieces):
     (tmp_path / "music.txt").write_text("mine")
-    with pytest.raises(ManifestError, match="holds other files"):
+    with pytest.raises(ManifestError, match="contains other files"):
         start_folder(tmp_path, header_of(pieces))
 
 
@@ -187,7 +188,7 @@ def test_a_damaged_header_is_named(folder, content):
 def test_another_format_is_told(folder):
     path = folder / "tokens.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(ManifestError, match="format 9 but this version reads format 1"):
+    with pytest.raises(ManifestError, match="version 9; supported: 1"):
         TokenFolder(folder)
 
 
