@@ -100,7 +100,7 @@ def test_the_waveform_of_a_listener_can_be_exact_or_absent(place, tmp_path):
 def test_several_machines_write_what_one_would(place, finished, tmp_path):
     folder = tmp_path / "parts"
     assert not encode_dataset(metas_of(place), folder, encoding(place), part=1, parts=2)
-    with pytest.raises(ManifestError, match="is not finished"):
+    with pytest.raises(ManifestError, match="is not complete"):
         TokenFolder(folder)
     assert encode_dataset(metas_of(place), folder, encoding(place), part=0, parts=2)
     assert contents(folder) == contents(finished)

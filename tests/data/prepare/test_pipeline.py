@@ -230,7 +230,7 @@ def test_too_few_artists_are_told(tmp_path):
     for number in range(5):
         write_song(tmp_path / f"songs/{number}.wav", number)
         (tmp_path / f"songs/{number}.json").write_text('{"artist": "Ann"}')
-    with pytest.raises(ManifestError, match="1 group.*--by"):
+    with pytest.raises(ManifestError, match=r"1 group.*--by"):
         made(tmp_path / "songs", tmp_path / "out")
     splits = made(tmp_path / "songs", tmp_path / "out", "--by", "piece")
     assert sorted(len(paths) for paths in splits.values()) == [1, 1, 1, 2]

@@ -64,7 +64,7 @@ def test_shares_that_leave_nothing_are_told(shares):
 
 
 def test_too_few_groups_are_told():
-    with pytest.raises(ManifestError, match="1 group cannot .* 4 splits"):
+    with pytest.raises(ManifestError, match=r"1 group cannot .* 4 splits"):
         assign_splits([Group("a", 1.0)], SHARES, "train", 0)
 
 
