@@ -26,7 +26,6 @@ REQUIRED = [
     "huggingface_hub>=0.27",
     "hydra-core>=1.3",
     "julius>=0.2.7",
-    "librosa>=0.10",
     "matplotlib>=3.8",
     "numpy>=1.26",
     "omegaconf>=2.3,<2.4",  # required by hydra 1.3
@@ -51,6 +50,7 @@ EXTRAS = {
     "demo": ["gradio>=6", "ipython>=8"],  # web page and notebook
     "dev": [
         "hypothesis>=6",
+        "librosa>=0.10",  # independent chroma filters
         "playwright>=1.50",  # the web page in a browser
         "ipykernel>=6.29",  # the notebook, in a test
         "nbclient>=0.10",

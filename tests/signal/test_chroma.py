@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from audiocraft.signal.chroma import ChromaExtractor
+from audiocraft.signal.chroma import ChromaExtractor, chroma_filters
 
 RATE = 16000
 
@@ -35,3 +35,14 @@ def test_there_is_a_frame_per_hop_however_short_the_clip(num_samples):
 
 def test_released_checkpoints_hold_one_buffer():
     assert list(ChromaExtractor(RATE).state_dict()) == ["spec.window"]
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "n_fft", "n_chroma"),
+    [(32_000, 2**14, 12), (16_000, 2**12, 12), (44_100, 2**10, 24), (22_050, 1000, 36)],
+)
+def test_filters_are_those_of_librosa(sample_rate, n_fft, n_chroma):
+    filters = pytest.importorskip("librosa", reason="librosa is not installed").filters
+    expected = filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0, n_chroma=n_chroma)
+    ours = chroma_filters(sample_rate, n_fft, n_chroma)
+    torch.testing.assert_close(ours, torch.from_numpy(expected).float(), atol=1e-6, rtol=0)
