@@ -1,7 +1,12 @@
-"""`python -m audiocraft generate`: files with recipes, batches, going on, friendly errors."""
+"""`audiocraft generate`: files with recipes, batches, resuming, outputs, errors."""
 
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 
 import pytest
 import soundfile
@@ -252,3 +257,145 @@ def test_a_table_without_prompts_is_told(name, content, tmp_path, loaded):
     with pytest.raises(SystemExit, match=f"{name} contains no prompts"):
         generate("--prompts", name)
     assert loaded == []
+
+
+# Cells of a table.
+
+
+def test_cells_are_converted_where_it_is_obvious(tmp_path):
+    rows = [{"name": 1, "count": "2", "seed": 5.0, "text": 808}, {"text": "b", "count": None}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    generate("--prompts", "p.jsonl", "--seed", "9", "--out", "folder")
+    recipes = made(tmp_path / "folder")
+    assert list(recipes) == ["001_1_1", "001_1_2", "002_b"]
+    assert [r["request"]["seed"] for r in recipes.values()] == [5, 6, 11]
+    assert recipes["001_1_1"]["request"]["text"] == "808"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"count": Infinity}', "count must be a whole number but is inf"),
+        ('{"count": 2.5}', "count must be a whole number but is 2.5"),
+        ('{"count": true}', "count must be a whole number but is True"),
+        ('{"count": "many"}', "count must be a whole number but is 'many'"),
+        ('{"name": ["a"]}', r"name must be text but is \['a'\]"),
+        ('{"style": 5}', "There is no audio file"),
+        ('{"duration": -Infinity}', "duration must be a finite number but is -inf"),
+    ],
+)
+def test_a_cell_that_cannot_be_used_is_named(row, message, tmp_path, loaded):
+    (tmp_path / "p.jsonl").write_text('{"text": "a"}\n' + row)
+    with pytest.raises(SystemExit, match=message):
+        generate("--prompts", "p.jsonl")
+    assert loaded == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_table_of_excel_is_read(encoding, tmp_path):
+    (tmp_path / "p.csv").write_text("name,text\na,Größe\n", encoding=encoding)
+    generate("--prompts", "p.csv", "--out", "folder")
+    assert made(tmp_path / "folder")["001_a"]["request"]["text"] == "Größe"
+
+
+def test_a_table_in_another_encoding_names_the_line(tmp_path, loaded):
+    (tmp_path / "p.csv").write_text("text\nwaltz\nGröße\n", encoding="cp1252")
+    with pytest.raises(SystemExit, match=r"p.csv, line 3, is not UTF-8: 'Gr.*CSV UTF-8"):
+        generate("--prompts", "p.csv")
+    assert loaded == []
+
+
+# Outputs and inputs.
+
+
+def test_a_single_sample_goes_to_a_file(tmp_path, capsys):
+    command = ["--text", "waltz", "--seed", "1", "-o", "new/my.waltz.flac"]
+    generate(*command)
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"my.waltz.flac", "my.waltz.json"}
+    generate(*command)
+    assert "1 of 1 are in new already" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="recipe of another sample"):
+        generate("--text", "polka", "-o", "new/my.waltz.flac")
+    generate("--text", "polka", "--output", "new/my.waltz.flac", "--overwrite")
+    main(["generate", "--from-recipe", "new/my.waltz.json", "-o", "again.wav"])
+    assert soundfile.info("again.wav").samplerate == 32000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "clip.wav/sub"], "clip.wav"),
+        (["--out", "/proc/nothing"], "/proc/nothing"),
+        (["-o", "clip.wav/a.wav"], "clip.wav"),
+        (["-o", "clip.wav"], "clip.wav exists"),
+        (["-o", "."], "is a folder"),
+        (["-o", "a.txt"], r"a.txt must end in one of: .wav"),
+        (["-o", "a.wav", "--format", "mp3"], "must end in one of: .mp3"),
+        (["-o", "a.wav", "--count", "2"], "--out FOLDER"),
+        (["-o", "a.wav", "--out", "b"], "exclude each other"),
+        (["--style", "gone.zip:a.mp3"], "There is no audio file gone.zip:a.mp3"),
+        (["--style", "clip.wav\0"], "NUL"),
+    ],
+)
+def test_outputs_and_clips_are_checked_before_the_model_is_loaded(words, message, clip, loaded):
+    with pytest.raises(SystemExit, match=message):
+        generate("--text", "waltz", *words)
+    assert loaded == []
+
+
+def test_a_clip_in_a_zip_archive_is_used(tmp_path, clip):
+    with zipfile.ZipFile("music.zip", "w") as archive:
+        archive.write(clip, "a.wav")
+    generate("--style", "music.zip:a.wav", "--seed", "1", "--out", "zipped")
+    generate("--style", clip, "--seed", "1", "--out", "plain")
+    (zipped,), (plain,) = (made(tmp_path / folder).values() for folder in ("zipped", "plain"))
+    for key in ("style_sha256", "waveform_sha256"):
+        assert zipped[key] == plain[key]
+
+
+def test_a_clip_whose_name_is_not_utf_8_is_used(tmp_path, clip, capsys):
+    name = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(clip, name)
+    generate("--style", name, "--text", "half an emoji \ud83c", "--seed", "1", "--out", "a")
+    (recipe,) = made(tmp_path / "a").values()
+    assert recipe["request"]["style"] == name
+    main(["generate", "--from-recipe", "a/001_half-an-emoji.json", "--out", "b"])
+    assert "bit for bit" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_does_not_end_the_work(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        generate("--text", "waltz", "--count", "2", "--batch-size", "1", "--out", "folder")
+    assert len(made(tmp_path / "folder")) == 2
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, caplog):
+    def fail(*args):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("audiocraft.inference.sample_generator.plot_audio", fail)
+    generate("--text", "$a$ {x} %s <b> [/]", "--pictures", "--out", "folder")
+    assert len(made(tmp_path / "folder")) == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.slow
+def test_without_utf_8_samples_and_recipes_are_written(tmp_path, clip):
+    """A process whose locale has only ASCII."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    name = b"caf\xe9.wav"
+    shutil.copy(clip, os.fsdecode(name))
+    command = [sys.executable, "-m", "audiocraft", "generate", "--duration", "0.2", "--out", "a"]
+    run = subprocess.run(
+        [*command, "--text", "Größe 🎷".encode(), "--style", name, "--pictures"],
+        env=os.environ | ascii_only,
+        capture_output=True,
+    )
+    assert run.returncode == 0, run.stderr.decode()
+    (recipe,) = made(tmp_path / "a").values()
+    assert recipe["request"]["text"] == "Größe 🎷"
+    assert recipe["request"]["style"] == os.fsdecode(name)
+    assert len(list((tmp_path / "a").iterdir())) == 3

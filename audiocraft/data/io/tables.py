@@ -4,6 +4,7 @@ Rows are read one at a time as dictionaries, so that a table of audio need not f
 Parquet and Arrow need pyarrow, an optional package. No code of a data set is executed.
 """
 
+import codecs
 import csv
 import json
 import typing as tp
@@ -45,14 +46,35 @@ def read_rows(table: Path) -> tp.Iterator[Row]:
         yield from readers[table.suffix.lower()](table)
     except ManifestError:
         raise
+    except UnicodeDecodeError:
+        raise _encoding_error(table) from None
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise ManifestError(f"{table} cannot be read as a table: {error}.") from None
+
+
+def _open_text(table: Path) -> tp.TextIO:
+    """Open a table as UTF-8, or as UTF-16 if it begins with a byte order mark of UTF-16."""
+    with open(table, "rb") as file:
+        mark = file.read(2)
+    is_utf_16 = mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return open(table, newline="", encoding="utf-16" if is_utf_16 else "utf-8-sig")
+
+
+def _encoding_error(table: Path) -> ManifestError:
+    """Return the error of a table that is not UTF-8, with the first such line."""
+    with open(table, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.decode(errors="replace").strip()
+            if "\ufffd" in text:
+                where = f"{table}, line {number}, is not UTF-8: {text[:80]!r}"
+                return ManifestError(f"{where}. Save the table as UTF-8 (in Excel: CSV UTF-8).")
+    return ManifestError(f"{table} is damaged: it ends within a character.")
 
 
 def _read_csv(table: Path) -> tp.Iterator[Row]:
     csv.field_size_limit(MAX_CELL_LENGTH)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
-    with open(table, newline="", encoding="utf-8-sig") as file:
+    with _open_text(table) as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         for row in reader:
             if None in row or None in row.values():
@@ -64,7 +86,7 @@ def _read_csv(table: Path) -> tp.Iterator[Row]:
 
 
 def _read_json_lines(table: Path) -> tp.Iterator[Row]:
-    with open(table, encoding="utf-8-sig") as file:
+    with _open_text(table) as file:
         for number, line in enumerate(file, start=1):
             row = json.loads(line) if line.strip() else {}
             if not isinstance(row, dict):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
+from ...utils.text import valid_unicode
 from ..frozen import Frozen
 from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask, to_device
 
@@ -102,7 +103,8 @@ class LUTConditioner(TextConditioner):
         self.embed = nn.Embedding(n_bins, dim)
 
     def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
-        rows = [[hash_trick(word, self.n_bins) for word in self.tokenize(text)] for text in values]
+        texts = [text and valid_unicode(text) for text in values]
+        rows = [[hash_trick(word, self.n_bins) for word in self.tokenize(text)] for text in texts]
         return pad_tokens(rows)
 
     def forward(self, prepared: Tokens) -> Condition:
@@ -164,7 +166,8 @@ class T5Conditioner(TextConditioner):
     def prepare(self, values: list[str | None], rng: Rng = None) -> Tokens:
         training = self.training_generators(rng)
         texts = [
-            self._clean(text or "", generator_for(training, i)) for i, text in enumerate(values)
+            self._clean(valid_unicode(text or ""), generator_for(training, i))
+            for i, text in enumerate(values)
         ]
         if not any(texts):
             return pad_tokens([[] for _ in texts])

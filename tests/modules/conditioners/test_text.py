@@ -28,6 +28,12 @@ def test_a_text_without_words_is_null(text):
     assert not condition.embed[0].any()
 
 
+@pytest.mark.parametrize("tokenizer", ["noop", "whitespace"])
+def test_text_that_is_not_valid_unicode_is_encoded(tokenizer):
+    lut = LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer=tokenizer)
+    assert lut(lut.prepare(["half an emoji \ud83c and \0"])).mask.any()
+
+
 def test_a_batch_of_null_texts_is_one_zero_step():
     lut = LUTConditioner(n_bins=10, dim=8, output_dim=4)
     condition = lut(lut.prepare([None, None]))
