@@ -1,4 +1,4 @@
-"""Which solver a configuration asks for."""
+"""Solver builder."""
 
 from omegaconf import DictConfig
 
@@ -10,19 +10,18 @@ SOLVERS: dict[str, type[StandardSolver]] = {"musicgen": MusicGenSolver}
 
 
 def get_solver(cfg: DictConfig) -> StandardSolver:
-    """Build the solver that `cfg.solver` names, with its model and its data."""
+    """Build the solver `cfg.solver` with its model and data."""
     return solver_class(cfg)(cfg)
 
 
 def solver_class(cfg: DictConfig) -> type[StandardSolver]:
-    """The class of the solver that `cfg.solver` names.
+    """Return the class of the solver `cfg.solver`.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is no such solver.
     """
     if cfg.solver not in SOLVERS:
         raise ConfigError(
-            f"solver is {cfg.solver!r}, which nobody builds. "
-            f"Choose one of: {', '.join(sorted(SOLVERS))}."
+            f"solver={cfg.solver!r} is not supported. Supported: {', '.join(sorted(SOLVERS))}."
         )
     return SOLVERS[cfg.solver]

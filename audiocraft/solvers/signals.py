@@ -1,8 +1,8 @@
-"""A request to stop becomes a checkpoint between two updates.
+"""Signals: a run that is asked to stop saves a checkpoint between two updates.
 
-Ctrl-C, SIGTERM (a scheduler or a person ends the job) and the signals with which SLURM announces
-that a job's time is up are remembered; the solver asks between two updates, saves and ends the run.
-A second Ctrl-C stops at once. After SIGUSR1 or SIGUSR2 a SLURM job is put back into the queue.
+Ctrl-C, SIGTERM and the signals with which SLURM announces a time limit are recorded; the solver
+checks between two updates, saves and ends the run. A second Ctrl-C ends it at once. After SIGUSR1
+or SIGUSR2 a SLURM job is requeued.
 """
 
 import logging
@@ -19,29 +19,29 @@ import typing as tp
 logger = logging.getLogger(__name__)
 
 STOP = (signal.SIGINT, signal.SIGTERM)
-REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # announce the end of a SLURM job
-WAIT_FOR_REQUEUE = 60  # seconds; the scheduler ends the other processes within them
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # sent by SLURM before the time limit
+WAIT_FOR_REQUEUE = 60  # seconds within which SLURM ends the processes of a requeued job
 
 Handler = tp.Callable[[int, types.FrameType | None], tp.Any] | int | None
 
 
 class Stopped(Exception):
-    """The run was asked to stop."""
+    """The run received a signal to stop."""
 
     def __init__(self, signum: int):
         self.signum = signum
-        super().__init__(f"{signal.Signals(signum).name}: the run has saved its state and stops.")
+        super().__init__(f"{signal.Signals(signum).name}: the run has been saved and stops.")
 
 
 class StopSignals:
-    """Remembers that the run was asked to stop; `with` installs and removes its handlers."""
+    """Records signals to stop; a context manager that installs and restores handlers."""
 
     def __init__(self):
-        self.received = 0  # the signal's number, 0 for none
+        self.received = 0  # signal number, 0 if there was none
         self.before: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # others may not
+        if threading.current_thread() is threading.main_thread():  # a restriction of Python
             for signum in (*STOP, *REQUEUE):
                 self.before[signum] = signal.signal(signum, self._receive)
         return self
@@ -56,36 +56,36 @@ class StopSignals:
         if self.received and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signum
-        # No logging here: the interrupted code may hold the lock of a handler.
-        os.write(2, f"\n{name}: the run saves its state after this update and stops.\n".encode())
+        # Not logged: the interrupted code may hold the lock of a logging handler.
+        os.write(2, f"\n{name}: the run is saved after this update and stops.\n".encode())
 
     def requeue(self, signum: int, rank: int) -> None:
-        """Have a SLURM job started again, if that is what the signal asks for.
+        """Requeue the SLURM job after a signal of `REQUEUE`; without SLURM nothing happens.
 
-        A job of `dora grid` or `dora launch` has a handler of its own for this; any other SLURM job
-        is put back by `scontrol requeue`. Outside SLURM nothing happens.
+        Jobs of `dora grid` and `dora launch` have a signal handler for this, which is called; all
+        others are requeued by `scontrol`.
         """
         if signum not in REQUEUE:
             return
         handler = self.before.get(signum)
         if callable(handler):
-            handler(signum, None)  # in the first process this does not return
+            handler(signum, None)  # does not return in the first process
         elif os.environ.get("SLURM_JOB_ID") and shutil.which("scontrol"):
             if rank == 0:
                 _requeue_job(os.environ["SLURM_JOB_ID"])
         else:
             return
-        time.sleep(WAIT_FOR_REQUEUE)  # a process that ends by itself could end the whole job
+        time.sleep(WAIT_FOR_REQUEUE)  # a process that exits could end the whole job
 
 
 def _requeue_job(job: str) -> None:
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
     if done.returncode:
-        logger.warning("The job %s could not be put back: %s", job, done.stderr.strip())
+        logger.warning("The job %s could not be requeued: %s", job, done.stderr.strip())
         sys.exit(128 + signal.SIGUSR1)
-    logger.info("The job %s is in the queue again.", job)
+    logger.info("The job %s is requeued.", job)
 
 
 def exit_status(signum: int) -> int:
-    """What a process that a signal ended returns, as shells count it."""
+    """Exit status of a process that was ended by a signal, by the convention of shells."""
     return 128 + signum

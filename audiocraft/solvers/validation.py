@@ -1,4 +1,4 @@
-"""Settings that can be composed but not carried out, told before anything is loaded or trained."""
+"""Validation of settings, before models are loaded or data is read."""
 
 import tempfile
 import typing as tp
@@ -15,69 +15,69 @@ from ..utils.device import resolve_dtype
 from ..utils.numbers import is_integer, is_number
 from .sample_generation import get_conditioning_modes, get_generation_params
 
-NOT_BUILT = (  # keys that may only be off
+UNSUPPORTED = (  # keys that must be false
     *(f"evaluate.metrics.{name}" for name in ("fad", "kld", "text_consistency", "chroma_cosine")),
     "generate.lm.gen_gt_samples",
 )
 
-WHOLE_NUMBERS = {  # and the least of each
+INTEGERS = {  # and their minima
     "seed": 0,
     "optim.epochs": 1,
     **{f"{node}.num_workers": 0 for node in ("dataset", "generate", "evaluate")},
 }
-COUNTS = (  # 0 or null is never, or all
+INTERVALS = (  # 0 or null disables
     *("generate.every", "evaluate.every", "checkpoint.save_every", "checkpoint.keep_last"),
     *("checkpoint.every_updates", "checkpoint.every_minutes", "logging.log_updates"),
 )
-MOSTLY = 0.5  # of a segment should be music
+MIN_AUDIO_RATIO = 0.5  # of a segment that is audio and not padding
 
 
 def check_settings(cfg: DictConfig) -> None:
-    """See that a run does what its configuration says.
+    """Check the settings of a run that trains a language model.
 
     Args:
-        cfg: Resolved configuration of a language model's run.
+        cfg: Resolved configuration.
 
     Raises:
-        ConfigError: It could not; the message names the key and what would be right.
+        ConfigError: A setting is invalid; the message names key, value and accepted values.
     """
-    for key in NOT_BUILT:
+    for key in UNSUPPORTED:
         if OmegaConf.select(cfg, key):
-            raise ConfigError(f"{key} is not built yet and would do nothing. Set {key}=false.")
-    for key, least in WHOLE_NUMBERS.items():
+            raise ConfigError(f"{key} is not supported. Set {key}=false.")
+    for key, minimum in INTEGERS.items():
         value = OmegaConf.select(cfg, key)
-        if not is_integer(value) or value < least:
-            raise ConfigError(f"{key} is {value!r}. Give a whole number, {least} or more.")
-    for key in COUNTS:
+        if not is_integer(value) or value < minimum:
+            raise ConfigError(f"{key} is {value!r} but must be a whole number from {minimum}.")
+    for key in INTERVALS:
         value = OmegaConf.select(cfg, key)
         if value is not None and (not is_number(value) or value < 0):
-            raise ConfigError(f"{key} is {value!r}. Give a number from 0, or null.")
+            raise ConfigError(f"{key} is {value!r} but must be a number from 0, or null.")
     if cfg.dtype != "float32":
         raise ConfigError(
-            f"dtype is {cfg.dtype!r} but weights that learn are held in float32. Set "
+            f"dtype={cfg.dtype!r} is not supported: weights are trained in float32. Set "
             "dtype=float32; autocast=true computes in half precision."
         )
     resolve_dtype(cfg.autocast_dtype)
     if not cfg.transformer_lm.get("causal", True):
         raise ConfigError(
-            "transformer_lm.causal=false sees the future, so that it could not generate. Set "
+            "transformer_lm.causal=false is not supported: the model could not generate. Set "
             "transformer_lm.causal=true."
         )
     _check_conditions(cfg)
     _check_excerpts(cfg)
     if cfg.generate.every or cfg.execute_only == "generate":
-        _check_listening(cfg)
+        _check_sample_generation(cfg)
 
 
-def _check_listening(cfg: DictConfig) -> None:
-    """See that samples can be made, and written, when it is time: that can be days from now."""
+def _check_sample_generation(cfg: DictConfig) -> None:
+    """Check the settings of samples, which are generated only at the end of an epoch."""
     try:
-        params, ways = get_generation_params(cfg), get_conditioning_modes(cfg)
+        params, modes = get_generation_params(cfg), get_conditioning_modes(cfg)
         window = min(params.duration, cfg.dataset.segment_duration or DEFAULT_MAX_DURATION)
-        if ways.prompted and ways.prompt_duration >= window:
+        if modes.prompted and modes.prompt_duration >= window:
             raise ValueError(
-                f"prompt_duration is {ways.prompt_duration:g} s, which leaves nothing of "
-                f"{window:g} s to generate."
+                f"prompt_duration is {modes.prompt_duration:g} s but must be less than the "
+                f"{window:g} s of a sample."
             )
     except ValueError as error:
         raise ConfigError(f"generate.lm: {error}") from error
@@ -91,50 +91,50 @@ def _check_listening(cfg: DictConfig) -> None:
 
 
 def _check_conditions(cfg: DictConfig) -> None:
-    """See that every condition says what it is, and that those withheld now and then are there."""
+    """Check that each condition has a model, and that conditions with dropout exist."""
     conditions = cfg.get("conditioners") or {}
     for name, node in conditions.items():
         if "model" not in node:
             raise ConfigError(
-                f"conditioners.{name} has settings but no model: the chosen conditioner has no "
-                "such condition. Choose one that has it, such as conditioner=style2music_tiny."
+                f"conditioners.{name} has settings but no model, since the chosen conditioner does "
+                "not define it. Choose one that does, such as conditioner=style2music_tiny."
             )
     for kind in ("text", "wav"):
         for name in OmegaConf.select(cfg, f"attribute_dropout.{kind}") or {}:
             if name not in conditions:
                 raise ConfigError(
-                    f"attribute_dropout.{kind}.{name} withholds a condition that the model does "
-                    f"not have. It has: {', '.join(conditions) or 'none'}."
+                    f"attribute_dropout.{kind}.{name} is not a condition of the model. It has: "
+                    f"{', '.join(conditions) or 'none'}."
                 )
 
 
 def _check_excerpts(cfg: DictConfig) -> None:
-    """See that there is music beside the excerpts that are heard."""
+    """Check that segments are long enough for the style excerpt of validation."""
     segment = cfg.dataset.segment_duration
     for name, node in (cfg.get("conditioners") or {}).items():
         length = OmegaConf.select(node, "style.length")
         if length is not None and segment is not None and segment < length:
             raise ConfigError(
-                f"dataset.segment_duration is {segment:g} s but conditioners.{name}.style.length, "
-                f"the excerpt that validation listens to, is {length:g} s: no clip would be "
-                "heard. Give longer segments, or a shorter excerpt."
+                f"dataset.segment_duration is {segment:g} s, which is shorter than the style "
+                f"excerpt of {length:g} s (conditioners.{name}.style.length). Set longer segments "
+                "or a shorter excerpt."
             )
 
 
 def padding_warning(durations: np.ndarray, segment_duration: float | None) -> str | None:
-    """What to do where most of the segments of a data set would be padding; `None` is nothing.
+    """Warning about segments that are mostly padding; `None` if they are not.
 
     Args:
-        durations: Of the files, in seconds.
-        segment_duration: Seconds of a segment; `None` is whole files.
+        durations: Durations of the files, in seconds.
+        segment_duration: Duration of a segment, in seconds; `None` is whole files.
     """
     if segment_duration is None:
         return None
-    music = float(np.minimum(durations, segment_duration).mean()) / segment_duration
-    if music >= MOSTLY:
+    ratio = float(np.minimum(durations, segment_duration).mean()) / segment_duration
+    if ratio >= MIN_AUDIO_RATIO:
         return None
     return (
-        f"Only {music:.0%} of a segment is music: dataset.segment_duration is "
-        f"{segment_duration:g} s but files last {durations.mean():.1f} s on average. The rest is "
-        "computed and not learnt from. Give shorter segments, or longer files."
+        f"Only {ratio:.0%} of a segment is audio: dataset.segment_duration is "
+        f"{segment_duration:g} s but files last {durations.mean():.1f} s on average. Padding is "
+        "computed but excluded from the loss. Set shorter segments, or use longer files."
     )

@@ -1,4 +1,4 @@
-"""A request to stop is remembered, and put to the scheduler in its own way."""
+"""Signals: recorded, and jobs requeued."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def send(signum):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_is_remembered_and_the_run_goes_on(signum):
+def test_a_signal_is_recorded_and_does_not_interrupt(signum):
     with StopSignals() as stop:
         assert stop.received == 0
         send(signum)
@@ -30,7 +30,7 @@ def test_a_second_ctrl_c_stops_at_once():
             send(signal.SIGINT)
 
 
-def test_the_handlers_before_come_back():
+def test_former_handlers_are_restored():
     before = [signal.getsignal(s) for s in (*signals.STOP, *signals.REQUEUE)]
     with StopSignals():
         assert signal.getsignal(signal.SIGTERM) != before[1]
@@ -52,7 +52,7 @@ def test_the_scheduler_s_own_handler_is_called_after_saving(monkeypatch):
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, ["requeue 42"]), (1, [])])
-def test_any_other_slurm_job_is_put_back_once(rank, expected, monkeypatch, tmp_path):
+def test_other_slurm_jobs_are_requeued_once(rank, expected, monkeypatch, tmp_path):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IXUSR)
@@ -65,9 +65,9 @@ def test_any_other_slurm_job_is_put_back_once(rank, expected, monkeypatch, tmp_p
     assert (called.read_text().split("\n")[:-1] if called.exists() else []) == expected
 
 
-def test_a_person_s_request_is_not_put_back(monkeypatch):
+def test_ctrl_c_and_sigterm_do_not_requeue(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    monkeypatch.setattr(signals, "_requeue_job", lambda job: pytest.fail("was put back"))
+    monkeypatch.setattr(signals, "_requeue_job", lambda job: pytest.fail("requeued"))
     with StopSignals() as stop:
         stop.requeue(signal.SIGTERM, rank=0)
         stop.requeue(signal.SIGINT, rank=0)
