@@ -35,7 +35,7 @@ COMMANDS = {
     "condition-sensitivity": Command(
         "cli.condition_sensitivity", "measure how much the conditions lower the cross entropy"
     ),
-    "fit-tokenizer": Command("solvers.fit_spectral", "fit a spectral tokenizer to music"),
+    "fit-tokenizer": Command("cli.fit_tokenizer", "fit a spectral tokenizer to music"),
 }
 ALIASES = {"steering": "condition-sensitivity"}  # former names
 

@@ -1,18 +1,13 @@
-"""Fits a spectral tokenizer to music, and measures it on music that it never saw.
+"""Fitting of the spectral tokenizer, and its evaluation on held-out music.
 
-    python -m audiocraft fit-tokenizer MANIFEST … OUT --measure MANIFEST …
-
-Each step has a closed form or is k-means: principal components of the loudness, one codebook after
-the other on what is left, a few rounds in which all of them give way to each other (all of it for
-the steady codes that will be used), least squares from quantized frames back to loudness.
+Each step has a closed form or is k-means: principal components of the loudness; residual codebooks
+one after the other, then refined jointly, both for change-penalised codes; least squares from
+quantized frames back to loudness.
 """
 
-import argparse
 import copy
-import json
-import time
 import typing as tp
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,19 +23,23 @@ from ..models.codecs.spectral import SpectralTokenizer
 from ..quantization.kmeans import fit_residual_codebooks
 from ..quantization.viterbi import change_penalised_codes
 
-BATCH = 16  # excerpts that are analysed or measured at a time
+BATCH_SIZE = 16  # excerpts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How much music, and how long."""
+class FitOptions:
+    """Amount of data and number of iterations.
 
-    hours: float = 5.0  # of excerpts, in equal parts from every manifest
-    excerpt: float = 5.0  # seconds
+    Raises:
+        ConfigError: A value is not positive.
+    """
+
+    hours: float = 5.0  # of excerpts, drawn equally from each manifest
+    excerpt: float = 5.0  # duration of an excerpt, in seconds
     iterations: int = 10  # of k-means, per codebook
-    rounds: int = 8  # of refining all codebooks together
-    ridge: float = 1e-4  # of the least squares, relative to the mean variance
-    measured: int = 64  # excerpts of every manifest that is measured
+    rounds: int = 8  # of joint refinement of all codebooks
+    ridge: float = 1e-4  # regularization of least squares, relative to the mean variance
+    measured: int = 64  # excerpts of each evaluated manifest
     seed: int = 0
 
     def __post_init__(self):
@@ -52,7 +51,7 @@ class Recipe:
 def draw_excerpts(
     manifests: tp.Sequence[str | Path], num: int, seconds: float, sample_rate: int, seed: int
 ) -> tp.Iterator[Tensor]:
-    """Draw excerpts, equally many from every manifest and, in it, from every file.
+    """Draw excerpts equally from each manifest and, within it, from each file.
 
     Yields:
         Waveforms `[B, 1, T]`.
@@ -72,20 +71,20 @@ def draw_excerpts(
             min_segment_ratio=1.0,
             shuffle_seed=seed,
         )
-        for start in tqdm(range(0, share, BATCH), desc=f"Reading {manifest}"):
-            indices = range(start, min(start + BATCH, share))
+        for start in tqdm(range(0, share, BATCH_SIZE), desc=f"Reading {manifest}"):
+            indices = range(start, min(start + BATCH_SIZE, share))
             yield torch.stack([tp.cast(Tensor, dataset[i]) for i in indices])
 
 
 def principal_components(rows: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """Mean `[N]` and the `num` directions of greatest variance `[num, N]` of `[M, N]`."""
+    """Mean `[N]` and first `num` principal components `[num, N]` of rows `[M, N]`."""
     mean = rows.mean(dim=0)
     directions = torch.linalg.eigh(torch.cov((rows - mean).t()))[1]
     return mean, directions.flip(1)[:, :num].t().contiguous()
 
 
 def least_squares(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """The map `[I, O]` that takes inputs `[N, I]` closest to targets `[N, O]`."""
+    """Ridge regression: weights `[I, O]` that map inputs `[N, I]` to targets `[N, O]`."""
     gram = inputs.t() @ inputs
     gram += ridge * gram.diagonal().mean() * torch.eye(len(gram))
     return torch.linalg.solve(gram, inputs.t() @ targets)
@@ -93,14 +92,14 @@ def least_squares(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
 
 @torch.no_grad()
 def fit_tokenizer(
-    tokenizer: SpectralTokenizer, excerpts: tp.Iterable[Tensor], recipe: Recipe
+    tokenizer: SpectralTokenizer, excerpts: tp.Iterable[Tensor], options: FitOptions
 ) -> None:
-    """Fill the tokenizer's buffers.
+    """Fit the buffers of a tokenizer, in place.
 
     Args:
-        tokenizer: A new one, on the CPU.
-        excerpts: Batches of waveforms `[B, 1, T]`, all of the same T.
-        recipe: How long.
+        tokenizer: A new tokenizer, on the CPU.
+        excerpts: Batches of waveforms, `[B, 1, T]`, all of the same T.
+        options: Number of iterations.
 
     Raises:
         ConfigError: The excerpts have fewer frames than a codebook has entries.
@@ -109,26 +108,26 @@ def fit_tokenizer(
     rows = loudness.transpose(1, 2).flatten(0, 1)
     if len(rows) < tokenizer.cardinality:
         raise ConfigError(
-            f"{len(rows)} frames cannot fill codebooks of {tokenizer.cardinality} entries: "
-            f"give more than {recipe.hours} hours of music."
+            f"{len(rows)} frames are too few for codebooks of {tokenizer.cardinality} entries: use "
+            f"more than {options.hours} hours of music."
         )
     mean, components = principal_components(rows, len(tokenizer.components))
     tokenizer.mean.copy_(mean)
     tokenizer.components.copy_(components)
-    _fit_codebooks(tokenizer, tokenizer.latent(loudness), recipe)
+    _fit_codebooks(tokenizer, tokenizer.latent(loudness), options)
     quantized = [
         tokenizer.decode_latent(tokenizer.quantize(tokenizer.latent(part)))
-        for part in loudness.split(BATCH)
+        for part in loudness.split(BATCH_SIZE)
     ]
-    _fit_estimate(tokenizer, torch.cat(quantized), loudness, recipe.ridge)
+    _fit_estimate(tokenizer, torch.cat(quantized), loudness, options.ridge)
 
 
-def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, recipe: Recipe) -> None:
-    """Fit the quantizer from principal components `[E, D, F]`, for the codes it will choose."""
+def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, options: FitOptions) -> None:
+    """Fit the codebooks to principal components `[E, D, F]`, with change-penalised codes."""
     E, D, F = latent.shape
 
     def assign(rows: Tensor, entries: Tensor) -> Tensor:
-        sequences = rows.view(E, F, D).split(BATCH)
+        sequences = rows.view(E, F, D).split(BATCH_SIZE)
         codes = [change_penalised_codes(part, entries, tokenizer.change_cost) for part in sequences]
         return torch.cat(codes).flatten()
 
@@ -136,9 +135,9 @@ def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, recipe: Recipe)
         latent.transpose(1, 2).reshape(E * F, D),
         tokenizer.total_codebooks,
         tokenizer.cardinality,
-        iterations=recipe.iterations,
-        rounds=recipe.rounds,
-        rng=torch.Generator().manual_seed(recipe.seed),
+        iterations=options.iterations,
+        rounds=options.rounds,
+        rng=torch.Generator().manual_seed(options.seed),
         assign=assign,
         progress=True,
     )
@@ -152,9 +151,9 @@ def _fit_codebooks(tokenizer: SpectralTokenizer, latent: Tensor, recipe: Recipe)
 def _fit_estimate(
     tokenizer: SpectralTokenizer, quantized: Tensor, loudness: Tensor, ridge: float
 ) -> None:
-    """From quantized frames with their neighbours `[E, D, F]` to loudness `[E, n_mels, F]`.
+    """Fit the map from quantized frames `[E, D, F]`, with context, to loudness `[E, n_mels, F]`.
 
-    Averages of a power understate amplitudes, so the bands are scaled to keep their mean amplitude.
+    Averages of a power underestimate amplitudes, so bands are scaled to their mean amplitude.
     """
     width = 2 * tokenizer.context + 1
     windows = quantized.unfold(-1, width, 1)  # [E, D, F - width + 1, width]
@@ -175,30 +174,30 @@ def _fit_estimate(
 def evaluate_tokenizer(
     tokenizer: SpectralTokenizer, excerpts: tp.Iterable[Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Measure what survives, with as many codebooks as there are and with fewer.
+    """Measure the quality of reconstructions.
 
     Args:
-        tokenizer: A fitted one.
-        excerpts: Batches of waveforms `[B, 1, T]`.
+        tokenizer: A fitted tokenizer.
+        excerpts: Batches of waveforms, `[B, 1, T]`.
 
     Returns:
-        The mean of every measure, for each number of codebooks, for frames that are not quantized
-        (the best that any codebooks could do), and for codebooks drawn at random.
+        Mean of each measure for each number of codebooks, without quantization (the upper bound)
+        and with random codebooks (the lower bound).
     """
     untrained = with_random_codebooks(tokenizer)
-    found: dict[str, list[dict[str, Tensor]]] = {}
+    measures: dict[str, list[dict[str, Tensor]]] = {}
     for wav in excerpts:
         codes, _ = tokenizer.encode(wav)
-        rebuilt = {f"{n} codebooks": tokenizer.decode(codes[:, :n]) for n in _counts(tokenizer)}
+        decoded = {f"{n} codebooks": tokenizer.decode(codes[:, :n]) for n in _counts(tokenizer)}
         frames = tokenizer.loudness(wav)
-        rebuilt["not quantized"] = torch.stack([tokenizer.render(f) for f in frames])[:, None]
-        rebuilt["random codebooks"] = untrained.decode(untrained.encode(wav)[0])
-        for name, other in rebuilt.items():
-            other = other[..., : wav.shape[-1]]
-            found.setdefault(name, []).append(measure(wav, other, tokenizer.sample_rate))
+        decoded["not quantized"] = torch.stack([tokenizer.render(f) for f in frames])[:, None]
+        decoded["random codebooks"] = untrained.decode(untrained.encode(wav)[0])
+        for name, estimate in decoded.items():
+            estimate = estimate[..., : wav.shape[-1]]
+            measures.setdefault(name, []).append(measure(wav, estimate, tokenizer.sample_rate))
     return {
         name: {key: round(float(torch.cat([p[key] for p in parts]).mean()), 4) for key in parts[0]}
-        for name, parts in found.items()
+        for name, parts in measures.items()
     }
 
 
@@ -207,7 +206,7 @@ def _counts(tokenizer: SpectralTokenizer) -> range:
 
 
 def with_random_codebooks(tokenizer: SpectralTokenizer, seed: int = 0) -> SpectralTokenizer:
-    """A copy whose entries are noise, in each codebook as loud as its own are."""
+    """Copy a tokenizer with random codebook entries of the same power."""
     untrained = copy.deepcopy(tokenizer)
     rng = torch.Generator().manual_seed(seed)
     for book in untrained.quantizer.codebooks:
@@ -230,65 +229,16 @@ def save_tokenizer(tokenizer: SpectralTokenizer, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> SpectralTokenizer:
-    """Read what `save_tokenizer` wrote."""
+    """Load a tokenizer that `save_tokenizer` wrote."""
     config = tp.cast(tp.Any, OmegaConf.load(folder / "config.yaml"))
     tokenizer = SpectralTokenizer(**config.spectral)
     tokenizer.load_state_dict(load_file(folder / "model.safetensors"))
     return tokenizer.eval()
 
 
-def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m audiocraft fit-tokenizer", description=__doc__)
-    parser.add_argument("manifests", nargs="+", help="music to fit to, all alike much")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--measure", nargs="*", default=[], help="manifests of music never seen")
-    parser.add_argument("--measure_only", action="store_true", help="OUT is fitted already")
-    for option in fields(Recipe):
-        parser.add_argument(f"--{option.name}", type=type(option.default), default=option.default)
-    return parser.parse_args(argv)
-
-
-def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Fit, save, measure."""
-    args = parse_args(argv)
-    recipe = Recipe(**{option.name: getattr(args, option.name) for option in fields(Recipe)})
-    report_file = args.out / "measured.json"
-    if not args.measure_only:
-        report = fit_and_save(args.manifests, args.out, recipe)
-    elif report_file.is_file():
-        report = json.loads(report_file.read_text())
-    else:
-        raise ConfigError(f"{args.out} holds no fitted tokenizer. Leave --measure_only out.")
-    tokenizer = load_tokenizer(args.out)
-    report["measured"] = {
-        manifest: evaluate_tokenizer(tokenizer, excerpts_to_measure(manifest, tokenizer, recipe))
-        for manifest in args.measure
-    }
-    report_file.write_text(json.dumps(report, indent=2) + "\n")
-    print(
-        f"{args.out} holds the tokenizer; {report_file} says how it was fitted and what survives."
-    )
-
-
-def fit_and_save(manifests: tp.Sequence[str], out: Path, recipe: Recipe) -> dict[str, tp.Any]:
-    """Fit a tokenizer of the usual size; returns what is to be remembered about it."""
-    started = time.monotonic()
-    tokenizer = SpectralTokenizer().eval()
-    num = round(recipe.hours * 3600 / recipe.excerpt)
-    excerpts = draw_excerpts(manifests, num, recipe.excerpt, tokenizer.sample_rate, recipe.seed)
-    fit_tokenizer(tokenizer, excerpts, recipe)
-    save_tokenizer(tokenizer, out)
-    seconds = round(time.monotonic() - started)
-    return {"fitted_to": list(manifests), "recipe": asdict(recipe), "fit_seconds": seconds}
-
-
 def excerpts_to_measure(
-    manifest: str, tokenizer: SpectralTokenizer, recipe: Recipe
+    manifest: str, tokenizer: SpectralTokenizer, options: FitOptions
 ) -> tp.Iterator[Tensor]:
-    """The same ones at every call."""
-    rate, seed = tokenizer.sample_rate, recipe.seed + 1
-    return draw_excerpts([manifest], recipe.measured, recipe.excerpt, rate, seed)
-
-
-if __name__ == "__main__":
-    main()
+    """Draw the excerpts on which a tokenizer is evaluated; the same at each call."""
+    rate, seed = tokenizer.sample_rate, options.seed + 1
+    return draw_excerpts([manifest], options.measured, options.excerpt, rate, seed)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from audiocraft.cli import fit_tokenizer as command
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.data.manifest import find_audio_files, save_manifest
@@ -13,7 +14,7 @@ from audiocraft.metrics.codec_quality import chroma_agreement, log_mel_distance
 from audiocraft.models.codecs.spectral import SpectralTokenizer
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.solvers import fit_spectral
-from audiocraft.solvers.fit_spectral import Recipe, fit_tokenizer, with_random_codebooks
+from audiocraft.solvers.fit_spectral import FitOptions, fit_tokenizer, with_random_codebooks
 
 RATE = 8000
 TINY = {
@@ -26,7 +27,7 @@ TINY = {
     "bins": 32,
     "phase_iterations": 8,
 }
-QUICK = Recipe(iterations=5, rounds=2)
+QUICK = FitOptions(iterations=5, rounds=2)
 BUNDLED = "//bundled/mel_rvq_16khz"
 
 
@@ -140,14 +141,14 @@ def test_training_on_batches_moves_the_codebooks():
     assert not torch.equal(tokenizer.quantizer.codebooks[0].embed, before)
 
 
-def test_the_command_fits_saves_and_measures(tmp_path, capsys):
+def test_the_command_fits_saves_and_evaluates(tmp_path, capsys):
     for i, wav in enumerate(notes(4, seconds=3.0, sample_rate=16000)):
         audio_write(tmp_path / "audio" / str(i), wav, 16000)
     save_manifest(tmp_path / "data.jsonl", find_audio_files(tmp_path / "audio"))
     out = tmp_path / "out"
     music = str(tmp_path)
     recipe = ["--hours=0.01", "--excerpt=2", "--iterations=1", "--rounds=1", "--measured=2"]
-    fit_spectral.main([music, str(out), *recipe, "--measure", music])
+    command.main([music, str(out), *recipe, "--measure", music])
 
     report = json.loads((out / "measured.json").read_text())
     rows = report["measured"][music]
@@ -157,19 +158,19 @@ def test_the_command_fits_saves_and_measures(tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-def test_a_recipe_without_music_is_refused():
+def test_options_without_music_are_refused():
     with pytest.raises(ConfigError, match="hours must be above 0 but is 0"):
-        Recipe(hours=0)
+        FitOptions(hours=0)
 
 
 def test_too_little_music_is_refused():
-    with pytest.raises(ConfigError, match="3 frames cannot fill codebooks of 32"):
+    with pytest.raises(ConfigError, match="3 frames are too few for codebooks of 32"):
         fit_tokenizer(SpectralTokenizer(**TINY), [notes(1)[..., :480]], QUICK)
 
 
-def test_only_what_was_fitted_can_be_measured(tmp_path):
-    with pytest.raises(ConfigError, match="holds no fitted tokenizer"):
-        fit_spectral.main(["music", str(tmp_path), "--measure_only"])
+def test_only_a_fitted_tokenizer_can_be_evaluated(tmp_path):
+    with pytest.raises(ConfigError, match="--measure-only"):
+        command.main(["music", str(tmp_path), "--measure-only"])
 
 
 def test_the_bundled_tokenizer_is_what_the_tiny_job_expects(bundled):
