@@ -1,12 +1,11 @@
-"""Codes that change only where the sound does.
+"""Change-penalised quantization: codes with the least distance plus a cost per change of code.
 
-Nearest entries of a codebook flicker: two entries are about equally near, and noise decides. A
-language model then has to predict noise, and the ear hears it. Charging every change of code a
-little, and minimising distance plus charge over the whole sequence, keeps a held note at one code
-for hardly more distance. The decoder is unchanged.
+The nearest entry flickers between entries of about equal distance, which a language model cannot
+predict and which is audible. A small cost per change keeps a held note at one code for hardly more
+distance. The decoder is unchanged.
 
-Long sequences are searched in blocks, and of each frame only a bit per entry is kept: an hour of
-music takes some tens of megabytes, and the codes are those of one pass.
+The Viterbi search processes long sequences in blocks and stores one bit per frame and entry: an
+hour of music takes some tens of megabytes, and the codes are those of one pass.
 
 Method: Viterbi, 1967, with a constant cost for every change of state, as in trellis quantization.
 """
@@ -15,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 1024  # frames whose distances are held at once
+BLOCK = 1024  # frames per block
 
 
 def change_penalised_codes(rows: Tensor, entries: Tensor, change_cost: float) -> Tensor:
-    """The codes with the least squared distance plus `change_cost` for every change.
+    """Codes with the least squared distance plus `change_cost` per change of code.
 
     Args:
-        rows: Frames of several sequences, `[B, F, D]`.
-        entries: The codebook, `[V, D]`.
-        change_cost: Squared distance that a change of code has to save; 0 takes the nearest.
+        rows: Frames of B sequences, `[B, F, D]`.
+        entries: Codebook, `[V, D]`.
+        change_cost: Squared distance that a change of code must save; 0 takes the nearest entry.
 
     Returns:
         Codes `[B, F]`, long.
@@ -33,8 +32,9 @@ def change_penalised_codes(rows: Tensor, entries: Tensor, change_cost: float) ->
     F = rows.shape[1]
     if change_cost == 0 or F < 2:
         return torch.cat([_distances(b, entries).argmin(-1) for b in rows.split(BLOCK, 1)], dim=1)
-    cost = None  # of the best way to end in each entry, [B, V]
-    stays, changes = [], []  # of each frame: which entries the next one keeps, else which it takes
+    cost = None  # of the best path that ends in each entry, [B, V]
+    # Per frame: whether a path keeps its entry at the next frame, and the entry it has otherwise.
+    stays, changes = [], []
     for block in rows.split(BLOCK, dim=1):
         costs = _accumulate(_distances(block, entries).transpose(0, 1), cost, change_cost)
         least, best = costs.min(dim=-1)
@@ -54,16 +54,16 @@ def _distances(rows: Tensor, entries: Tensor) -> Tensor:
 
 
 def _accumulate(distances: Tensor, before: Tensor | None, change_cost: float) -> Tensor:
-    """Distances `[F, B, V]` to the costs of the best ways that end there, in place.
+    """Turn distances `[F, B, V]` into costs of the best paths that end there, in place.
 
     Args:
-        distances: Of the frames of a block.
-        before: The costs of the frame before them; `None` where they are the first.
-        change_cost: As above.
+        distances: Of the frames of a block, `[F, B, V]`.
+        before: Costs of the frame before the block, `[B, V]`; `None` at the first block.
+        change_cost: Cost per change of code.
     """
     distances = distances.contiguous()
     first = 1 if before is None else 0
-    if distances.device.type == "cpu":  # numpy is ten times as fast on so little at a time
+    if distances.device.type == "cpu":  # numpy is ten times as fast on small arrays
         frames = distances.numpy()
         cost = frames[0] if before is None else before.numpy()
         for frame in frames[first:]:
@@ -79,7 +79,7 @@ def _accumulate(distances: Tensor, before: Tensor | None, change_cost: float) ->
 
 
 def _trace_back(last: np.ndarray, stays: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Codes `[B, F]` that lead to the last ones `[B]`, from packed bits `[F, B, V / 8]`."""
+    """Codes `[B, F]` of the paths to the last ones, `[B]`, from packed bits `[F, B, V / 8]`."""
     codes = np.empty((len(last), len(changes)), np.int64)
     codes[:, -1] = code = last
     items = np.arange(len(last))

@@ -1,9 +1,10 @@
-"""Between waveforms and spectra, where every frame owns its hop, and phase out of magnitudes.
+"""Short-time Fourier transform (STFT), phase reconstruction and mel filters.
 
-Frame i looks at `n_fft` samples around the middle of the samples `i · hop … (i + 1) · hop`, so F
-frames are F · hop samples, no more and no less.
+Frame i covers `n_fft` samples centred on the samples `i · hop … (i + 1) · hop`, so that F frames
+are exactly F · hop samples.
 
-Method: Perraudin, Balazs and Søndergaard, 2013, "A fast Griffin-Lim algorithm".
+Method: phase reconstruction: Perraudin, Balazs and Søndergaard, 2013, "A fast Griffin-Lim
+algorithm".
 """
 
 import math
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MOMENTUM = 0.99  # of the phase iterations; the value that Perraudin et al. recommend
+MOMENTUM = 0.99  # of the phase iterations; recommended by Perraudin et al.
 SMALL = 1e-9
 
 
@@ -21,7 +22,7 @@ class STFT(nn.Module):
 
     Args:
         n_fft: Samples of the window.
-        hop_length: Samples between two frames, at most half a window.
+        hop_length: Samples between two frames, at most half of `n_fft`.
 
     Raises:
         ValueError: `hop_length` is more than half of `n_fft`.
@@ -33,8 +34,8 @@ class STFT(nn.Module):
         super().__init__()
         if not 1 <= hop_length <= n_fft // 2:
             raise ValueError(
-                f"hop_length is {hop_length} but has to be 1 to {n_fft // 2}, half of n_fft: "
-                "the waveform comes back from frames that overlap."
+                f"hop_length is {hop_length} but must be 1 to {n_fft // 2}, half of n_fft: the "
+                "inverse needs overlapping frames."
             )
         self.n_fft = n_fft
         self.hop_length = hop_length
@@ -55,13 +56,13 @@ class STFT(nn.Module):
         )
 
     def inverse(self, spectrum: Tensor) -> Tensor:
-        """The waveform `[F · hop_length]` whose spectrum comes closest to `[n_fft // 2 + 1, F]`."""
+        """Waveform `[F · hop_length]` with the closest spectrum to `[n_fft // 2 + 1, F]`."""
         frames = torch.fft.irfft(spectrum, n=self.n_fft, dim=0) * self.window[:, None]
         weights = self.window.square()[:, None].expand_as(frames)
         return self._overlap_add(frames) / self._overlap_add(weights).clamp(min=SMALL)
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """Frames `[n_fft, F]`, each at its place, summed to `[F · hop_length]`."""
+        """Sum the overlapping frames `[n_fft, F]` to `[F · hop_length]`."""
         length = frames.shape[-1] * self.hop_length
         padded = (1, length + self.left + self.right)
         kernel, stride = (1, self.n_fft), (1, self.hop_length)
@@ -72,26 +73,26 @@ class STFT(nn.Module):
 def griffin_lim(
     stft: STFT, magnitude: Tensor, iterations: int, period: int | None = None
 ) -> Tensor:
-    """Find a waveform whose frames have the given magnitudes.
+    """Reconstruct a waveform from magnitudes (fast Griffin-Lim).
 
-    It starts from a phase that looks random but is always the same. What a frame becomes depends
-    on its start and on the frames around it, so with a `period` a part of a long spectrum that
-    begins at a multiple of it sounds as it does in the whole, its first moments excepted.
+    The initial phases are pseudo-random and always the same. A frame of the result depends on its
+    initial phase and on neighbouring frames only, so with a `period`, a part of a spectrum that
+    starts at a multiple of it gives the same waveform as the whole, except near its start.
 
     Args:
         stft: The transform.
-        magnitude: `[n_fft // 2 + 1, F]`.
-        iterations: Rounds; more are slower and clearer.
-        period: Frames after which the starting phases repeat; `None` is never.
+        magnitude: Magnitudes, `[n_fft // 2 + 1, F]`.
+        iterations: Number of iterations.
+        period: Frames after which the initial phases repeat; `None`: never.
 
     Returns:
-        Waveform `[F · hop_length]`.
+        Waveform, `[F · hop_length]`.
     """
     rng = torch.Generator().manual_seed(0)
     bins, frames = magnitude.shape
-    turns = torch.rand((min(frames, period or frames), bins), generator=rng).t().to(magnitude)
-    turns = turns.repeat(1, math.ceil(frames / turns.shape[1]))[:, :frames]
-    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * turns)
+    cycles = torch.rand((min(frames, period or frames), bins), generator=rng).t().to(magnitude)
+    cycles = cycles.repeat(1, math.ceil(frames / cycles.shape[1]))[:, :frames]
+    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * cycles)
     previous = torch.zeros_like(phase)
     for _ in range(iterations):
         rebuilt = stft(stft.inverse(magnitude * phase))
@@ -102,11 +103,11 @@ def griffin_lim(
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
-    """Triangular filters from 0 Hz to half the sample rate.
+    """Triangular mel filters (HTK) from 0 Hz to half the sample rate, in double precision.
 
     Returns:
-        `[n_mels, n_fft // 2 + 1]`; a row sums to 1, so that a band is an average of bins. Where
-        `n_fft` is too short for a band, no bin falls into it and its row is 0.
+        `[n_mels, n_fft // 2 + 1]`; a row sums to 1, so that a band is an average of bins. The row
+        of a band without any bin is 0.
     """
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2, dtype=torch.float64) / 2595) - 1)

@@ -40,7 +40,7 @@ def test_every_codebook_lowers_the_error():
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(ValueError, match="7 rows cannot fill codebooks of 8"):
+    with pytest.raises(ValueError, match="7 rows for codebooks of 8"):
         fit_residual_codebooks(
             torch.randn(7, 2), num_codebooks=1, bins=8, iterations=1, rounds=0, rng=generator()
         )

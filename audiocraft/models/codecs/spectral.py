@@ -50,7 +50,7 @@ class SpectralTokenizer(FixedRateCodec):
         bins: Entries of each codebook.
         phase_iterations: Rounds that look for the phase; more are slower and clearer.
         change_cost: Squared distance that a change of code has to save, see
-            `quantization/steady.py`; 0 takes the nearest entries.
+            `quantization/viterbi.py`; 0 takes the nearest entries.
 
     Raises:
         ValueError: `dimension` is not 1 to `n_mels`.
