@@ -1,15 +1,16 @@
-"""`audiocraft doctor OVERRIDES`: report what a run will do, before it starts."""
+"""`audiocraft doctor OVERRIDES`: report what a training run will do, before it starts."""
 
+import shlex
 import typing as tp
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ..doctor.report import Plan, Section, examine
+from ..doctor.report import RunPlan, Section, build_report
 from ..errors import ConfigError
 from ..solvers.builders import solver_class
 from ..solvers.checkpoint import Checkpoints
-from ..solvers.warm_start import apply_warm_start_config
+from ..solvers.warm_start import inherit
 from ..utils.device import resolve_device
 from .experiment import get_experiment
 from .parser import CommandParser
@@ -19,8 +20,8 @@ def get_parser() -> CommandParser:
     """The arguments of the command."""
     parser = CommandParser(
         "doctor",
-        "Report what a training run will do, and what will make it fail. Nothing is trained, "
-        "written or downloaded. The exit status is 1 if there is a problem.",
+        "Report what a training run will do, and what would end it or make it useless. Nothing is "
+        "trained, written or downloaded. The exit status is 1 if there is a problem.",
     )
     parser.add_argument("overrides", nargs="*", help="as for `dora run`, such as solver=…")
     parser.add_argument(
@@ -34,35 +35,40 @@ def main(argv: tp.Sequence[str]) -> int:
     args = get_parser().parse_intermixed_args(argv)
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}. Give at least 1.")
-    plan = make_plan(get_experiment(), args.overrides, args.processes)
+    plan = get_run_plan(get_experiment(), args.overrides, args.processes)
     problems = []
-    for section in examine(plan):
-        print("\n".join(shown(section)), flush=True)
+    for section in build_report(plan):
+        print("\n".join(format_section(section)), flush=True)
         problems += section.problems
     if not problems:
-        print(f"Nothing is in the way: dora run {' '.join(args.overrides)}")
+        print(f"No problem found. To start: dora run {shlex.join(args.overrides)}")
         return 0
-    print("Problems:" if len(problems) > 1 else "A problem:")
+    print("Problems:" if len(problems) > 1 else "Problem:")
     print("\n".join(f"- {problem}" for problem in problems))
     return 1
 
 
-def make_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int = 1) -> Plan:
-    """What there is to look at for the run of a command line.
+def get_run_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int = 1) -> RunPlan:
+    """Compose the run of a command line.
+
+    Args:
+        experiment: Entry point of experiments.
+        overrides: Settings of the command line.
+        processes: Number of processes of the run.
 
     Raises:
-        ConfigError: The command line cannot be composed, or names a device that is not there.
+        ConfigError: The command line cannot be composed, or the device is not available.
     """
     try:
         xp = experiment.resolve(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     solver_class(xp.cfg)
-    cfg = apply_warm_start_config(xp.cfg, xp.folder)
-    return Plan(xp, cfg, Checkpoints(xp.folder), resolve_device(cfg.device), processes)
+    cfg = inherit(xp.cfg, xp.folder)
+    return RunPlan(xp, cfg, Checkpoints(xp.folder), resolve_device(cfg.device), processes)
 
 
-def shown(section: Section) -> list[str]:
-    """A section as lines."""
+def format_section(section: Section) -> list[str]:
+    """The lines that are printed for a section."""
     marked = [f"  ! {problem}" for problem in section.problems]
     return [section.title, *(f"  {line}" for line in section.lines), *marked, ""]

@@ -1,8 +1,8 @@
-"""Does a device compute what the CPU does? Some give garbage without an error.
+"""Comparison of a device with the CPU: some devices give wrong results without an error.
 
-Three small models of the real architecture, with weights from a seed, run on the CPU and on the
-device: a language model with its gradients, a style conditioner, a tokenizer there and back. Only
-numbers are compared, so nothing needs to be downloaded, and it takes seconds.
+Three small models of the real architecture, with weights from a seed, run on both: a language model
+with its gradients, a style conditioner, and a tokenizer (encoding and decoding). No pretrained
+weights are needed, and it takes seconds.
 """
 
 import math
@@ -26,26 +26,26 @@ from ..solvers.cross_entropy import codebook_cross_entropy
 
 Results = dict[str, Tensor]  # on the CPU
 Probe = tp.Callable[[torch.device], Results]
-Compute = tp.Callable[[Probe, torch.device], Results]
+RunProbe = tp.Callable[[Probe, torch.device], Results]
 
 SEED = 0
 CPU = torch.device("cpu")
-# What rounding explains, relative to the size of the numbers; garbage differs by about 1. Of codes
-# so many may be others: ties fall either way.
+# Largest difference that rounding explains, relative to the norm (wrong results differ by about 1);
+# of codes, the share that may differ, since ties are resolved either way.
 TOLERANCE, TOLERANCE_HALF = 0.03, 0.1
 SAMPLE_RATE, CLIPS, SECONDS = 16_000, 2, 2.0
 
 
-class Verdict(tp.NamedTuple):
-    """What became of one part of a model on a device."""
+class DeviceResult(tp.NamedTuple):
+    """Result of one part of a model on a device."""
 
     part: str
-    is_sound: bool
+    is_correct: bool
     message: str
 
 
 class Spectrogram(FeatureExtractor):
-    """Listens for the style conditioner without weights: frames of magnitudes."""
+    """Feature extractor without weights: windowed frames of the waveform."""
 
     sample_rate = SAMPLE_RATE
     frame_rate = 50.0
@@ -59,21 +59,21 @@ class Spectrogram(FeatureExtractor):
         return max(0, (num_samples - self.dim) // self.hop + 1)
 
 
-def seeded(build: tp.Callable[[], nn.Module]) -> tp.Any:
-    """Build a module on the CPU with the weights of the seed; the global dice are left alone."""
+def build_seeded(build: tp.Callable[[], nn.Module]) -> tp.Any:
+    """Build a module on the CPU with weights from the seed; global generators are unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return build()
 
 
 def noise(*shape: int) -> Tensor:
-    """The same noise at every call."""
+    """Noise from the seed, the same at every call."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(SEED))
 
 
 def probe_language_model(device: torch.device) -> Results:
-    """Logits, loss and gradients of a transformer over four codebooks, with a prefix."""
-    model: LMModel = seeded(
+    """Compute logits, loss and gradients of a transformer over four codebooks, with a prefix."""
+    model: LMModel = build_seeded(
         lambda: LMModel(
             DelayedPatternProvider(4),
             ConditionProvider({}),
@@ -102,7 +102,7 @@ def probe_language_model(device: torch.device) -> Results:
 
 
 def probe_style_conditioner(device: torch.device) -> Results:
-    """The prefix that a style conditioner makes of noise, bottleneck included."""
+    """Compute the prefix that a style conditioner encodes from noise, bottleneck included."""
 
     def build() -> StyleConditioner:
         conditioner = StyleConditioner(
@@ -118,7 +118,7 @@ def probe_style_conditioner(device: torch.device) -> Results:
         conditioner.rvq.initialize(torch.randn(1, conditioner.dim, 500))
         return conditioner
 
-    conditioner = seeded(build).to(device).eval()
+    conditioner = build_seeded(build).to(device).eval()
     length = int(SECONDS * SAMPLE_RATE)
     clips = WavCondition(
         wav=noise(CLIPS, 1, length),
@@ -132,13 +132,13 @@ def probe_style_conditioner(device: torch.device) -> Results:
 
 
 def probe_tokenizer(device: torch.device) -> Results:
-    """Codes of noise, and the sound of codes."""
-    tokenizer = seeded(lambda: get_debug_compression_model(SAMPLE_RATE)).to(device).eval()
+    """Encode noise to codes, and decode codes to a waveform."""
+    tokenizer = build_seeded(lambda: get_debug_compression_model(SAMPLE_RATE)).to(device).eval()
     with torch.no_grad():
         codes, _ = tokenizer.encode(noise(CLIPS, 1, int(SECONDS * SAMPLE_RATE)).to(device))
         known = (noise(CLIPS, tokenizer.num_codebooks, 50).abs() * 1000).long()
-        sound = tokenizer.decode((known % tokenizer.cardinality).to(device))
-    return {"codes": codes.cpu(), "sound": sound.float().cpu()}
+        wav = tokenizer.decode((known % tokenizer.cardinality).to(device))
+    return {"codes": codes.cpu(), "waveform": wav.float().cpu()}
 
 
 PROBES: dict[str, Probe] = {
@@ -148,20 +148,23 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def compute(probe: Probe, device: torch.device) -> Results:
+def run_probe(probe: Probe, device: torch.device) -> Results:
     """Run a probe on a device."""
     return probe(device)
 
 
 def check_device(
-    device: torch.device, dtype: torch.dtype = torch.float32, run: Compute = compute
-) -> list[Verdict]:
+    device: torch.device, dtype: torch.dtype = torch.float32, run: RunProbe = run_probe
+) -> list[DeviceResult]:
     """Compare a device with the CPU.
 
     Args:
-        device: To be checked.
-        dtype: In which a language model is to be trained there, under autocast.
-        run: Runs a probe on a device.
+        device: Device to check.
+        dtype: Autocast dtype of the training run.
+        run: Function that runs a probe on a device.
+
+    Returns:
+        One result for each part.
     """
     verdicts = [
         compare(part, run(probe, CPU), lambda probe=probe: run(probe, device), TOLERANCE)
@@ -179,21 +182,23 @@ def check_device(
 
 
 def compare(
-    part: str, expected: Results, find: tp.Callable[[], Results], tolerance: float
-) -> Verdict:
-    """Compare what a device finds with what is expected."""
+    part: str, expected: Results, get_results: tp.Callable[[], Results], tolerance: float
+) -> DeviceResult:
+    """Compare results of a device with those expected; an exception counts as wrong results."""
     try:
-        found = find()
+        found = get_results()
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        return Verdict(part, False, f"{type(error).__name__}: {reason}")
-    differences = {name: difference(found[name], value) for name, value in expected.items()}
+        return DeviceResult(part, False, f"{type(error).__name__}: {reason}")
+    differences = {
+        name: relative_difference(found[name], value) for name, value in expected.items()
+    }
     name, worst = max(differences.items(), key=lambda item: item[1])
-    return Verdict(part, worst <= tolerance, f"differs by {worst:.2g} of its size ({name})")
+    return DeviceResult(part, worst <= tolerance, f"differs by {worst:.2g} of its norm ({name})")
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Relative distance of numbers; the share of codes that are not the same; infinite for NaN."""
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Relative distance of values, or share of different codes; infinite for NaN."""
     if found.shape != expected.shape:
         return math.inf
     if not expected.is_floating_point():

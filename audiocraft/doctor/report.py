@@ -1,8 +1,9 @@
-"""What there is to look at before a run starts, section by section.
+"""Preflight report of a training run: one section per topic, each with lines and problems.
 
-Nothing is trained, written or fetched. What would stop a run, or spoil it, is a problem.
+Nothing is trained, written or downloaded. A problem is what would end a run or make it useless.
 """
 
+import logging
 import shutil
 import typing as tp
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from functools import cached_property
 import torch
 from dora.xp import XP
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader
 
 from ..data.loaders import get_audio_datasets, get_source
@@ -38,26 +38,34 @@ from ..solvers.warm_start import check_lora
 from ..utils.device import resolve_dtype
 from .device_check import check_device
 from .memory import (
-    available,
+    available_memory,
     build,
-    count,
-    estimate,
+    checkpoint_bytes,
+    estimate_memory,
+    format_bytes,
+    format_count,
     frozen_sizes,
-    gigabytes,
-    needed_to_build,
-    numel,
-    parts_of,
-    piece_of,
+    get_micro_batch,
+    model_parts,
+    num_parameters,
+    required_weights,
 )
-from .weights import Progress, Source, progress_of, sources_of
+from .weights import (
+    CheckpointProgress,
+    WeightSource,
+    get_checkpoint_progress,
+    get_weight_sources,
+)
 
-TIGHT = 0.9  # share of the free memory that a run may take
-FRAME_RATE = 50.0  # of tokenizers that are not here yet
+logger = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.9  # share of the free memory that a run may use
+FRAME_RATE = 50.0  # Hz, assumed where the tokenizer is not on this machine
 
 
 @dataclass
 class Section:
-    """What one look has found."""
+    """One section of the report."""
 
     title: str
     lines: list[str] = field(default_factory=list)
@@ -65,8 +73,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run, and what there is to know about it; each is found out when a section asks."""
+class RunPlan:
+    """A run before it starts: its configuration, and what is built from it on first use."""
 
     xp: XP
     cfg: DictConfig
@@ -75,19 +83,19 @@ class Plan:
     processes: int
 
     @cached_property
-    def own(self) -> Progress | None:
-        """How far the experiment's own checkpoint is."""
-        return progress_of(self.checkpoints)
+    def progress(self) -> CheckpointProgress | None:
+        """Epochs and updates of the experiment's own checkpoint."""
+        return get_checkpoint_progress(self.checkpoints)
 
     @cached_property
-    def sources(self) -> list[Source]:
-        """Where weights come from."""
-        return sources_of(self.cfg, self.checkpoints, self.own)
+    def sources(self) -> list[WeightSource]:
+        """Origin of each set of weights."""
+        return get_weight_sources(self.cfg, self.checkpoints, self.progress)
 
     @cached_property
     def tokenizer(self) -> CompressionModel | None:
-        """On the CPU; `None` where it is not on this machine."""
-        if self.lacks("tokenizer"):
+        """The tokenizer on the CPU; `None` where its weights are not on this machine."""
+        if self.is_missing("tokenizer"):
             return None
         tokenizer = loaders.load_compression_model(
             self.cfg.compression_model_checkpoint,
@@ -99,65 +107,71 @@ class Plan:
 
     @cached_property
     def model(self) -> LMModel:
-        """Without numbers.
+        """The language model on the meta device.
 
         Raises:
-            ConfigError: A file that it is built from is not there.
+            ConfigError: Weights that its construction reads are not on this machine.
         """
-        missing = [name for name in needed_to_build(self.cfg) if self.lacks(name)]
+        missing = [name for name in required_weights(self.cfg) if self.is_missing(name)]
         if missing:
             raise ConfigError(f"The model cannot be built without: {', '.join(missing)}.")
         return build(self.cfg)
 
     @cached_property
     def data(self) -> dict[str, DataLoader]:
-        """The data of every split."""
-        facts = None
+        """Data loader of each split."""
+        spec = None
         if self.tokenizer is not None:
-            facts = describe_tokenizer(self.tokenizer, self.cfg.compression_model_checkpoint)
-        return get_audio_datasets(self.cfg, world_size=self.processes, tokenizer=facts)
+            spec = describe_tokenizer(self.tokenizer, self.cfg.compression_model_checkpoint)
+        return get_audio_datasets(self.cfg, world_size=self.processes, tokenizer=spec)
 
-    def lacks(self, part: str) -> bool:
+    def is_missing(self, part: str) -> bool:
         """Whether the weights of a part are not on this machine."""
         return any(source.part == part and not source.is_here for source in self.sources)
 
 
-def look_at_experiment(plan: Plan) -> Section:
-    """Signature, folder, and whether a run would go on."""
+def report_experiment(plan: RunPlan) -> Section:
+    """Signature, folder, progress and changed settings of the experiment."""
     section = Section("Experiment")
     first, *rest = experiment_summary(plan.xp)
     section.lines = [first.removeprefix("Experiment "), *(line.strip() for line in rest)]
-    own, epochs = plan.own, plan.cfg.optim.epochs
-    if own is None:
-        section.lines.append(f"new: it starts with epoch 1 of {epochs}")
-    elif own.epochs >= epochs:
+    progress, epochs = plan.progress, plan.cfg.optim.epochs
+    if progress is None:
+        section.lines.append(f"new: starts with epoch 1 of {epochs}")
+    elif progress.epochs >= epochs:
         section.lines.append(f"done: all {epochs} epochs")
     else:
-        section.lines.append(f"goes on after {own} of {epochs}")
+        section.lines.append(f"resumes after {progress} of {epochs}")
     if OmegaConf.select(plan.cfg, "cache.write"):
-        section.lines.append("cache.write=true: it encodes its data sets, and trains nothing")
-    began = initial_settings(plan.checkpoints)
-    changed = (
-        changed_settings(began, to_settings(plan.cfg), plan.xp.dora) if began is not None else []
-    )
-    if changed:
-        section.lines += changed_settings_warning(changed).splitlines()
-    try:
-        check_settings(plan.cfg)
-    except ConfigError as error:
-        section.problems.append(str(error))
-    try:
-        check_output_folder(plan.xp.dora.dir, make=False)
-        existing = next(p for p in (plan.xp.dora.dir, *plan.xp.dora.dir.parents) if p.exists())
-        free = gigabytes(shutil.disk_usage(existing).free)
-        section.lines.append(f"room for outputs: {free}")
-    except ConfigError as error:
-        section.problems.append(str(error))
+        section.lines.append("cache.write=true: encodes the data sets, trains nothing")
+    initial = initial_settings(plan.checkpoints)
+    if initial is not None:
+        changed = changed_settings(initial, to_settings(plan.cfg), plan.xp.dora)
+        section.lines += changed_settings_warning(changed).splitlines() if changed else []
     return section
 
 
-def look_at_weights(plan: Plan) -> Section:
-    """Where each set of weights comes from, and why."""
+def report_outputs(plan: RunPlan) -> Section:
+    """Free disk space of the output folder against the size of a checkpoint."""
+    section = Section("Outputs")
+    outputs = plan.xp.dora.dir
+    check_output_folder(outputs, make=False)
+    existing = next(path for path in (outputs, *outputs.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    section.lines.append(f"free disk space for outputs: {format_bytes(free)}")
+    size = checkpoint_bytes(plan.model, plan.cfg)
+    section.lines.append(f"a checkpoint: about {format_bytes(size)}")
+    if free < 2 * size:  # the previous one stays until the next is complete
+        section.problems.append(
+            f"{existing} has {format_bytes(free)} free but two checkpoints of about "
+            f"{format_bytes(size)} must fit. Free some space or set AUDIOCRAFT_DORA_DIR to "
+            "another folder."
+        )
+    return section
+
+
+def report_weights(plan: RunPlan) -> Section:
+    """Origin of each set of weights, and the setting that selects it."""
     section = Section("Weights")
     for source in plan.sources:
         section.lines.append(f"{source.part}: {source.where}")
@@ -172,46 +186,47 @@ def look_at_weights(plan: Plan) -> Section:
     return section
 
 
-def look_at_parameters(plan: Plan) -> Section:
-    """How many parameters each part has, and which of them learn."""
+def report_parameters(plan: RunPlan) -> Section:
+    """Number of trained and frozen parameters of each part."""
     section = Section("Parameters")
-    frozen = frozen_sizes(plan.cfg, plan.model, plan.tokenizer)
     table = [("", "trained", "frozen")]
-    for name, module in parts_of(plan.model).items():
+    for name, module in model_parts(plan.model).items():
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        table.append((name, count(trained), count(numel(module) - trained)))
-    for name, size in frozen.items():
-        table.append((name, count(0), "?" if size is None else count(size)))
+        frozen = num_parameters(module) - trained
+        table.append((name, format_count(trained), format_count(frozen)))
+    for name, size in frozen_sizes(plan.cfg, plan.model, plan.tokenizer).items():
+        table.append((name, format_count(0), "?" if size is None else format_count(size)))
     section.lines = [f"{name:32}{trained:>10}{frozen:>10}" for name, trained, frozen in table]
     return section
 
 
-def look_at_memory(plan: Plan) -> Section:
-    """What a process takes, by formula, against what is there."""
+def report_memory(plan: RunPlan) -> Section:
+    """Estimated memory of a process against the memory of the device."""
     section = Section(f"Memory of each process (of {plan.processes}), estimated")
     frame_rate = FRAME_RATE if plan.tokenizer is None else plan.tokenizer.frame_rate
-    piece = piece_of(plan.model, plan.cfg, frame_rate, plan.processes)
-    items = estimate(plan.model, plan.cfg, piece, plan.processes)
+    micro_batch = get_micro_batch(plan.model, plan.cfg, frame_rate, plan.processes)
+    items = estimate_memory(plan.model, plan.cfg, micro_batch, plan.processes)
     lines = [(item.name, item.size, item.formula) for item in items]
     frozen = sum(s or 0 for s in frozen_sizes(plan.cfg, plan.model, plan.tokenizer).values())
-    lines.append(("frozen networks", 4 * frozen, f"4 B * {count(frozen)}"))
+    lines.append(("frozen networks", 4 * frozen, f"4 B * {format_count(frozen)}"))
     total = sum(size for _, size, _ in lines)
-    section.lines = [f"{name:16}{gigabytes(size):>9}  = {text}" for name, size, text in lines]
-    free, there = available(plan.device)
+    section.lines = [f"{name:16}{format_bytes(size):>9}  = {text}" for name, size, text in lines]
+    section.lines.append(f"{'total':16}{format_bytes(total):>9}")
+    free, capacity = available_memory(plan.device)
+    section.lines.append(f"{plan.device}: {format_bytes(free)} free of {format_bytes(capacity)}")
     needed = total if plan.device.type != "cpu" else total * plan.processes
-    section.lines.append(f"{'in all':16}{gigabytes(total):>9}")
-    section.lines.append(f"there, on {plan.device}: {gigabytes(free)} free of {gigabytes(there)}")
-    if needed > TIGHT * free:
+    if needed > MEMORY_SHARE * free:
         section.problems.append(
-            f"Training takes about {gigabytes(needed)} but {plan.device} has {gigabytes(free)} "
-            "free. Raise optim.accumulate, set transformer_lm.checkpointing=torch, choose a preset "
-            "such as preset=24gb, or shard with fsdp.use=true."
+            f"Training needs about {format_bytes(needed)} but {plan.device} has "
+            f"{format_bytes(free)} free. Raise optim.accumulate, set "
+            "transformer_lm.checkpointing=torch, choose a preset such as preset=24gb, or shard "
+            "with fsdp.use=true."
         )
     return section
 
 
-def look_at_data(plan: Plan) -> Section:
-    """What each split holds."""
+def report_data(plan: RunPlan) -> Section:
+    """Files, hours and batches of each split."""
     section = Section("Data")
     for split, loader in plan.data.items():
         dataset = tp.cast(tp.Any, loader.dataset)
@@ -229,22 +244,22 @@ def look_at_data(plan: Plan) -> Section:
     return section
 
 
-def look_at_steps(plan: Plan) -> Section:
-    """How much is learnt from, and how often the weights move."""
+def report_steps(plan: RunPlan) -> Section:
+    """Batch, epoch and learning rate."""
     section = Section("Steps")
     cfg, updates = plan.cfg, len(plan.data["train"])
-    batch, pieces = cfg.dataset.batch_size, cfg.optim.accumulate
-    check_accumulation(pieces, batch, plan.processes)
+    batch, micro_batches = cfg.dataset.batch_size, cfg.optim.accumulate
+    check_accumulation(micro_batches, batch, plan.processes)
     seconds = cfg.dataset.segment_duration
-    batch_line = f"a batch: {batch} clips" + (f" of {seconds:g} s" if seconds else ", whole files")
-    if plan.processes > 1 or pieces > 1:
-        at_once = batch // plan.processes // pieces
-        batch_line += f"; each of {plan.processes} processes computes {at_once} at a time"
+    batch_line = f"batch: {batch} clips" + (f" of {seconds:g} s" if seconds else ", whole files")
+    if plan.processes > 1 or micro_batches > 1:
+        at_once = batch // plan.processes // micro_batches
+        batch_line += f"; micro-batch of each of {plan.processes} processes: {at_once}"
     section.lines = [
         batch_line,
-        f"an epoch: {updates} updates, {updates * batch} clips"
+        f"epoch: {updates} updates, {updates * batch} clips"
         + (f", {updates * batch * seconds / 3600:.2f} h" if seconds else ""),
-        f"the run: {cfg.optim.epochs} epochs, {cfg.optim.epochs * updates} updates",
+        f"run: {cfg.optim.epochs} epochs, {cfg.optim.epochs * updates} updates",
     ]
     optimizer = get_optimizer(plan.model.param_groups(), cfg.optim)
     get_lr_scheduler(optimizer, cfg.schedule, cfg.optim.epochs * updates)
@@ -259,52 +274,79 @@ def look_at_steps(plan: Plan) -> Section:
     if warmup >= cfg.optim.epochs * updates:
         section.problems.append(
             f"schedule.{name}.warmup is {warmup} updates but the run has "
-            f"{cfg.optim.epochs * updates}: it never reaches its learning rate. Lower the warm-up."
+            f"{cfg.optim.epochs * updates}, so that optim.lr is never reached. Lower the warm-up."
         )
     return section
 
 
-def look_at_device(plan: Plan) -> Section:
-    """Whether the device computes what the CPU does."""
+def report_device(plan: RunPlan) -> Section:
+    """Agreement of the device's results with those of the CPU."""
     section = Section(f"Device: {plan.device}")
     if plan.device.type == "cpu":
-        section.lines = [f"{torch.get_num_threads()} threads; it is what others are compared with"]
+        section.lines = [f"{torch.get_num_threads()} threads"]
         return section
     if plan.device.type == "cuda":
         section.lines.append(torch.cuda.get_device_name(plan.device))
     dtype = resolve_dtype(plan.cfg.autocast_dtype) if plan.cfg.autocast else torch.float32
-    for verdict in check_device(plan.device, dtype):
-        section.lines.append(f"{verdict.part}: {verdict.message}")
-        if not verdict.is_sound:
+    for result in check_device(plan.device, dtype):
+        section.lines.append(f"{result.part}: {result.message}")
+        if not result.is_correct:
             section.problems.append(
-                f"{plan.device} computes garbage, compared with the CPU: the {verdict.part} "
-                f"{verdict.message}. Do not train on it: update its driver and PyTorch, or set "
+                f"{plan.device} gives wrong results, compared with the CPU: the {result.part} "
+                f"{result.message}. Do not train on it: update its driver and PyTorch, or set "
                 "device=cpu."
             )
     return section
 
 
-SECTIONS: dict[str, tp.Callable[[Plan], Section]] = {
-    "Experiment": look_at_experiment,
-    "Weights": look_at_weights,
-    "Parameters": look_at_parameters,
-    "Memory": look_at_memory,
-    "Data": look_at_data,
-    "Steps": look_at_steps,
-    "Device": look_at_device,
+SECTIONS: dict[str, tp.Callable[[RunPlan], Section]] = {
+    "Experiment": report_experiment,
+    "Weights": report_weights,
+    "Parameters": report_parameters,
+    "Memory": report_memory,
+    "Data": report_data,
+    "Steps": report_steps,
+    "Outputs": report_outputs,
+    "Device": report_device,
 }
 
 
-def examine(plan: Plan) -> tp.Iterator[Section]:
-    """All sections; one that fails says why, and the others go on."""
-    told_already: set[str] = set()
-    for title, look in SECTIONS.items():
+def report_settings(plan: RunPlan) -> Section:
+    """Settings that are refused before anything is built from them."""
+    section = Section("Settings")
+    try:
+        check_settings(plan.cfg)
+    except ConfigError as error:
+        section.problems.append(str(error))
+    return section
+
+
+def build_report(plan: RunPlan) -> tp.Iterator[Section]:
+    """Yield all sections; one that fails has the reason as its problem.
+
+    Settings are checked first, and are a section only if one of them is refused.
+    """
+    settings = report_settings(plan)
+    if settings.problems:
+        yield settings
+    seen = set(settings.problems)
+    for title, report in SECTIONS.items():
         try:
-            yield look(plan)
-        except (ValueError, OmegaConfBaseException) as error:  # ours are ValueErrors
-            problem = str(error)
-            if problem in told_already:
+            yield report(plan)
+        except Exception as error:  # no section may end the report
+            logger.debug("Section %s failed.", title, exc_info=True)
+            problem = describe_error(error)
+            if problem in seen:
                 yield Section(title, ["unknown, for a reason given above"])
+            elif seen and not isinstance(error, ValueError):
+                yield Section(title, [f"unknown ({problem})"])
             else:
                 yield Section(title, problems=[problem])
-            told_already.add(problem)
+            seen.add(problem)
+
+
+def describe_error(error: Exception) -> str:
+    """The message of an error; with its class where that is not one of ours."""
+    if isinstance(error, ValueError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,6 +1,7 @@
-"""`python -m audiocraft doctor`: the whole plan, and what is in the way of a run."""
+"""`audiocraft doctor`: the preflight report and its problems."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from omegaconf import OmegaConf
 
 from audiocraft import train
 from audiocraft.cli.main import main
-from audiocraft.doctor import report as examination
-from audiocraft.doctor.device_check import Verdict
-from audiocraft.doctor.memory import T5_SIZES, count, numel
+from audiocraft.doctor import report as report_module
+from audiocraft.doctor.device_check import DeviceResult
+from audiocraft.doctor.memory import T5_SIZES, format_count, num_parameters
 from audiocraft.models.builders import get_lm_model
 from audiocraft.solvers.checkpoint import Checkpoints
 from tests.conftest import composed
@@ -21,10 +22,10 @@ TINY = "solver=musicgen/musicgen_style_tiny"
 
 @pytest.fixture
 def doctor(tmp_path, monkeypatch, capsys):
-    """Asks the doctor; returns the exit status and the report, by section."""
+    """Runs the command; returns the exit status and the report, by section."""
     monkeypatch.setattr(train.main.dora, "dir", tmp_path)
 
-    def ask(*argv):
+    def run(*argv):
         status = 0
         try:
             main(["doctor", *argv, "device=cpu"] if argv else ["doctor"])
@@ -34,32 +35,37 @@ def doctor(tmp_path, monkeypatch, capsys):
         blocks = [block.splitlines() for block in text.strip().split("\n\n") if block]
         return status, {block[0]: "\n".join(block[1:]) for block in blocks}
 
-    ask.outputs = tmp_path
-    return ask
+    run.outputs = tmp_path
+    return run
 
 
-def test_the_plan_of_the_bundled_job_is_told_and_nothing_is_in_its_way(doctor):
+def test_the_bundled_job_has_no_problem(doctor):
     status, report = doctor(TINY, "optim.epochs=3")
     assert status == 0
     sig = train.main.resolve([TINY, "optim.epochs=3"]).sig
     assert sig in report["Experiment"]
     assert f"{TINY} optim.epochs=3" in report["Experiment"]
-    assert "new: it starts with epoch 1 of 3" in report["Experiment"]
-    assert "an epoch: 60 updates, 360 clips, 0.60 h" in report["Steps"]
-    assert "the run: 3 epochs, 180 updates" in report["Steps"]
+    assert "new: starts with epoch 1 of 3" in report["Experiment"]
+    assert "epoch: 60 updates, 360 clips, 0.60 h" in report["Steps"]
+    assert "run: 3 epochs, 180 updates" in report["Steps"]
     assert "learning rate: 0.002 (of the embeddings 0.03), cosine" in report["Steps"]
     assert "train: 80 files" in report["Data"]
-    assert f"Nothing is in the way: dora run {TINY} optim.epochs=3 device=cpu" in report
+    assert f"No problem found. To start: dora run {TINY} optim.epochs=3 device=cpu" in report
     assert not list(doctor.outputs.iterdir())  # nothing was written
 
 
 def test_the_parameters_of_the_parts_are_those_of_the_model(doctor):
     _, report = doctor(TINY)
     model = get_lm_model(composed(TINY))
-    listeners = model.condition_provider.conditioners["self_wav"]
-    for name, part in (("transformer", model.transformer), ("condition self_wav", listeners)):
-        assert re.search(rf"{name} +{count(numel(part))} +0\n", report["Parameters"])
-    assert f"4 B * {count(numel(model))}" in report["Memory of each process (of 1), estimated"]
+    extractor = model.condition_provider.conditioners["self_wav"]
+    for name, part in (("transformer", model.transformer), ("condition self_wav", extractor)):
+        assert re.search(
+            rf"{name} +{format_count(num_parameters(part))} +0\n", report["Parameters"]
+        )
+    assert (
+        f"4 B * {format_count(num_parameters(model))}"
+        in report["Memory of each process (of 1), estimated"]
+    )
 
 
 def test_known_sizes_of_text_encoders_are_right():
@@ -70,11 +76,11 @@ def test_known_sizes_of_text_encoders_are_right():
             num_heads=heads,
         )  # fmt: skip
         with torch.device("meta"):
-            assert numel(transformers.T5EncoderModel(config)) == T5_SIZES[name]
+            assert num_parameters(transformers.T5EncoderModel(config)) == T5_SIZES[name]
 
 
 def begun(doctor, *overrides, epochs, **changed):
-    """Make it look as if an experiment had run for some epochs."""
+    """Write the checkpoint of an experiment after some epochs."""
     xp = train.main.resolve([*overrides, "device=cpu"])
     xp.folder.mkdir(parents=True)
     text = OmegaConf.to_yaml(OmegaConf.merge(xp.cfg, changed), resolve=True)
@@ -82,16 +88,16 @@ def begun(doctor, *overrides, epochs, **changed):
     Checkpoints(xp.folder).save(state)
 
 
-def test_an_experiment_that_has_begun_goes_on_and_its_changes_are_told(doctor):
+def test_an_experiment_that_has_begun_resumes_and_its_changes_are_listed(doctor):
     begun(doctor, TINY, epochs=4, optim={"max_norm": 5.0})
     status, report = doctor(TINY)
     assert status == 0
-    assert "goes on after 4 epochs of 8" in report["Experiment"]
+    assert "resumes after 4 epochs of 8" in report["Experiment"]
     assert "optim.max_norm: 5.0, now 1.0" in report["Experiment"]
     assert "its own checkpoint, after 4 epochs" in report["Weights"]
 
 
-def test_an_experiment_that_is_done_is_told(doctor):
+def test_a_finished_experiment_is_reported(doctor):
     begun(doctor, TINY, epochs=8)
     assert "done: all 8 epochs" in doctor(TINY)[1]["Experiment"]
 
@@ -114,18 +120,18 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_what_is_in_the_way_is_listed_once_and_the_rest_is_told(name, doctor):
+def test_a_problem_is_listed_once_and_the_other_sections_are_complete(name, doctor):
     overrides, message = PROBLEMS[name]
     status, report = doctor(TINY, *overrides)
     assert status == 1
-    title = next(title for title in report if title.startswith(("A problem", "Problems")))
+    title = next(title for title in report if title.startswith("Problem"))
     assert report[title].count(message) == 1
     assert {"Experiment", "Weights", "Parameters", "Data", "Steps"} <= set(report)
 
 
 def test_more_processes_share_the_batch_and_the_shards(doctor):
     _, report = doctor(TINY, "--processes", "2", "fsdp.use=true")
-    assert "each of 2 processes computes 3 at a time" in report["Steps"]
+    assert "micro-batch of each of 2 processes: 3" in report["Steps"]
     assert "/ 2 processes" in report["Memory of each process (of 2), estimated"]
 
 
@@ -140,7 +146,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_run_that_cannot_be_composed_is_told_in_a_sentence(name, doctor):
+def test_a_run_that_cannot_be_composed_is_an_error(name, doctor):
     argv, message = MISTAKES[name]
     status, report = doctor(*argv)
     assert str(status).startswith("error: ")
@@ -148,17 +154,17 @@ def test_a_run_that_cannot_be_composed_is_told_in_a_sentence(name, doctor):
     assert report == {}
 
 
-def test_a_device_that_computes_garbage_is_a_problem(doctor, monkeypatch):
-    """The device is not the CPU, as far as the doctor can tell."""
-    verdicts = [Verdict("language model", False, "differs by 1.2 of its size (logits)")]
-    monkeypatch.setattr(examination, "check_device", lambda device, dtype: verdicts)
+def test_a_device_with_wrong_results_is_a_problem(doctor, monkeypatch):
+    """The report takes the device for another than the CPU."""
+    results = [DeviceResult("language model", False, "differs by 1.2 of its norm (logits)")]
+    monkeypatch.setattr(report_module, "check_device", lambda device, dtype: results)
     monkeypatch.setattr("audiocraft.cli.doctor.resolve_device", lambda name: torch.device("meta"))
-    monkeypatch.setattr(examination, "available", lambda device: (1e12, 1e12))
+    monkeypatch.setattr(report_module, "available_memory", lambda device: (1e12, 1e12))
     status, report = doctor(TINY)
     assert status == 1
-    assert "meta computes garbage" in report["A problem:"]
-    assert "the language model differs by 1.2 of its size" in report["A problem:"]
-    assert "Do not train on it" in report["A problem:"]
+    assert "meta gives wrong results" in report["Problem:"]
+    assert "the language model differs by 1.2 of its norm" in report["Problem:"]
+    assert "Do not train on it" in report["Problem:"]
 
 
 def test_outputs_that_cannot_be_written_are_a_problem(doctor, monkeypatch):
@@ -166,4 +172,51 @@ def test_outputs_that_cannot_be_written_are_a_problem(doctor, monkeypatch):
     monkeypatch.setattr(train.main.dora, "dir", doctor.outputs / "file" / "x")
     status, report = doctor(TINY)
     assert status == 1
-    assert "Nothing can be written to" in report["A problem:"]
+    assert "Nothing can be written to" in report["Problem:"]
+
+
+REFUSED = [
+    "optim.accumulate=0",
+    "dataset.batch_size='8'",
+    "dataset.batch_size=0",
+    "dataset.segment_duration=-2",
+    "dataset.segment_duration=abc",
+    "optim.epochs=abc",
+    "optim.updates_per_epoch=0",
+    "optim.lr=fast",
+    "transformer_lm.num_heads=0",
+    "transformer_lm.num_heads=7",
+    "transformer_lm.card=-1",
+    "transformer_lm.num_layers=0",
+    "transformer_lm.dim=0",
+    "transformer_lm.n_q=many",
+]
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_a_refused_setting_is_a_problem_and_no_section_ends_the_report(override, doctor):
+    status, report = doctor(TINY, override)
+    assert status == 1
+    key = override.partition("=")[0]
+    title = next(title for title in report if title.startswith("Problem"))
+    assert key in report[title]
+    assert any(section.startswith("Device") for section in report)  # the last one
+
+
+def test_an_unforeseen_error_in_a_section_is_a_problem(doctor, monkeypatch):
+    def fail(plan):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setitem(report_module.SECTIONS, "Memory", fail)
+    status, report = doctor(TINY)
+    assert status == 1
+    assert report["Problem:"] == "- ZeroDivisionError: division by zero"
+    assert "epoch: 60 updates" in report["Steps"]
+
+
+def test_too_small_a_disk_is_a_problem(doctor, monkeypatch):
+    usage = SimpleNamespace(free=10e6)
+    monkeypatch.setattr(report_module.shutil, "disk_usage", lambda path: usage)
+    status, report = doctor(TINY)
+    assert status == 1
+    assert "10 MB free but two checkpoints" in report["Problem:"]

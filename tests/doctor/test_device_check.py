@@ -1,11 +1,11 @@
-"""A device that computes garbage is found out, whatever it does wrong."""
+"""Devices that give wrong results are detected."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from audiocraft.doctor import device_check
-from audiocraft.doctor.device_check import check_device, compute, difference
+from audiocraft.doctor.device_check import check_device, run_probe, relative_difference
 
 BROKEN = torch.device("cpu:0")  # not equal to `cpu`, and as good as any other device
 PARTS = ["language model", "style conditioner", "tokenizer"]
@@ -15,7 +15,7 @@ def device_that(spoils):
     """A function that runs a probe: right on the CPU, spoilt on the other device."""
 
     def run(probe, device):
-        results = compute(probe, torch.device("cpu"))
+        results = run_probe(probe, torch.device("cpu"))
         if device != BROKEN:
             return results
         return {name: spoils(value) for name, value in results.items()}
@@ -23,21 +23,21 @@ def device_that(spoils):
     return run
 
 
-def sound(verdicts):
-    return {verdict.part: verdict.is_sound for verdict in verdicts}
+def correct(results):
+    return {result.part: result.is_correct for result in results}
 
 
 def test_the_cpu_agrees_with_itself():
-    verdicts = check_device(BROKEN)
-    assert sound(verdicts) == dict.fromkeys(PARTS, True)
-    assert all("differs by 0 of its size" in verdict.message for verdict in verdicts)
+    results = check_device(BROKEN)
+    assert correct(results) == dict.fromkeys(PARTS, True)
+    assert all("differs by 0 of its norm" in result.message for result in results)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_within_what_rounding_explains(dtype):
     *_, half = check_device(BROKEN, dtype)
     assert half.part == f"language model in {str(dtype)[6:]}"
-    assert half.is_sound
+    assert half.is_correct
     assert "differs by 0 of" not in half.message  # it was computed otherwise
 
 
@@ -58,24 +58,24 @@ GARBAGE = {
 def test_garbage_is_named_for_every_part(kind):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        verdicts = check_device(BROKEN, run=device_that(GARBAGE[kind]))
-    assert sound(verdicts) == dict.fromkeys(PARTS, False)
+        results = check_device(BROKEN, run=device_that(GARBAGE[kind]))
+    assert correct(results) == dict.fromkeys(PARTS, False)
 
 
 def test_noise_of_rounding_is_no_garbage():
     noise = lambda v: v * (1 + 1e-4 * torch.randn(v.shape)) if v.is_floating_point() else v  # noqa: E731
-    assert all(sound(check_device(BROKEN, run=device_that(noise))).values())
+    assert all(correct(check_device(BROKEN, run=device_that(noise))).values())
 
 
 def test_a_device_that_fails_is_named_with_its_words():
     def run(probe, device):
         if device == BROKEN:
             raise RuntimeError("operator not implemented")
-        return compute(probe, device)
+        return run_probe(probe, device)
 
-    for verdict in check_device(BROKEN, run=run):
-        assert not verdict.is_sound
-        assert verdict.message == "RuntimeError: operator not implemented"
+    for result in check_device(BROKEN, run=run):
+        assert not result.is_correct
+        assert result.message == "RuntimeError: operator not implemented"
 
 
 def test_a_wrong_operator_deep_inside_is_found(monkeypatch):
@@ -87,13 +87,13 @@ def test_a_wrong_operator_deep_inside_is_found(monkeypatch):
             if device == BROKEN:
                 blind = lambda *args, is_causal=False, **kwargs: attend(*args, **kwargs)  # noqa: E731
                 patched.setattr(F, "scaled_dot_product_attention", blind)
-            return compute(probe, torch.device("cpu"))
+            return run_probe(probe, torch.device("cpu"))
 
-    verdicts = sound(check_device(BROKEN, run=run))
-    assert verdicts == dict.fromkeys(PARTS, True) | {"language model": False}
+    results = correct(check_device(BROKEN, run=run))
+    assert results == dict.fromkeys(PARTS, True) | {"language model": False}
 
 
-def test_probes_leave_the_global_dice_alone():
+def test_probes_leave_the_global_generator_unchanged():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -104,12 +104,12 @@ def test_probes_leave_the_global_dice_alone():
 
 def test_a_difference_is_relative_to_what_varies():
     expected = 100 + torch.tensor([-1.0, 1.0])
-    assert difference(expected, expected) == 0
-    assert difference(100 + torch.tensor([1.0, -1.0]), expected) == pytest.approx(2)
-    assert difference(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5])) == 0.25
+    assert relative_difference(expected, expected) == 0
+    assert relative_difference(100 + torch.tensor([1.0, -1.0]), expected) == pytest.approx(2)
+    assert relative_difference(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5])) == 0.25
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_is_sound():
-    assert all(sound(check_device(torch.device("cuda"), torch.bfloat16)).values())
+def test_a_gpu_is_correct():
+    assert all(correct(check_device(torch.device("cuda"), torch.bfloat16)).values())

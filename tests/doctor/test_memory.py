@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from audiocraft.doctor import memory
-from audiocraft.doctor.memory import Piece, available, estimate, numel, piece_of
+from audiocraft.doctor.memory import (
+    MicroBatch,
+    available_memory,
+    estimate_memory,
+    num_parameters,
+    get_micro_batch,
+)
 from audiocraft.models import builders
 from audiocraft.models.lora import Lora, add_adapters
 from audiocraft.solvers.cross_entropy import codebook_cross_entropy
@@ -19,7 +25,7 @@ def build(cfg, device="meta"):
 
 
 def sizes(cfg, processes=1, model=None):
-    items = estimate(model or build(cfg), cfg, Piece(2, 100, 120), processes)
+    items = estimate_memory(model or build(cfg), cfg, MicroBatch(2, 100, 120), processes)
     return {item.name: item.size for item in items}
 
 
@@ -64,11 +70,11 @@ def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
         output = model.compute_predictions(codes, {})
         codebook_cross_entropy(output.logits, codes, output.mask)
     steps = 2 * 151
-    per_step = memory.kept_per_step(model.transformer.spec, dtype.itemsize, 4)
+    per_step = memory.saved_bytes_per_step(model.transformer.spec, dtype.itemsize, 4)
     estimated = layers * steps * per_step
     estimated += 4 * output.logits.numel()  # their logarithms
     if half:
-        estimated += 2 * numel(model.transformer)  # copies of the weights
+        estimated += 2 * num_parameters(model.transformer)  # copies of the weights
     assert estimated == pytest.approx(kept.total, rel=0.1)
 
 
@@ -80,14 +86,14 @@ def test_cross_attention_keeps_what_is_counted():
     x, source = torch.randn(2, 200, spec.d_model), torch.randn(2, 1, spec.d_model)
     with Kept(model) as kept:
         model.transformer(x.requires_grad_(), source)
-    per_step = memory.kept_per_step(spec, 4, 4)
+    per_step = memory.saved_bytes_per_step(spec, 4, 4)
     assert spec.num_layers * 400 * per_step == pytest.approx(kept.total, rel=0.1)
 
 
 def test_weights_gradients_and_averages_follow_from_the_parameters():
     cfg = composed(TINY, "optim.ema.use=true")
     model = build(cfg)
-    total = numel(model)
+    total = num_parameters(model)
     state = total + sum(buffer.numel() for buffer in model.buffers())
     found = sizes(cfg)
     assert found["weights"] == found["gradients"] == 4 * total
@@ -132,7 +138,7 @@ def test_what_waits_in_the_memory_of_the_cpu_takes_none_of_the_gpu():
 
 def test_recomputed_activations_are_those_of_one_layer():
     layers, tokens, dim = 5, 2 * 120, 192
-    per_step = memory.kept_per_step(build(composed(TINY)).transformer.spec, 4, 4)
+    per_step = memory.saved_bytes_per_step(build(composed(TINY)).transformer.spec, 4, 4)
     kept = sizes(composed(TINY))["activations"]
     recomputed = sizes(composed(TINY, "transformer_lm.checkpointing=torch"))["activations"]
     saved = (layers - 1) * tokens * per_step - layers * tokens * 4 * dim
@@ -143,7 +149,7 @@ def test_a_piece_is_what_one_process_computes_at_once():
     cfg = composed(
         TINY, "dataset.batch_size=24", "optim.accumulate=3", "dataset.segment_duration=8"
     )
-    piece = piece_of(build(cfg), cfg, frame_rate=50.0, processes=2)
+    piece = get_micro_batch(build(cfg), cfg, frame_rate=50.0, processes=2)
     assert piece.clips == 4
     assert piece.frames == 400
     style_steps = -(-round(4.5 * 62.5 + 1) // 12)
@@ -151,7 +157,7 @@ def test_a_piece_is_what_one_process_computes_at_once():
 
 
 def test_this_machine_has_some_memory_free():
-    free, total = available(torch.device("cpu"))
+    free, total = available_memory(torch.device("cpu"))
     assert 0 < free <= total
 
 
@@ -159,9 +165,9 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("2000000\n")
     (tmp_path / "memory.current").write_text("500000\n")
-    assert available(torch.device("cpu")) == (1_500_000, 2_000_000)
+    assert available_memory(torch.device("cpu")) == (1_500_000, 2_000_000)
     (tmp_path / "memory.max").write_text("max\n")
-    assert available(torch.device("cpu"))[1] > 2_000_000
+    assert available_memory(torch.device("cpu"))[1] > 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -174,5 +180,5 @@ def test_numbers_of_parameters_are_readable(number, text):
 def test_what_is_there_on_a_gpu_is_its_own_memory(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (3e9, 8e9))
-    assert available(torch.device("cuda:1")) == (3e9, 8e9)
+    assert available_memory(torch.device("cuda:1")) == (3e9, 8e9)
     assert asked == [torch.device("cuda:1")]

@@ -6,7 +6,11 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from audiocraft.doctor import weights
-from audiocraft.doctor.weights import Progress, progress_of, sources_of
+from audiocraft.doctor.weights import (
+    CheckpointProgress,
+    get_checkpoint_progress,
+    get_weight_sources,
+)
 from audiocraft.environment import AudioCraftEnvironment
 from audiocraft.solvers.checkpoint import Checkpoints
 from tests.conftest import composed
@@ -29,7 +33,10 @@ def checkpoints(tmp_path):
 
 
 def found(cfg, checkpoints):
-    return {s.part: s for s in sources_of(cfg, checkpoints, progress_of(checkpoints))}
+    return {
+        s.part: s
+        for s in get_weight_sources(cfg, checkpoints, get_checkpoint_progress(checkpoints))
+    }
 
 
 def saved(checkpoints, epochs=2, updates=5):
@@ -56,7 +63,7 @@ def test_a_model_that_is_continued_is_found(checkpoints, tmp_path):
 
 def test_a_checkpoint_of_its_own_wins_and_the_reason_is_given(checkpoints):
     saved(checkpoints)
-    assert progress_of(checkpoints) == Progress(2, 5)
+    assert get_checkpoint_progress(checkpoints) == CheckpointProgress(2, 5)
     source = found(composed(TINY, "continue_from=//sig/abc"), checkpoints)["language model"]
     assert source.where == str(checkpoints.last)
     assert source.why == (
@@ -120,5 +127,5 @@ def test_the_debug_tokenizer_is_made_up(checkpoints):
 
 
 def test_progress_is_readable():
-    assert str(Progress(3, 0)) == "3 epochs"
-    assert weights.Progress(0, 2).updates == 2
+    assert str(CheckpointProgress(3, 0)) == "3 epochs"
+    assert weights.CheckpointProgress(0, 2).updates == 2
