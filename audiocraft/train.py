@@ -28,6 +28,7 @@ from .environment import AudioCraftEnvironment, config_dir, grid_package
 from .errors import AudiocraftError, ConfigError
 from .launch.cluster import check_slurm, is_scheduling
 from .launch.dora_command import check_command, is_dora
+from .launch.grid_file import check_no_sweep
 from .solvers.builders import get_solver
 from .solvers.distributed import enter_srun_step
 from .solvers.experiment import check_output_folder, output_folder_error
@@ -108,7 +109,7 @@ class Experiment(HydraMain):
         return super().__call__()
 
     def _is_active(self, argv: list[str]) -> bool:
-        return super()._is_active(argv) and not HYDRA_FLAGS & set(argv)
+        return not HYDRA_FLAGS & set(argv)
 
     def _main(self) -> tp.Any:
         """Run Hydra in the folder of the experiment, as Dora does, but with its path quoted."""
@@ -149,6 +150,7 @@ class Experiment(HydraMain):
             raise ConfigError(
                 "No solver is chosen. Add one, such as solver=musicgen/musicgen_style_tiny."
             )
+        check_no_sweep(argv)
         for arg in argv:
             check_override(arg, lambda: self._get_base_config(list(argv))[0])
         return super().get_xp(argv)

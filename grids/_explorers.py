@@ -4,7 +4,7 @@ import typing as tp
 
 import treetable as tt
 
-from audiocraft.launch.explorer import CarefulExplorer
+from audiocraft.launch.explorer import KeepJobsExplorer
 
 Table = dict[str, tp.Any]
 Metrics = dict[str, tp.Any]
@@ -22,7 +22,7 @@ PAPER = [
 ]
 
 
-class LMExplorer(CarefulExplorer):
+class LMExplorer(KeepJobsExplorer):
     """Follows a language model: its loss, its best loss, and what evaluation found."""
 
     def get_grid_metrics(self) -> list:

@@ -18,6 +18,18 @@ def test_a_command_line_without_a_solver_is_refused():
         main.resolve(["optim.epochs=2"])
 
 
+@pytest.mark.parametrize("argv", [["optim.lr=1e-3,2e-3"], ["-m"], ["seed=range(3)"]])
+def test_a_sweep_is_refused_in_favour_of_a_grid(argv):
+    with pytest.raises(ConfigError, match="grids/NAME.py"):
+        main.resolve(["solver=musicgen/musicgen_style_tiny", *argv])
+
+
+def test_settings_of_a_grid_are_quoted():
+    settings = {"label": "Jürgen's, #1", "continue_from": "/data/My Music (1)/a=b", "seed": 3}
+    xp = main.resolve(main.value_to_argv([{"solver": "musicgen/debug"}, settings]))
+    assert {name: xp.cfg[name] for name in settings} == settings
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("flags", "expected"),

@@ -10,7 +10,7 @@ from ..doctor.report import RunPlan, Section, build_report
 from ..errors import ConfigError
 from ..solvers.builders import solver_class
 from ..solvers.checkpoint import Checkpoints
-from ..solvers.warm_start import inherit
+from ..solvers.warm_start import apply_warm_start_config
 from ..utils.device import resolve_device
 from .experiment import get_experiment
 from .parser import CommandParser
@@ -64,7 +64,7 @@ def get_run_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     solver_class(xp.cfg)
-    cfg = inherit(xp.cfg, xp.folder)
+    cfg = apply_warm_start_config(xp.cfg, xp.folder)
     return RunPlan(xp, cfg, Checkpoints(xp.folder), resolve_device(cfg.device), processes)
 
 

@@ -9,7 +9,7 @@ from dora.main import DecoratedMain
 from dora.shep import Sheep
 
 from ..errors import ConfigError
-from ..launch.explorer import remarks, say
+from ..launch.explorer import grid_notes, log_grid
 from ..launch.grid_file import load_explorer, read_experiments
 from ..launch.local import FAILED, LocalGrid
 from ..solvers.experiment import check_output_folder
@@ -49,7 +49,9 @@ def main(argv: tp.Sequence[str]) -> int:
     explorer = load_explorer(experiment, args.grid)
     if not args.local:
         if args.parallel is not None:
-            raise ConfigError("--parallel is for --local; SLURM runs what it has room for.")
+            raise ConfigError(
+                "--parallel needs --local; on SLURM, the cluster decides how many jobs run."
+            )
         dora = [sys.executable, "-m", "dora", "-P", "audiocraft", "grid", *for_dora(argv)]
         os.execv(sys.executable, dora)
     if others:
@@ -57,19 +59,21 @@ def main(argv: tp.Sequence[str]) -> int:
 
     check_output_folder(experiment.dora.dir)
     sheeps, listed = read_experiments(experiment, explorer, args.grid)
-    for line in remarks([s.xp.sig for s in sheeps], listed, experiment.dora, args.grid):
-        say(line)
-    sheeps = chosen(experiment, sheeps, args.patterns)
+    for line in grid_notes([s.xp.sig for s in sheeps], listed, experiment.dora, args.grid):
+        log_grid(line)
+    sheeps = select_experiments(experiment, sheeps, args.patterns)
     if not sheeps:
-        raise ConfigError(f"The grid {args.grid} has no such experiment.")
+        raise ConfigError(
+            f"The grid {args.grid} has no experiment that matches {' '.join(args.patterns)}."
+        )
     grid = LocalGrid(experiment, sheeps, 1 if args.parallel is None else args.parallel)
     if args.dry_run:
         grid.show(explorer)
         return 0
-    link(experiment, args.grid, sheeps)
+    link_experiments(experiment, args.grid, sheeps)
     status = grid.run()
     grid.show(explorer)
-    tell(grid, args.grid)
+    log_unfinished(grid, args.grid)
     return status
 
 
@@ -78,16 +82,18 @@ def for_dora(argv: tp.Sequence[str]) -> list[str]:
     return [arg if not arg.startswith("--") else f"--{arg[2:].replace('-', '_')}" for arg in argv]
 
 
-def chosen(experiment: DecoratedMain, sheeps: list[Sheep], patterns: list[str]) -> list[Sheep]:
-    """The experiments of a grid that words, and numbers among those with the words, choose."""
+def select_experiments(
+    experiment: DecoratedMain, sheeps: list[Sheep], patterns: list[str]
+) -> list[Sheep]:
+    """Select experiments by words in their names, and by numbers among those."""
     try:
         return _filter_grid_sheeps(list(patterns), experiment, sheeps)
-    except IndexError:  # Dora's, of a number
+    except IndexError:  # a number out of range
         return []
 
 
-def link(experiment: DecoratedMain, name: str, sheeps: list[Sheep]) -> None:
-    """Note which experiments belong to a grid, as Dora does."""
+def link_experiments(experiment: DecoratedMain, name: str, sheeps: list[Sheep]) -> None:
+    """Link the experiments of a grid in its folder, as Dora does."""
     folder = experiment.dora.dir / experiment.dora._grids / name
     folder.mkdir(parents=True, exist_ok=True)
     for sheep in sheeps:
@@ -96,11 +102,11 @@ def link(experiment: DecoratedMain, name: str, sheeps: list[Sheep]) -> None:
             place.symlink_to(sheep.xp.folder)
 
 
-def tell(grid: LocalGrid, name: str) -> None:
-    """Say what is not done, and what to do about it."""
-    undone = [run for run in grid.runs if run.note]
-    for run in undone:
+def log_unfinished(grid: LocalGrid, name: str) -> None:
+    """Print the experiments that are not done, and the command that resumes them."""
+    unfinished = [run for run in grid.runs if run.note]
+    for run in unfinished:
         log = f" (log: {run.log})" if run.status == FAILED else ""
-        say(f"{run.xp.sig} {run.status}: {run.note}{log}")
-    if undone:
-        say(f"What is not done goes on with: python -m audiocraft grid {name} --local")
+        log_grid(f"{run.xp.sig} {run.status}: {run.note}{log}")
+    if unfinished:
+        log_grid(f"To resume them: audiocraft grid {name} --local")

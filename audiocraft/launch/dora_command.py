@@ -1,7 +1,7 @@
-"""What a command line of Dora needs, seen to before Dora does.
+"""Checks of a Dora command line before Dora runs it.
 
-Dora imports the file of a grid, and makes folders for jobs, before it asks our entry point
-anything; what fails there it shows as a traceback, or as a failure without a reason.
+Dora imports the file of a grid and creates folders for jobs before it calls our entry point, and
+shows what fails there as a traceback or without a reason.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from dora.main import DecoratedMain
 from ..solvers.experiment import check_output_folder
 from .grid_file import load_explorer
 
-WITH_FOLDERS = ("grid", "info", "launch")  # commands that make folders for jobs
+COMMANDS_WITH_FOLDERS = ("grid", "info", "launch")  # they create folders for jobs
 
 
 def is_dora(argv: list[str]) -> bool:
@@ -22,16 +22,15 @@ def is_dora(argv: list[str]) -> bool:
 
 
 def check_command(main: DecoratedMain, argv: list[str]) -> None:
-    """See that a command line of Dora finds its grid, and a folder to write to.
+    """Check that the grid of a Dora command line can be read, and its folders written.
 
     Raises:
-        ConfigError: It does not; the message says where the grid's file is wrong, or why nothing
-            can be written.
+        ConfigError: The grid has an error, or the output folder is not writable.
     """
     args = get_parser().parse_args(argv[1:])
     if args.command == "grid":
         if args.grid is None:  # Dora lists them
             return
         load_explorer(main, args.grid)
-    if args.command in WITH_FOLDERS:
+    if args.command in COMMANDS_WITH_FOLDERS:
         check_output_folder(main.dora.dir)

@@ -1,9 +1,9 @@
-"""Running the experiments of a grid on this machine, one after the other or a few at a time.
+"""Local grids: the experiments of a grid as processes on this machine.
 
-Each experiment is a process of its own, which outlives this one: whoever closes the terminal
-stops watching, not training. Ctrl-C asks the experiments that run to save and stop. An experiment
-that failed, or was stopped, goes on when the grid is run again; one that is done is left alone, and
-so is one that somebody else is running.
+Each experiment is a process of its own that outlives this one: closing the terminal ends the
+monitoring, not the training. Ctrl-C is passed on, so that running experiments save and stop. When
+the grid is run again, an experiment that failed or was stopped resumes; one that is done, or that
+another process is running, is left alone.
 """
 
 import fcntl
@@ -24,18 +24,18 @@ from dora.shep import Sheep
 from dora.xp import XP
 
 from ..errors import ConfigError
-from .explorer import last_error, say
+from .explorer import last_error, log_grid
 
 PENDING, RUNNING, DONE, FAILED = "PENDING", "RUNNING", "COMPLETED", "FAILED"
 STOPPED, ELSEWHERE = "STOPPED", "ELSEWHERE"
-POLL = 0.2  # seconds between two looks at the processes
+POLL_SECONDS = 0.2  # between two checks of the processes
 LOG = "local.log"
 LOCK = ".running"
 
 
 @dataclass
 class LocalRun:
-    """One experiment of a grid; to Dora's table it looks like a job."""
+    """One experiment of a grid, with the attributes of a job that Dora's table reads."""
 
     xp: XP
     status: str = PENDING
@@ -43,12 +43,12 @@ class LocalRun:
     process: subprocess.Popen | None = None
     job: None = None  # on SLURM
     slot: int = 0
-    log_size: int = 0  # of what earlier runs have printed
-    began: float = field(default_factory=time.monotonic)
+    log_size: int = 0  # bytes, of earlier runs
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def log(self) -> Path:
-        """What the process prints."""
+        """File with the output of the process."""
         return self.xp.folder / LOG
 
     @property
@@ -63,12 +63,12 @@ class LocalRun:
 
 
 class LocalGrid:
-    """The experiments of a grid, run on this machine.
+    """Runs the experiments of a grid on this machine.
 
     Args:
-        main: The entry point of experiments.
-        sheeps: The experiments, with the SLURM jobs that they may have.
-        parallel: How many run at the same time. They share the GPUs evenly, and the processors.
+        main: Entry point of experiments.
+        sheeps: The experiments, with their SLURM jobs if they have any.
+        parallel: Number of experiments that run at the same time; GPUs and CPUs are divided evenly.
 
     Raises:
         ConfigError: `parallel` is less than 1.
@@ -79,19 +79,19 @@ class LocalGrid:
             raise ConfigError(f"--parallel is {parallel}. Give at least 1.")
         self.main = main
         self.parallel = parallel
-        self.runs = [look_at(main, sheep) for sheep in sheeps]
-        self.signals = 0  # how often this process was asked to stop
+        self.runs = [get_local_run(main, sheep) for sheep in sheeps]
+        self.signals = 0  # number of signals to stop
 
     def run(self) -> int:
-        """Run what is not done; returns the exit status."""
+        """Run the experiments that are not done; returns the exit status."""
         before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             while not all(run.is_done() for run in self.runs):
                 self._start_next()
-                time.sleep(POLL)
+                time.sleep(POLL_SECONDS)
                 for run in self.runs:
                     if run.status == RUNNING:
-                        self._look_after(run)
+                        self._poll(run)
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
@@ -100,7 +100,7 @@ class LocalGrid:
         return int(any(run.status in (FAILED, ELSEWHERE) for run in self.runs))
 
     def _start_next(self) -> None:
-        """Fill the free slots."""
+        """Start pending experiments in free slots."""
         taken = {run.slot for run in self.runs if run.status == RUNNING}
         free = [slot for slot in range(self.parallel) if slot not in taken]
         for run in [run for run in self.runs if run.status == PENDING]:
@@ -112,86 +112,86 @@ class LocalGrid:
                     free.pop(0)
 
     def _start(self, run: LocalRun) -> bool:
-        """Start an experiment's process; `False` if somebody else runs it."""
+        """Start the process of an experiment; `False` if another process runs it."""
         self.main.init_xp(run.xp)
         lock = open(run.xp.folder / LOCK, "a+")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
-            run.status, run.note = ELSEWHERE, f"process {lock.read()} is training it"
+            run.status, run.note = ELSEWHERE, f"process {lock.read()} is running it"
             lock.close()
-            say(f"{run.xp.sig}: {run.note}; left alone.")
+            log_grid(f"{run.xp.sig}: {run.note}; left alone.")
             return False
         module = f"{self.main.package}.{self.main.main_module}"
         with lock, open(run.log, "ab") as log:
             run.log_size = log.tell()
             run.process = subprocess.Popen(
                 [sys.executable, "-m", module, *run.xp.argv],
-                env=os.environ | self._share(run.slot),
+                env=os.environ | self._resources(run.slot),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # it outlives the terminal
-                pass_fds=[lock.fileno()],  # and is locked as long as it lives
+                start_new_session=True,  # survives the end of the terminal
+                pass_fds=[lock.fileno()],  # holds the lock until it ends
             )
             lock.truncate(0)
             lock.write(str(run.process.pid))
-        run.status, run.began = RUNNING, time.monotonic()
-        say(f"{run.xp.sig} runs as process {run.process.pid}: {run.log}")
+        run.status, run.started = RUNNING, time.monotonic()
+        log_grid(f"{run.xp.sig} runs as process {run.process.pid}: {run.log}")
         return True
 
-    def _share(self, slot: int) -> dict[str, str]:
-        """The part of the machine that an experiment gets, as environment variables."""
-        share = {}
+    def _resources(self, slot: int) -> dict[str, str]:
+        """CPUs and GPUs of a slot, as environment variables."""
+        variables = {}
         if "OMP_NUM_THREADS" not in os.environ:
-            share["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.parallel))
+            variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.parallel))
         gpus = torch.cuda.device_count()
         if gpus > 1:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             names = visible.split(",") if visible else [str(index) for index in range(gpus)]
-            share["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
-        return share
+            variables["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
+        return variables
 
-    def _look_after(self, run: LocalRun) -> None:
-        """See whether an experiment has ended, and how."""
+    def _poll(self, run: LocalRun) -> None:
+        """Check whether an experiment has ended, and how."""
         process = tp.cast(subprocess.Popen, run.process)
         if process.poll() is None:
             return
-        took = time.monotonic() - run.began
+        took = time.monotonic() - run.started
         if process.returncode == 0:
             run.status = DONE
-            say(f"{run.xp.sig} is done after {took:.0f} s.")
+            log_grid(f"{run.xp.sig} is done after {took:.0f} s.")
         elif self.signals:
-            run.status, run.note = STOPPED, "stopped; it goes on when run again"
-            say(f"{run.xp.sig} has stopped.")
+            run.status, run.note = STOPPED, "stopped; resumes when run again"
+            log_grid(f"{run.xp.sig} has stopped.")
         else:
             run.status = FAILED
-            run.note = how_it_ended(run, process.returncode)
-            say(f"{run.xp.sig} failed after {took:.0f} s: {run.note} (log: {run.log})")
+            run.note = failure_reason(run, process.returncode)
+            log_grid(f"{run.xp.sig} failed after {took:.0f} s: {run.note} (log: {run.log})")
 
     def _stop(self, signum: int, frame: tp.Any) -> None:
-        """Pass a request to stop on to the experiments that run; nothing new is started."""
+        """Pass a signal on to the running experiments; no other is started."""
         self.signals += 1
         for run in self.runs:
             if run.status == RUNNING and run.process is not None:
                 run.process.send_signal(signum)
 
     def show(self, explorer: Explorer) -> None:
-        """Print the table that Dora shows of a grid."""
+        """Print Dora's table of a grid."""
         monitor(RunGridArgs(), self.main, explorer, tp.cast(list[Sheep], self.runs), print)
 
 
-def how_it_ended(run: LocalRun, status: int) -> str:
-    """Why a process failed."""
+def failure_reason(run: LocalRun, status: int) -> str:
+    """Describe why a process failed."""
     if status < 0:
-        hint = ", often for lack of memory" if -status == signal.SIGKILL else ""
+        hint = ", often because memory ran out" if -status == signal.SIGKILL else ""
         return f"{signal.Signals(-status).name} ended it{hint}"
-    return last_error(run.log, since=run.log_size) or f"it ended with status {status}"
+    return last_error(run.log, since=run.log_size) or f"exit status {status}"
 
 
-def look_at(main: DecoratedMain, sheep: Sheep) -> LocalRun:
-    """An experiment as it is now: done, somebody else's, or to be run."""
+def get_local_run(main: DecoratedMain, sheep: Sheep) -> LocalRun:
+    """Return an experiment with its state: done, running elsewhere, or pending."""
     run = LocalRun(sheep.xp)
     epochs = len(main.get_xp_history(sheep.xp))
     wanted = sheep.xp.cfg.optim.epochs
@@ -202,10 +202,10 @@ def look_at(main: DecoratedMain, sheep: Sheep) -> LocalRun:
         run.status = ELSEWHERE
         if state == "UNKNOWN":
             run.note = (
-                f"SLURM does not say whether its job {sheep.job.job_id} runs; if it does not, "
+                f"SLURM does not report the state of its job {sheep.job.job_id}; if it has ended, "
                 f"delete {sheep._job_file}"
             )
         else:
             run.note = f"its SLURM job {sheep.job.job_id} is {state}"
-        say(f"{sheep.xp.sig}: {run.note}; left alone.")
+        log_grid(f"{sheep.xp.sig}: {run.note}; left alone.")
     return run

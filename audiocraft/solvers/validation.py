@@ -22,8 +22,16 @@ UNSUPPORTED = (  # keys that must be false
 
 INTEGERS = {  # and their minima
     "seed": 0,
+    "dataset.batch_size": 1,
     "optim.epochs": 1,
+    "optim.accumulate": 1,
+    **{f"transformer_lm.{name}": 1 for name in ("dim", "num_heads", "num_layers", "n_q", "card")},
     **{f"{node}.num_workers": 0 for node in ("dataset", "generate", "evaluate")},
+}
+POSITIVE = {  # above 0; True where null is accepted
+    "optim.lr": False,
+    "optim.updates_per_epoch": True,
+    "dataset.segment_duration": True,
 }
 INTERVALS = (  # 0 or null disables
     *("generate.every", "evaluate.every", "checkpoint.save_every", "checkpoint.keep_last"),
@@ -48,6 +56,13 @@ def check_settings(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not is_integer(value) or value < minimum:
             raise ConfigError(f"{key} is {value!r} but must be a whole number from {minimum}.")
+    for key, is_optional in POSITIVE.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None and is_optional:
+            continue
+        if not is_number(value) or value <= 0:
+            accepted = "a number above 0" + (", or null" if is_optional else "")
+            raise ConfigError(f"{key} is {value!r} but must be {accepted}.")
     for key in INTERVALS:
         value = OmegaConf.select(cfg, key)
         if value is not None and (not is_number(value) or value < 0):

@@ -33,7 +33,7 @@ def test_patterns_and_numbers_choose_experiments(outputs, capsys):
 
 def test_an_experiment_that_is_not_there_is_told(outputs):
     for pattern in ("lr=77", "7"):
-        with pytest.raises(SystemExit, match=f"error: The grid {GRID} has no such experiment"):
+        with pytest.raises(SystemExit, match=f"error: The grid {GRID} has no experiment"):
             main(["grid", GRID, pattern, "--local"])
 
 
@@ -54,7 +54,7 @@ def test_none_at_a_time_is_refused(outputs):
 
 
 def test_parallel_does_not_go_with_slurm(outputs):
-    with pytest.raises(SystemExit, match="error: --parallel is for --local"):
+    with pytest.raises(SystemExit, match="error: --parallel needs --local"):
         main(["grid", GRID, "--parallel", "2"])
 
 

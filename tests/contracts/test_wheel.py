@@ -98,4 +98,4 @@ def test_grids_and_the_preflight_report_are_there(run):
 
 def test_the_page_can_be_served(run):
     pytest.importorskip("gradio")
-    assert "--server-port" in run("-m", "audiocraft", "demo", "--help")
+    assert "--listen" in run("-m", "audiocraft", "demo", "--help")

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from audiocraft.doctor import device_check
-from audiocraft.doctor.device_check import check_device, run_probe, relative_difference
+from audiocraft.doctor.device_check import check_device, relative_difference, run_probe
 
 BROKEN = torch.device("cpu:0")  # not equal to `cpu`, and as good as any other device
 PARTS = ["language model", "style conditioner", "tokenizer"]

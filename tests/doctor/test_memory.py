@@ -8,8 +8,8 @@ from audiocraft.doctor.memory import (
     MicroBatch,
     available_memory,
     estimate_memory,
-    num_parameters,
     get_micro_batch,
+    num_parameters,
 )
 from audiocraft.models import builders
 from audiocraft.models.lora import Lora, add_adapters
@@ -174,7 +174,7 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     ("number", "text"), [(1_411_000_000, "1.4 G"), (20_100_000, "20.1 M"), (7, "7")]
 )
 def test_numbers_of_parameters_are_readable(number, text):
-    assert memory.count(number) == text
+    assert memory.format_count(number) == text
 
 
 def test_what_is_there_on_a_gpu_is_its_own_memory(monkeypatch):

@@ -17,7 +17,7 @@ def test_a_grid_on_this_machine(tmp_path):
     run = command(*grid, "--parallel", "2", outputs=outputs, **env)
     assert run.returncode == 1, run.output
     assert "FAILED: error: transformer_lm.card" in run.output
-    assert "python -m audiocraft grid two --local" in run.output
+    assert "audiocraft grid two --local" in run.output
     folders = {link.name: link.resolve() for link in (outputs / "grids" / "two").iterdir()}
     assert len(folders) == 2
     done = [folder for folder in folders.values() if (folder / "history.json").exists()]

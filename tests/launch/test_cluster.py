@@ -1,4 +1,4 @@
-"""Whether jobs can be scheduled from here, with stand-ins for SLURM's commands."""
+"""The check of SLURM's commands, with scripts in their place."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ALL = ("sbatch", "srun", "scancel", "sacct")
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Installs commands that print and end as they are told, and nothing else."""
+    """Installs shell scripts as the only commands."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def make(*names, script="exit 0"):
@@ -26,25 +26,25 @@ def test_a_machine_with_all_commands_can_schedule(install):
     check_slurm()
 
 
-def test_a_machine_without_slurm_is_told_to_run_here(install):
+def test_a_machine_without_slurm_is_an_error_that_names_local_runs(install):
     with pytest.raises(
-        ConfigError, match=r"no SLURM here \(sbatch, srun, scancel missing\).*local"
+        ConfigError, match=r"not available here \(sbatch, srun, scancel missing\).*local"
     ):
         check_slurm()
 
 
-def test_a_cluster_without_accounting_is_told(install):
+def test_a_cluster_without_accounting_is_an_error(install):
     install("sbatch", "srun", "scancel")
-    with pytest.raises(ConfigError, match=r"sacct does not answer \(it is missing\)"):
+    with pytest.raises(ConfigError, match=r"sacct fails \(it is missing\)"):
         check_slurm()
 
 
-def test_an_accounting_that_is_off_is_told_in_its_own_words(install):
+def test_the_message_of_sacct_is_quoted(install):
     install(*ALL)
     install(
         "sacct", script="echo a hint >&2; echo Slurm accounting storage is disabled >&2; exit 1"
     )
-    with pytest.raises(ConfigError, match=r"answer \(Slurm accounting storage is disabled\)"):
+    with pytest.raises(ConfigError, match=r"fails \(Slurm accounting storage is disabled\)"):
         check_slurm()
 
 

@@ -1,4 +1,4 @@
-"""What a command line of Dora needs is seen to before Dora fails on it."""
+"""Command lines of Dora are checked before Dora runs them."""
 
 from types import SimpleNamespace
 
@@ -26,17 +26,17 @@ def main(tmp_path):
         ([""], False),
     ],
 )
-def test_only_dora_s_own_command_lines_are_looked_at(argv, expected):
+def test_only_dora_s_own_command_lines_are_checked(argv, expected):
     assert is_dora(argv) == expected
 
 
-def test_a_grid_that_is_not_there_is_told(main):
+def test_a_missing_grid_is_an_error(main):
     with pytest.raises(ConfigError, match=r"no grid 'nope'.*musicgen.musicgen_style_tiny"):
         check_command(main, ["dora", "grid", "--dry_run", "-T", "2", "nope"])
 
 
 @pytest.mark.parametrize("command", ["info", "launch", "grid musicgen.musicgen_style_tiny"])
-def test_folders_that_cannot_be_made_are_told(command, main, tmp_path):
+def test_folders_that_cannot_be_created_are_an_error(command, main, tmp_path):
     argv = ["dora", *command.split()]
     check_command(main, argv)
     main.dora.dir = tmp_path / "file" / "outputs"
@@ -45,7 +45,7 @@ def test_folders_that_cannot_be_made_are_told(command, main, tmp_path):
         check_command(main, argv)
 
 
-def test_other_commands_are_left_to_others(main, tmp_path):
+def test_other_commands_are_not_checked(main, tmp_path):
     main.dora.dir = tmp_path / "file"
     (tmp_path / "file").touch()
     check_command(main, ["dora", "grid"])

@@ -10,7 +10,7 @@ from dora.shep import Shepherd
 from dora.xp import XP
 
 from audiocraft.launch import explorer as module
-from audiocraft.launch.explorer import CarefulExplorer, last_error, remarks
+from audiocraft.launch.explorer import KeepJobsExplorer, grid_notes, last_error
 
 
 class Job:
@@ -33,7 +33,7 @@ class Main:
     name = "trial"
 
     def __init__(self, folder):
-        self.dora = DoraConfig(grid_package="tests.solvers.grids")
+        self.dora = DoraConfig(grid_package="tests.launch")
         self.dora.dir = folder
 
     def get_xp(self, argv):
@@ -54,7 +54,7 @@ def main(tmp_path):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(module, "say", lines.append)
+    monkeypatch.setattr(module, "log_grid", lines.append)
     return lines
 
 
@@ -79,7 +79,7 @@ def read(shepherd, *experiments):
     herd = Herd()
     with ThreadPoolExecutor(2) as pool:
         launcher = Launcher(shepherd, SlurmConfig(), herd, pool=pool)  # type: ignore[arg-type]
-        CarefulExplorer(lambda launcher: [launcher(argv) for argv in experiments])(launcher)
+        KeepJobsExplorer(lambda launcher: [launcher(argv) for argv in experiments])(launcher)
     return herd
 
 
@@ -90,10 +90,10 @@ def test_a_mistake_in_a_grid_is_told_to_dora_in_a_sentence(shepherd, monkeypatch
     launcher = Launcher(shepherd, SlurmConfig(), Herd())
     message = r"error: The grid test_explorer has an error: .*test_explorer.py, line \d+: NameError"
     with pytest.raises(SystemExit, match=message):
-        CarefulExplorer(mistaken)(launcher)
+        KeepJobsExplorer(mistaken)(launcher)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(NameError):
-        CarefulExplorer(mistaken)(launcher)
+        KeepJobsExplorer(mistaken)(launcher)
 
 
 def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, said):
@@ -139,7 +139,7 @@ def test_a_job_that_ended_badly_is_told_with_the_way_on(state, words, shepherd, 
     sheep.job = Job(state)
     sheep.log.parent.mkdir(parents=True)
     sheep.log.write_text("started\n\x1b[31merror: no data\x1b[0m\nsrun: task 0 exited\n")
-    explorer = CarefulExplorer(lambda launcher: None)
+    explorer = KeepJobsExplorer(lambda launcher: None)
     assert explorer.process_sheep(sheep, []) == {"epoch": 0}
     assert len(said) == 1
     assert f"Job 17 of {sheep.xp.sig} {words}" in said[0]
@@ -150,7 +150,7 @@ def test_a_job_that_ended_badly_is_told_with_the_way_on(state, words, shepherd, 
 def test_other_jobs_need_no_words(state, shepherd, said):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job(state)
-    CarefulExplorer(lambda launcher: None).process_sheep(sheep, [])
+    KeepJobsExplorer(lambda launcher: None).process_sheep(sheep, [])
     assert said == []
 
 
@@ -168,10 +168,10 @@ def test_an_experiment_of_two_grids_is_told(main):
         folder = main.dora.dir / "grids" / grid
         folder.mkdir(parents=True, exist_ok=True)
         (folder / sig).touch()
-    assert remarks(["aaaa", "cccc"], 2, main.dora, "mine") == [
+    assert grid_notes(["aaaa", "cccc"], 2, main.dora, "mine") == [
         "aaaa is also in other: one experiment, with one folder and one job for both."
     ]
-    assert remarks(["bbbb"], 1, main.dora, "other") == []
+    assert grid_notes(["bbbb"], 1, main.dora, "other") == []
 
 
 def test_the_last_error_of_a_log_is_found(tmp_path):

@@ -77,7 +77,7 @@ MISTAKES = {
         r"cannot be composed: Could not override 'unknown'. \(its settings: unknown=2\)",
     ),
     "no explorer": ("x = 1\n", "defines no grid"),
-    "a bare function": ("def explorer(launcher):\n    pass\n", "such as @LMExplorer above it"),
+    "a bare function": ("def explorer(launcher):\n    pass\n", "@LMExplorer"),
 }
 
 
@@ -96,5 +96,5 @@ def test_an_unknown_grid_lists_those_that_are_known(grids):
 def test_a_package_that_is_not_there_is_told():
     for package in ("no_such_package", "no_such_package.grids"):
         main = SimpleNamespace(dora=DoraConfig(grid_package=package), package="nobody")
-        with pytest.raises(ConfigError, match="Start from the root of the repository"):
+        with pytest.raises(ConfigError, match="no_such_package"):
             load_explorer(main, "mine")

@@ -107,7 +107,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(main, capsys):
     assert states(grid) == {"a": "FAILED", "b": "FAILED", "c": "COMPLETED"}
     assert [run.note for run in grid.runs] == [
         "error: there is no data",
-        "SIGKILL ended it, often for lack of memory",
+        "SIGKILL ended it, often because memory ran out",
         "",
     ]
     told = capsys.readouterr().err
@@ -179,7 +179,7 @@ def test_an_experiment_outlives_who_started_it_and_is_locked_as_long(main, tmp_p
     grid = new_grid(main, a="train", b="train")
     assert grid.run() == 1
     assert states(grid) == {"a": "ELSEWHERE", "b": "COMPLETED"}
-    assert grid.runs[0].note == f"process {pid} is training it"
+    assert grid.runs[0].note == f"process {pid} is running it"
     (tmp_path / "go").touch()
     with open(tmp_path / "xps" / "a" / LOCK) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits until it has ended
@@ -200,7 +200,7 @@ class Job:
     ("state", "status", "note"),
     [
         ("RUNNING", "ELSEWHERE", "its SLURM job 17 is RUNNING"),
-        ("UNKNOWN", "ELSEWHERE", "SLURM does not say whether its job 17 runs"),
+        ("UNKNOWN", "ELSEWHERE", "SLURM does not report the state of its job 17"),
         ("FAILED", "PENDING", ""),
     ],
 )
@@ -227,7 +227,7 @@ def test_what_the_user_chose_is_kept(main, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert new_grid(main, 2, a="train")._share(1) == {"CUDA_VISIBLE_DEVICES": "7"}
+    assert new_grid(main, 2, a="train")._resources(1) == {"CUDA_VISIBLE_DEVICES": "7"}
 
 
 def test_none_at_a_time_is_refused(main):
