@@ -59,7 +59,7 @@ class TransformerSpec:
     norm_first: bool = True  # normalise before each block; False: after it
     bias_ff: bool = True
     bias_attn: bool = True
-    layer_scale: float | None = None  # initial learnt scale of each block; None: no scale
+    layer_scale: float | None = None  # initial learned scale of each block; None: no scale
     causal: bool = True
     past_context: int | None = None  # past steps that a step attends to; None: all of them
     cross_attention: bool = False
@@ -150,7 +150,7 @@ def sin_embedding(positions: Tensor, dim: int, max_period: float = 10000.0) -> T
 
 
 class LayerScale(nn.Module):
-    """Learnt factor per channel, initially small."""
+    """Learned factor per channel, initially small."""
 
     def __init__(self, dim: int, start: float):
         super().__init__()

@@ -127,7 +127,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
             num_codebooks: Number of codebooks to use; `None` takes `self.num_codebooks`.
             rng: Draws rows for the k-means start and for revivals; `None` takes rows that are
                 evenly spaced.
-            update: `False` behaves as in evaluation mode, whatever the mode.
+            update: `False` behaves as in evaluation mode.
 
         Raises:
             ValueError: The latent has another width, or there are fewer codebooks.

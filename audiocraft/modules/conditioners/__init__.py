@@ -1,4 +1,4 @@
-"""How a model is told what to play: texts and clips become vectors of its width."""
+"""Conditioners: encode texts and clips as vectors of the language model's width."""
 
 from ...data.conditions import ConditioningAttributes as ConditioningAttributes
 from ...data.conditions import WavCondition as WavCondition

@@ -1,8 +1,8 @@
-"""Which part of a clip the style conditioner hears, and which target frames that shows it.
+"""Selection of the style excerpt: which part of a clip conditions the model.
 
-A model that was just shown a sound must not be rewarded for predicting it, so an excerpt also
-knows which codec frames it covers. One length is drawn per training batch, so that excerpts can
-be stacked; every clip has a start of its own, inside its real audio and never in its padding.
+Frames covered by the excerpt are excluded from the loss, since the model has seen them. One length
+is drawn per training batch, so that excerpts can be stacked; every clip has its own start, such
+that the excerpt lies in valid audio, not in padding.
 
 Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563.
 """
@@ -56,38 +56,41 @@ def select_excerpt_start(
 def draw_excerpt(
     num_samples: int, length: int, sample_rate: int, rng: torch.Generator | None = None
 ) -> slice:
-    """Choose the samples that the conditioner hears.
+    """Draw the position of an excerpt.
 
     Args:
         num_samples: Length of the waveform, in samples.
         length: Length of the excerpt, in samples.
-        sample_rate: Samples per second, to speak of.
-        rng: Draws the start; `None` takes the middle, as evaluation does.
+        sample_rate: Sample rate, for the error message.
+        rng: Draws the start; `None` takes the middle (evaluation).
+
+    Returns:
+        Slice of `length` samples of the waveform.
 
     Raises:
         ValueError: The waveform is shorter than the excerpt.
     """
-    spare = num_samples - length
-    if spare < 0:
+    slack = num_samples - length
+    if slack < 0:
         raise ValueError(
             f"A style excerpt of {length / sample_rate:g} s does not fit in a clip of "
-            f"{num_samples / sample_rate:g} s. Give longer audio or a shorter `excerpt_length`."
+            f"{num_samples / sample_rate:g} s. Provide longer audio or reduce `excerpt_length`."
         )
-    start = spare // 2 if rng is None else int(torch.randint(spare + 1, (), generator=rng))
+    start = slack // 2 if rng is None else int(torch.randint(slack + 1, (), generator=rng))
     return slice(start, start + length)
 
 
 def place_excerpt(num_samples: int, length: int, sample_rate: int, start: int) -> slice:
-    """The excerpt that starts at a given sample; otherwise as `draw_excerpt`.
+    """Excerpt that starts at sample `start`; other arguments as for `draw_excerpt`.
 
     Raises:
-        ValueError: It does not lie inside the waveform.
+        ValueError: The excerpt does not lie inside the waveform.
     """
     if not 0 <= start <= num_samples - length:
         raise ValueError(
             f"A style excerpt of {length / sample_rate:g} s that starts at "
             f"{start / sample_rate:g} s does not fit in a clip of {num_samples / sample_rate:g} s. "
-            "Give an earlier `excerpt_start`, longer audio, or a shorter `excerpt_length`."
+            "Provide longer audio, or reduce `excerpt_start` or `excerpt_length`."
         )
     return slice(start, start + length)
 
@@ -99,14 +102,17 @@ def draw_excerpts(
     sample_rate: int,
     rng: Rng = None,
 ) -> list[slice | None]:
-    """Choose what is heard of each clip of a batch.
+    """Select an excerpt of each clip of a batch.
 
     Args:
-        lengths: Real samples of each clip; of an empty one nothing is heard.
-        starts: First sample wanted, or `None` for `draw_excerpt` to choose.
+        lengths: Valid samples of each clip; 0: null clip.
+        starts: Requested first sample, or `None` for `draw_excerpt`.
         length: Length of every excerpt, in samples.
-        sample_rate: Samples per second.
-        rng: One generator, or one per clip; `None` takes the middle.
+        sample_rate: Sample rate, for error messages.
+        rng: Random generators; `None` takes the middle.
+
+    Returns:
+        One slice per clip, `None` for a null clip.
 
     Raises:
         ValueError: An excerpt does not lie inside its clip.
@@ -125,16 +131,15 @@ def draw_excerpts(
 def draw_length(
     varying_lengths: tuple[float, float], longest: float, rng: torch.Generator
 ) -> float:
-    """Draw how long the excerpts of a training batch are.
+    """Draw the length of the excerpts of a training batch, uniformly.
 
     Args:
-        varying_lengths: Shortest and longest excerpt, in seconds; any between is equally likely.
-        longest: Duration of the shortest clip in the batch, in seconds. Training goes on with
-            what fits: where it is less than the longest excerpt it takes that one's place.
+        varying_lengths: Shortest and longest excerpt, in seconds.
+        longest: Duration of the shortest clip in the batch, in seconds; upper bound of the result.
         rng: Draws the length.
 
     Returns:
-        Seconds.
+        Length in seconds.
     """
     high = min(varying_lengths[1], longest)
     low = min(varying_lengths[0], high)
@@ -142,22 +147,22 @@ def draw_length(
 
 
 def covered_frames(excerpts: tp.Sequence[slice | None], hop: int) -> Tensor:
-    """Which codec frames the excerpts show.
+    """Mask of the codec frames that the excerpts cover.
 
-    As in released models `length // hop` frames from `start // hop` count as shown, although the
-    excerpt may reach a little into the next one.
+    As in released models, an excerpt covers `length // hop` frames from `start // hop` on, although
+    it may extend into the next frame.
 
     Args:
-        excerpts: Samples that were heard, one slice per clip; `None` where nothing was.
+        excerpts: Samples of the excerpt of each clip; `None` for a null clip.
         hop: Samples per codec frame.
 
     Returns:
-        `[B, F]` bool, F reaching to the last frame that any excerpt shows.
+        `[B, F]` bool, up to the last frame that any excerpt covers.
     """
     spans = [
         (e.start // hop, e.start // hop + (e.stop - e.start) // hop) if e else (0, 0)
         for e in excerpts
     ]
     frames = torch.arange(max(stop for _, stop in spans))
-    begins, stops = torch.tensor(spans).unbind(1)
-    return (frames >= begins[:, None]) & (frames < stops[:, None])
+    starts, stops = torch.tensor(spans).unbind(1)
+    return (frames >= starts[:, None]) & (frames < stops[:, None])

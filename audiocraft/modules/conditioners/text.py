@@ -78,7 +78,7 @@ LUT_TOKENIZERS = {"noop": tokenize_whole, "whitespace": tokenize_words}
 
 
 class LUTConditioner(TextConditioner):
-    """Learnt vector for each token.
+    """Learned vector for each token.
 
     Tokens are indexed by a hash, so there is no vocabulary; two words may share an index.
 
