@@ -172,7 +172,7 @@ def test_outputs_that_cannot_be_written_are_a_problem(doctor, monkeypatch):
     monkeypatch.setattr(train.main.dora, "dir", doctor.outputs / "file" / "x")
     status, report = doctor(TINY)
     assert status == 1
-    assert "Nothing can be written to" in report["Problem:"]
+    assert "cannot be written" in report["Problem:"]
 
 
 REFUSED = [
