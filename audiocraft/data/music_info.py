@@ -257,11 +257,10 @@ def augment_description(info: MusicInfo, augmentation: TextAugmentation) -> str 
     if not augmentation.merge:
         return info.description
     parts = [f"{name}: {text}" for name in augmentation.appended if (text := _text(info, name))]
+    text = ". ".join(parts)
     if info.description is not None and not augmentation.drop_description:
-        parts = [info.description, *parts]
-        if len(parts) > 1:
-            parts[0] = info.description.rstrip(".")
-    return ". ".join(parts) or None
+        text = f"{info.description.rstrip('.')}. {text}"  # ends with a dot if no field is kept
+    return text.strip() or None
 
 
 def _text(info: MusicInfo, name: str) -> str | None:

@@ -38,6 +38,14 @@ def test_a_dropped_description_leaves_the_fields():
     assert augment_description(INFO, TextAugmentation(True, True, ())) is None
 
 
+@pytest.mark.parametrize("description", ["smooth jazz", "smooth jazz.", "smooth jazz..."])
+def test_a_merged_description_without_further_fields_ends_with_one_dot(description):
+    for appended in ((), ("genre",)):  # a field without value is not appended
+        augmentation = TextAugmentation(merge=True, appended=appended)
+        merged = augment_description(MusicInfo(description=description), augmentation)
+        assert merged == "smooth jazz."
+
+
 def test_without_merging_the_description_stays_as_it_is():
     assert augment_description(INFO, TextAugmentation(False, True, APPENDABLE)) == "A song."
     assert augment_description(MusicInfo(), TextAugmentation()) is None
