@@ -158,7 +158,7 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
     run.send_signal(how)
     _, reported = run.communicate()
     assert "Traceback" not in reported
-    assert how is signal.SIGKILL or "Stopped. The same command goes on" in reported
+    assert how is signal.SIGKILL or "resume" in reported
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
     assert 0 < len(kept) < read_header(folder).num_shards
     while any(_alive(child) for child in children):
@@ -197,8 +197,8 @@ def test_damaged_files_keep_their_place(place, tmp_path):
 
 
 MISTAKES = {
-    "an unknown type": ({"wave_type": "int8"}, "wave_type is 'int8'. Choose one of: int16"),
-    "an unknown kind of stereo": ({"stereo": "both"}, "stereo is 'both'. Choose codebooks or"),
+    "an unknown type": ({"wave_type": "int8"}, "wave_type='int8'.*int16"),
+    "an unknown kind of stereo": ({"stereo": "both"}, "stereo='both'.*codebooks"),
     "a shard of nothing": ({"shard_minutes": 0.0}, "shard_minutes must be positive"),
     "a negative rate": ({"wave_rate": -1}, "wave_rate must be at least 0"),
     "a tokenizer that is not there": ({"tokenizer": "/gone"}, "/gone"),
@@ -214,7 +214,7 @@ def test_a_mistake_is_told_and_nothing_is_written(place, tmp_path, mistake):
 
 
 def test_a_part_that_nobody_has_is_told(place, tmp_path):
-    with pytest.raises(ConfigError, match=r"part is 2 of 2\. Choose 0 to 1"):
+    with pytest.raises(ConfigError, match=r"part=2 .*parts=2"):
         encode_dataset(metas_of(place), tmp_path, encoding(place), part=2, parts=2)
 
 
@@ -251,7 +251,7 @@ def test_a_damaged_shard_is_named_and_only_it_is_written_again(place, finished, 
     folder = copied(finished, tmp_path)
     path = folder / "shards" / "00001.codes"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ManifestError, match=r"00001\.codes is not what was written"):
+    with pytest.raises(ManifestError, match=r"00001\.codes does not match"):
         encode_command.main([str(place), str(folder), "--verify"])
     (folder / "shards" / "00001.jsonl").unlink()
     (folder / "SHA256SUMS").unlink()
@@ -299,4 +299,4 @@ def test_another_tokenizer_is_refused_with_both_hashes(place, finished):
 def test_a_tokenizer_has_to_be_named(place, tmp_path, capsys):
     with pytest.raises(SystemExit):
         encode_command.main([str(place), str(tmp_path / "out")])
-    assert "--tokenizer is needed" in capsys.readouterr().err
+    assert "--tokenizer" in capsys.readouterr().err
