@@ -5,13 +5,23 @@ import inspect
 import typing as tp
 
 import pytest
+import torch
+
+from audiocraft.data import audio, audio_dataset
+from audiocraft.data.audio_dataset import AudioDataset
+from audiocraft.data.music_dataset import MusicDataset
+from audiocraft.errors import ManifestError
 
 NAMES = [
     "audiocraft.data.audio:audio_info",
     "audiocraft.data.audio:audio_read",
     "audiocraft.data.audio:audio_write",
     "audiocraft.data.audio_dataset:AudioDataset",
+    "audiocraft.data.audio_dataset:find_audio_files",
+    "audiocraft.data.audio_dataset:load_audio_meta",
     "audiocraft.data.audio_dataset:main",
+    "audiocraft.data.audio_dataset:save_audio_meta",
+    "audiocraft.data.music_dataset:MusicDataset",
     "audiocraft.data.audio_utils:convert_audio",
     "audiocraft.environment:AudioCraftEnvironment",
     "audiocraft.models:MusicGen",
@@ -37,13 +47,13 @@ NAMES = [
 # Parameters in order, with their defaults; what ours adds comes behind, as keywords.
 SIGNATURES = {
     "audiocraft.data.audio:audio_read": [
-        "path",
+        "filepath",
         ("seek_time", 0),
         ("duration", -1),
         ("pad", False),
     ],
     "audiocraft.data.audio:audio_write": [
-        "stem",
+        "stem_name",
         "wav",
         "sample_rate",
         ("format", "wav"),
@@ -137,3 +147,29 @@ def test_an_attribute_that_scripts_read_is_there(tiny_musicgen):
         "compression_model",
     ):
         assert getattr(tiny_musicgen, name) is not None
+
+
+def test_audio_functions_accept_the_keywords_of_scripts(tmp_path):
+    wav = torch.rand(1, 800) - 0.5
+    path = audio.audio_write(stem_name=tmp_path / "a", wav=wav, sample_rate=800, format="wav")
+    read, rate = audio.audio_read(filepath=path, seek_time=0.25, duration=0.5, pad=True)
+    assert (read.shape, rate) == ((1, 400), 800)
+    assert audio.audio_info(filepath=path).channels == 1
+
+
+def test_data_sets_accept_the_keywords_of_scripts(tmp_path):
+    audio.audio_write(stem_name=tmp_path / "a", wav=torch.rand(1, 800) - 0.5, sample_rate=800)
+    (tmp_path / "a.json").write_text('{"title": "A"}', encoding="utf-8")
+    entries = audio_dataset.find_audio_files(path=tmp_path, exts=[".wav"], minimal=False)
+    audio_dataset.save_audio_meta(path=tmp_path / "data.jsonl", meta=entries)
+    assert audio_dataset.load_audio_meta(path=tmp_path / "data.jsonl") == entries
+    dataset: tp.Any
+    options: dict = {"segment_duration": 0.5, "sample_rate": 800, "channels": 1, "num_samples": 2}
+    dataset = AudioDataset.from_meta(root=tmp_path, **options)
+    assert dataset[0].shape == (1, 400)
+    dataset = AudioDataset.from_path(root=tmp_path, minimal_meta=True, exts=[".wav"], **options)
+    assert len(dataset.meta) == 1
+    dataset = MusicDataset.from_meta(root=tmp_path, info_fields_required=False, **options)
+    assert dataset[0][1].title == "A"
+    with pytest.raises(ManifestError, match="artist"):
+        MusicDataset.from_meta(root=tmp_path, info_fields_required=True, **options).check()
