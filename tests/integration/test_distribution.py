@@ -229,7 +229,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_update(sharded, tmp_path)
     """A scheduler signals every process, but not all at the same moment."""
     signalled = f"os.kill(os.getpid(), {int(signal.SIGTERM)})"
     run = run_faulty(tmp_path, signalled, *SHARDED, number=2, ranks="1")
-    assert "SIGTERM: the run has saved its state" in run.output
+    assert "SIGTERM: the run has been saved" in run.output
     rest = torchrun(*SHARDED, outputs=tmp_path / "outputs")
     assert rest.history == sharded.history
     assert os.listdir(tmp_path / "outputs" / "xps") == [sharded.folder.name]

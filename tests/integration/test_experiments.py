@@ -76,7 +76,7 @@ def test_a_resumed_run_warns_of_changed_defaults(finished, tmp_path):
     assert run.returncode == 0, run.output
     assert "optim.max_norm: 1.0, now 0.5" in run.output
     assert f"Experiment {finished.folder.name} in {tmp_path / 'outputs'}" in run.output
-    assert "no part of it: device=cpu dataset.num_workers=0 num_threads=1" in run.output
+    assert "not part of the signature: device=cpu dataset.num_workers=0 num_threads=1" in run.output
 
 
 def test_outputs_that_cannot_be_written_are_refused(tmp_path):

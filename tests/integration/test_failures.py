@@ -94,7 +94,7 @@ def test_a_failed_run_says_why_and_can_be_resumed(failure, tmp_path):
 def test_samples_that_cannot_be_written_do_not_stop_a_run(tmp_path):
     job = with_settings(QUICK, "generate.every=1", "generate.path=solver.log.0/samples")  # a file
     run = run_training(*job, outputs=tmp_path)
-    assert "samples of epoch 1 cannot be written" in run.output
+    assert "The samples of epoch 1 cannot be" in run.output
     assert len(run.history) == 1
     assert run.history[0]["generate"]["samples"] == 0
     again = command("-m", "dora", "run", *job, "execute_only=generate", outputs=tmp_path)

@@ -100,10 +100,10 @@ def test_an_inherited_configuration_is_kept_when_the_run_resumes(base, tmp_path)
 
 def test_the_checkpoint_of_the_run_replaces_continue_from_with_a_warning(base, tmp_path):
     job = (*QUICK, f"continue_from={base.folder / 'checkpoint.th'}")
-    assert "Starting from the weights" in run_training(*job, outputs=tmp_path).output
+    assert "Weights loaded from" in run_training(*job, outputs=tmp_path).output
     again = run_training(*job, outputs=tmp_path)
-    assert "has its own checkpoint: continue_from is ignored" in again.output
-    assert "Starting from the weights" not in again.output
+    assert "continue_from is ignored" in again.output
+    assert "Weights loaded from" not in again.output
 
 
 MISTAKES = {
@@ -133,4 +133,4 @@ def test_a_file_with_only_the_best_weights_is_enough(base, tmp_path):
     state = torch.load(base.folder / "checkpoint.th", weights_only=True)["best_state"]["model"]
     torch.save({"best_state": {"model": state}}, tmp_path / "made.th")
     done = run_training(*QUICK, f"continue_from={tmp_path / 'made.th'}", outputs=tmp_path)
-    assert "Starting from the weights" in done.output
+    assert "Weights loaded from" in done.output
