@@ -85,23 +85,23 @@ def forked_python() -> str:
         return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="fork-"))
     address, client = folder / "socket", folder / "python"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(address))
-    listener.listen(64)  # clients wait until the server has imported everything
+    server_socket = socket.socket(socket.AF_UNIX)
+    server_socket.bind(str(address))
+    server_socket.listen(64)  # clients wait until the server has imported everything
     client.write_text(
         CLIENT.format(python=sys.executable, address=str(address), failed=FAILED), encoding="utf-8"
     )
     client.chmod(0o755)
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", str(listener.fileno()), str(client)],
+        [sys.executable, "-m", "tests.fork_server", str(server_socket.fileno()), str(client)],
         cwd=ROOT,
         env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,  # its end is that of this process
         stdout=subprocess.DEVNULL,
-        pass_fds=[listener.fileno()],
+        pass_fds=[server_socket.fileno()],
         start_new_session=True,  # Ctrl-C is for the programs that a test chooses
     )
-    listener.close()
+    server_socket.close()
 
     def stop() -> None:
         assert server.stdin is not None
@@ -129,7 +129,7 @@ def preload() -> None:
 
 
 class Request(tp.NamedTuple):
-    """The program that a client asks for."""
+    """The program that a client requests."""
 
     argv: list[str]
     cwd: str
@@ -160,12 +160,12 @@ def receive(connection: socket.socket) -> Request | None:
 
 
 class Server:
-    """Forks a program for each client, and tells the client how it ended."""
+    """Forks a program for each client and sends its exit status."""
 
-    def __init__(self, listener: socket.socket):
-        self.listener = listener
+    def __init__(self, server_socket: socket.socket):
+        self.server_socket = server_socket
         self.selector = selectors.DefaultSelector()
-        self.selector.register(listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(server_socket, selectors.EVENT_READ, self.accept)
         self.selector.register(sys.stdin, selectors.EVENT_READ, None)
 
     def serve(self) -> Request | None:
@@ -179,7 +179,7 @@ class Server:
                     return request
 
     def accept(self) -> Request | None:
-        connection, _ = self.listener.accept()
+        connection, _ = self.server_socket.accept()
         request = receive(connection)
         if request is None:
             connection.close()
@@ -187,7 +187,7 @@ class Server:
         pid = os.fork()
         if pid == 0:
             connection.close()
-            self.listener.close()
+            self.server_socket.close()
             self.selector.close()
             return request
         for file in request.files.values():
@@ -280,11 +280,11 @@ def exit_status(argv: list[str]) -> int:
     return 0
 
 
-def main(listener: socket.socket, client: str) -> None:
+def main(server_socket: socket.socket, client: str) -> None:
     preload()
     gc.collect()
     gc.freeze()  # the collector of a program would copy the memory that it shares
-    request = Server(listener).serve()
+    request = Server(server_socket).serve()
     if request is None:
         return
     paths = request.env.get("PYTHONPATH", "").split(os.pathsep)

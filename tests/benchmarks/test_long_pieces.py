@@ -21,7 +21,7 @@ def test_chunk_boundaries_of_a_long_sample_are_like_any_other_frame():
     found = long_pieces.measured_boundaries(model, wav[0])
     assert len(found["language model"].steps) >= 12
     assert len(found["tokenizer"].steps) == 2
-    # Three standard deviations of the mean of so many ranks. The tokenizer has only two boundaries
+    # Three standard deviations of the mean rank. The tokenizer has only two boundaries
     # and needs no statistics: its output equals that of decoding at once.
     assert found["language model"].jump_ranks().mean() > 0.25
     assert found["language model"].step_ranks().mean() > 0.25

@@ -8,7 +8,6 @@ import gc
 import json
 import multiprocessing
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -109,7 +108,7 @@ def run_training(*overrides: str, outputs: Path) -> Run:
 def assert_resumed(run: Run) -> None:
     """See that a run began where its checkpoint was saved, and not anew."""
     assert run.returncode == 0, run.output
-    assert re.search(r"goes on in|resumes", run.output), run.output
+    assert "resumes" in run.output, run.output
 
 
 def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:

@@ -1,6 +1,6 @@
-"""The doors to `facebook/musicgen-style`, with files of its size and random numbers.
+"""`facebook/musicgen-style` in Python, on the command line, on the page and in the notebook.
 
-Each is used as the documents say; only the durations are short, and the hub is out of reach.
+Files have its size and random values; durations are short, and the hub is not reached.
 """
 
 import json

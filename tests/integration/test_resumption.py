@@ -27,8 +27,8 @@ EVERY_UPDATE = (
     "logging.log_csv=true",
 )
 
-# Where a run dies, as code that runs before it; `die_at(n, owner, name)` kills the process in the
-# n-th call of a function.
+# Starts a run after code that chooses where it is killed: `die_at(n, owner, name)` kills the
+# process in the n-th call of a function.
 DIE = """
 import os, signal, sys, torch
 from audiocraft import train
@@ -96,7 +96,7 @@ def undisturbed(tmp_path_factory) -> Run:
 
 
 def kill(where: str, *job: str, outputs) -> Run:
-    """Start a run that dies."""
+    """Start a run that is killed."""
     killed = command("-c", DIE.format(where=where), *job, outputs=outputs)
     assert killed.returncode == -signal.SIGKILL, killed.output
     return killed

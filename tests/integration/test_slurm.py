@@ -58,20 +58,20 @@ def test_a_grid_on_slurm(slurm, tmp_path):
     def state(job):
         return slurm.states().get(job)
 
-    # Both are submitted, and start.
+    # Both are submitted and start.
     output = dora_grid(SHORT, LONG)
     assert output.count("Scheduled job") == 2
     wait_until(lambda: state("2") == "RUNNING", "the second job runs", TIMEOUT)
     folders = {job: (outputs / "by_id" / job).resolve() for job in ("1", "2")}
-    wait_until(lambda: len(history(folders["2"])) > 1, "it learns", TIMEOUT)
+    wait_until(lambda: len(history(folders["2"])) > 1, "its first epochs end", TIMEOUT)
 
-    # One leaves the grid: its job goes on all the same.
+    # One leaves the grid: its job continues.
     output = dora_grid(SHORT)
     assert f"{folders['2'].name} has left this grid, but its job 2 is RUNNING" in output
     assert "To cancel it: scancel 2" in output
     assert state("2") == "RUNNING"
 
-    # It is cancelled by hand: it saves, and the grid says how it goes on.
+    # It is cancelled by hand: it saves, and the grid says how to resume it.
     slurm.call("scancel", "2")
     wait_until(lambda: state("2") == "CANCELLED", "it is cancelled", TIMEOUT)
     wait_until(lambda: state("1") == "COMPLETED", "the first is done", TIMEOUT)
@@ -81,7 +81,7 @@ def test_a_grid_on_slurm(slurm, tmp_path):
     assert "Scheduled" not in output
     assert slurm.states() == {"1": "COMPLETED", "2": "CANCELLED"}
 
-    # What was learnt is where it belongs, and the table shows it.
+    # The results are in their folders and in the table.
     (epoch,) = history(folders["1"])
     assert f"{epoch['valid']['ce']:.3f}" in output
     for job, folder in folders.items():

@@ -68,9 +68,11 @@ def test_an_interrupted_run_ends_like_one_that_was_not(finished, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_history_in_another_process(finished, tmp_path):
-    again = command("train.py", *SMALL, outputs=tmp_path, cold=True)
+    again = command("train.py", *SMALL, "generate.every=null", outputs=tmp_path, cold=True)
     assert again.returncode == 0, again.output
-    assert again.history == finished.history
+    for ours, theirs in zip(again.history, finished.history, strict=True):
+        assert ours == {stage: theirs[stage] for stage in ours}
+        assert {"train", "valid"} <= ours.keys()
     assert again.folder.name == finished.folder.name
 
 
@@ -103,6 +105,7 @@ def test_generating_samples_again_needs_no_training(finished):
     shutil.rmtree(finished.folder / "samples" / "3")
 
 
+@pytest.mark.slow
 def test_wandb_logs_with_one_setting(tmp_path):
     run = run_training(*QUICK, "logging.log_wandb=true", outputs=tmp_path)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
