@@ -4,7 +4,6 @@ import copy
 import multiprocessing.spawn
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,7 @@ def no_python_process(request, monkeypatch):
 
     def checked(self, args, *more, **options):
         program = args if isinstance(args, str | os.PathLike) else next(iter(args))
-        if os.fspath(program) == sys.executable:
+        if Path(os.fspath(program)).name.startswith("python"):
             pytest.fail("This test starts a Python process: mark it `integration` or `slow`.")
         real(self, args, *more, **options)
 

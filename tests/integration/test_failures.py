@@ -94,7 +94,7 @@ def test_a_failed_run_says_why_and_can_be_resumed(failure, tmp_path):
 def test_samples_that_cannot_be_written_do_not_stop_a_run(tmp_path):
     job = with_settings(QUICK, "generate.every=1", "generate.path=solver.log.0/samples")  # a file
     run = run_training(*job, outputs=tmp_path)
-    assert "The samples of epoch 1 cannot be" in run.output
+    assert "samples of epoch 1" in run.output
     assert len(run.history) == 1
     assert run.history[0]["generate"]["samples"] == 0
     again = command("-m", "dora", "run", *job, "execute_only=generate", outputs=tmp_path)
@@ -133,4 +133,4 @@ def test_a_resumed_run_warns_of_a_changed_manifest(tmp_path):
     assert len(run.history) == 1
     manifest.write_text("\n".join(lines[:5]), encoding="utf-8")
     again = run_training(*job, outputs=tmp_path)
-    assert re.search(r"\b2 files of.*\b5 of", again.output, re.DOTALL), again.output
+    assert re.search(r"\b2 files,.* \b5 files,", again.output), again.output

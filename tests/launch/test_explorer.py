@@ -158,8 +158,7 @@ def test_the_same_experiment_twice_is_told(shepherd, said):
     herd = read(shepherd, ["lr=1"], ["lr=2"], ["lr=1"])
     assert len(herd.sheeps) == 2
     assert said == [
-        "The grid lists 3 experiments but only 2 are different: equal settings are one "
-        "experiment."
+        "The grid lists 3 experiments but only 2 are different: equal settings are one experiment."
     ]
 
 

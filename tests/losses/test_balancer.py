@@ -67,7 +67,7 @@ def _share_of_the_gradient(rank, per_batch_item):
     return grad / 2
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("per_batch_item", [True, False])
 def test_two_processes_send_back_what_one_does(per_batch_item):
     whole = gradient(Balancer({"l1": 1.0, "l2": 3.0}, per_batch_item=per_batch_item))

@@ -66,8 +66,6 @@ from audiocraft.errors import ConfigError
 from audiocraft.solvers import distributed
 from audiocraft.solvers.signals import Stopped
 
-from ..fork_server import forked_python
-
 distributed.dora_init = torch.distributed.init_process_group  # without an experiment
 os.environ |= {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
 for port in sys.argv[1:]:
