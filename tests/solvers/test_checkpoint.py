@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ import torch
 from audiocraft.errors import CheckpointError
 from audiocraft.solvers import checkpoint
 from audiocraft.solvers.checkpoint import BestState, Checkpoints, load_state, save_atomically
+
+from ..fork_server import forked_python
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
@@ -191,10 +192,10 @@ save_atomically({"w": torch.zeros(1 << 20)}, Path(sys.argv[1]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_full_disk_is_named_and_not_an_assertion_of_pytorch(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path / "checkpoint.th")],
+        [forked_python(), "-c", FULL_DISK, str(tmp_path / "checkpoint.th")],
         capture_output=True,
         text=True,
         check=False,
