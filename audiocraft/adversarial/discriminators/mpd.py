@@ -8,7 +8,7 @@ import typing as tp
 from torch import Tensor, nn
 
 from ...modules.conv import NormConv2d, pad1d
-from ...modules.seanet import activation as get_activation
+from ...modules.seanet import get_activation
 from .base import FeatureMaps, Logits, MultiDiscriminator, apply_layers
 
 

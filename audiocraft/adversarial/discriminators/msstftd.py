@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...losses.spectral import check_resolutions
 from ...modules.conv import NormConv2d
-from ...modules.seanet import activation as get_activation
+from ...modules.seanet import get_activation
 from .base import FeatureMaps, Logits, MultiDiscriminator, apply_layers
 
 
