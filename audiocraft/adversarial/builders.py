@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..optim.builders import get_optimizer
-from ..utils.config_arguments import OnUnknown, arguments, refuse
+from ..utils.config_arguments import OnUnknown, arguments, reject_unknown_key
 from .discriminators import (
     MultiDiscriminator,
     MultiPeriodDiscriminator,
@@ -32,7 +32,9 @@ DISTANCES: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "l2": nn.MSELoss}
 LAST_KERNEL = 3  # of the multi-period discriminator, whose node names only the other one
 
 
-def get_adversary(name: str, cfg: DictConfig, on_unknown: OnUnknown = refuse) -> MultiDiscriminator:
+def get_adversary(
+    name: str, cfg: DictConfig, on_unknown: OnUnknown = reject_unknown_key
+) -> MultiDiscriminator:
     """Build the discriminator that the node of its name describes.
 
     Raises:
