@@ -1,17 +1,17 @@
-"""Where this machine keeps things: experiments, reference files, caches, SLURM partitions.
+"""Environment: folders and SLURM settings of a machine, which are not part of an experiment.
 
-None of it belongs to an experiment, so none of it stands in a configuration. A team writes it
-down once in `config/teams/TEAM.yaml`, one section per cluster; environment variables win:
+A team defines them in `config/teams/TEAM.yaml`, one section per cluster; environment variables
+take precedence:
 
-    AUDIOCRAFT_TEAM           which file of `config/teams` (`default`)
-    AUDIOCRAFT_CLUSTER        which section of it (guessed)
-    AUDIOCRAFT_CONFIG         another such file, or another folder in place of `config`
+    AUDIOCRAFT_TEAM           file in `config/teams` (`default`)
+    AUDIOCRAFT_CLUSTER        section of that file (guessed)
+    AUDIOCRAFT_CONFIG         another such file, or a folder that replaces `config`
     AUDIOCRAFT_DORA_DIR       folder of experiments
-    AUDIOCRAFT_REFERENCE_DIR  what `//reference/…` stands for
-    AUDIOCRAFT_CACHE_DIR      folder of what can be computed again
+    AUDIOCRAFT_REFERENCE_DIR  folder that `//reference/…` refers to
+    AUDIOCRAFT_CACHE_DIR      folder of files that can be computed again
 
-All of it is read once, at the first use. Folders of a team's file count from the root of a checkout
-or, with an installed package, from the current directory.
+They are read once, at the first use. Folders in a team's file are relative to the root of a
+checkout or, with an installed package, to the current directory.
 """
 
 import importlib.util
@@ -36,42 +36,44 @@ REFERENCE = "//reference/"
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The settings of one team on one cluster. Folders are absolute."""
+    """Settings of a team on a cluster. Folders are absolute."""
 
     team: str
     cluster: str
     dora_dir: Path
     reference_dir: Path
     cache_dir: Path
-    partitions: dict[str, str | None]  # kind of partition -> its name; None is the cluster's own
-    slurm_exclude: tuple[str, ...]  # nodes to avoid
-    dataset_mappers: tuple[tuple[re.Pattern[str], str], ...]  # in paths of manifests
+    partitions: dict[
+        str, str | None
+    ]  # kind of partition -> its name; None is the cluster's default
+    slurm_exclude: tuple[str, ...]  # excluded nodes
+    dataset_mappers: tuple[tuple[re.Pattern[str], str], ...]  # replacements in paths of manifests
 
 
 def config_dir() -> Path:
-    """The folder of the configuration: AUDIOCRAFT_CONFIG, or else the package's own."""
+    """Folder of the configuration: AUDIOCRAFT_CONFIG, else that of the package."""
     chosen = Path(os.environ.get("AUDIOCRAFT_CONFIG") or ROOT / "config").expanduser()
     return chosen.absolute() if chosen.is_dir() else ROOT / "config"
 
 
 def bundled_dir() -> Path:
-    """The folder of the models and sounds that come with the package."""
+    """Folder of the bundled models and audio."""
     return ROOT / "assets"
 
 
 def grid_package(name: str) -> str:
-    """The package of grids with this name: importable as it is, else part of the wheel."""
+    """Import name of a package of grids: `name` if it can be imported, else that in the wheel."""
     return name if importlib.util.find_spec(name) is not None else f"{__package__}.{name}"
 
 
 def read_environment(variables: tp.Mapping[str, str]) -> Environment:
-    """Put the settings together from a team's file and the environment.
+    """Read the settings from a team's file and the environment.
 
     Args:
         variables: Environment variables, as in `os.environ`.
 
     Raises:
-        ConfigError: The team, its file, or the cluster is named but absent.
+        ConfigError: The named team, its file, or the named cluster does not exist.
     """
     team = variables.get("AUDIOCRAFT_TEAM") or "default"
     file = _team_file(team, variables.get("AUDIOCRAFT_CONFIG"))
@@ -101,13 +103,13 @@ def read_environment(variables: tp.Mapping[str, str]) -> Environment:
 
 
 def _team_file(team: str, config: str | None) -> Path | None:
-    """The file of a team; `None` where nothing was asked for and nothing is there."""
+    """File of a team; `None` if it is the default team and has none."""
     if config and not Path(config).expanduser().is_dir():
         file = Path(config).expanduser()
         if not file.is_file():
             raise ConfigError(
-                f"AUDIOCRAFT_CONFIG is {config}, where there is nothing. "
-                "Give a team's YAML file or a configuration folder, or unset it."
+                f"AUDIOCRAFT_CONFIG is {config}, which does not exist. Set it to a team's YAML file "
+                "or a configuration folder, or unset it."
             )
         return file
     teams = (Path(config).expanduser() if config else ROOT / "config") / "teams"
@@ -116,27 +118,29 @@ def _team_file(team: str, config: str | None) -> Path | None:
         return file
     if team != "default":
         raise ConfigError(
-            f"AUDIOCRAFT_TEAM is {team!r} but there is no {file}. Write it, or choose one of: "
-            f"{', '.join(sorted(path.stem for path in teams.glob('*.yaml'))) or 'none yet'}."
+            f"AUDIOCRAFT_TEAM is {team!r} but {file} does not exist. Create it, or choose one of: "
+            f"{', '.join(sorted(path.stem for path in teams.glob('*.yaml'))) or 'none'}."
         )
     return None
 
 
 def _read_sections(file: Path) -> dict[str, dict[str, tp.Any]]:
-    """Cluster names and their settings."""
+    """Read the settings of each cluster."""
     sections = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     if not isinstance(sections, dict) or not all(isinstance(s, dict) for s in sections.values()):
-        raise ConfigError(f"{file} must map names of clusters to settings, as teams/default.yaml.")
+        raise ConfigError(
+            f"{file} must map names of clusters to settings, like teams/default.yaml."
+        )
     return tp.cast(dict[str, dict[str, tp.Any]], sections)
 
 
 def _pick_cluster(
     sections: dict[str, dict[str, tp.Any]], named: str | None, file: Path | None
 ) -> tuple[str, dict[str, tp.Any]]:
-    """The cluster and its settings; one that was only guessed falls back to `default`."""
+    """Name and settings of the cluster; a guessed one without section uses `default`."""
     if named and named != "default" and named not in sections:
         raise ConfigError(
-            f"AUDIOCRAFT_CLUSTER is {named!r}, of which {file or 'no file'} says nothing. "
+            f"AUDIOCRAFT_CLUSTER is {named!r}, which is not a section of {file or 'any file'}. "
             f"Choose one of: {', '.join(sorted(sections)) or 'default'}."
         )
     cluster = named or _guess_cluster()
@@ -151,12 +155,12 @@ def _guess_cluster() -> str:
 
 @cache
 def environment() -> Environment:
-    """The settings of this process, read once."""
+    """Settings of this process, read once."""
     return read_environment(os.environ)
 
 
 class AudioCraftEnvironment:
-    """The same settings, under the names that scripts and grids use."""
+    """Public access to the settings, for scripts and grids."""
 
     @classmethod
     def get_team(cls) -> str:
@@ -168,22 +172,22 @@ class AudioCraftEnvironment:
 
     @classmethod
     def get_dora_dir(cls) -> Path:
-        """The folder of experiments, absolute."""
+        """Folder of experiments, absolute."""
         return environment().dora_dir
 
     @classmethod
     def get_reference_dir(cls) -> Path:
-        """What `//reference/` stands for, absolute."""
+        """Folder that `//reference/` refers to, absolute."""
         return environment().reference_dir
 
     @classmethod
     def get_cache_dir(cls) -> Path:
-        """The folder of what can be computed again, absolute."""
+        """Folder of files that can be computed again, absolute."""
         return environment().cache_dir
 
     @classmethod
     def resolve_reference_path(cls, path: str | Path) -> Path:
-        """Turn `//reference/NAME` into a path below the reference folder; others stay."""
+        """Resolve `//reference/NAME` to a path below the reference folder; keep other paths."""
         if str(path).startswith(REFERENCE):
             return cls.get_reference_dir() / str(path).removeprefix(REFERENCE)
         return Path(path)
@@ -200,27 +204,27 @@ class AudioCraftEnvironment:
 
     @classmethod
     def get_slurm_partitions(cls, kinds: tp.Sequence[str] = ("team", "global")) -> str | None:
-        """Names of the partitions to ask for, comma separated; `None` is the cluster's own.
+        """Names of the SLURM partitions to use, comma separated; `None` is the cluster's default.
 
         Args:
-            kinds: Keys of `partitions` in the team's file, the preferred one first.
+            kinds: Keys of `partitions` in the team's file, in order of preference.
         """
         names = [environment().partitions.get(kind) for kind in kinds]
         return ",".join(dict.fromkeys(name for name in names if name)) or None
 
     @classmethod
     def get_slurm_exclude(cls) -> str | None:
-        """Nodes to avoid, comma separated; `None` if there are none."""
+        """Excluded nodes, comma separated; `None` if there are none."""
         return ",".join(environment().slurm_exclude) or None
 
     @classmethod
     def get_dataset_mappers(cls) -> dict[re.Pattern[str], str]:
-        """What to replace in the paths of manifests on this cluster."""
+        """Replacements in paths of manifests on this cluster, regular expression to text."""
         return dict(environment().dataset_mappers)
 
     @classmethod
     def apply_dataset_mappers(cls, path: str) -> str:
-        """Turn a path of a manifest into one of this cluster."""
+        """Apply the replacements to a path of a manifest."""
         for pattern, replacement in environment().dataset_mappers:
             path = pattern.sub(replacement, path)
         return path

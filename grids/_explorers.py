@@ -1,4 +1,4 @@
-"""Which figures `dora grid` shows for each experiment."""
+"""Explorers: metrics that `dora grid` shows for each experiment."""
 
 import typing as tp
 
@@ -9,9 +9,9 @@ from audiocraft.launch.explorer import KeepJobsExplorer
 Table = dict[str, tp.Any]
 Metrics = dict[str, tp.Any]
 
-# The paper's objective measures, as evaluation calls them and as the paper does. What is better
-# stands behind; the last two compare the music G with the clip C that it was conditioned on.
-PAPER = [
+# Objective metrics of the paper: our name, the paper's name, and which values are better. The last
+# two compare the generated music G with the style clip C.
+PAPER_METRICS = [
     tt.leaf("ce", ".3f"),
     tt.leaf("fad", ".3f", display="FAD"),  # lower
     tt.leaf("kld", ".3f", display="KL"),  # lower
@@ -23,7 +23,7 @@ PAPER = [
 
 
 class LMExplorer(KeepJobsExplorer):
-    """Follows a language model: its loss, its best loss, and what evaluation found."""
+    """Shows a language model: its loss, its best loss, and the metrics of evaluation."""
 
     def get_grid_metrics(self) -> list:
         return [
@@ -43,14 +43,14 @@ class LMExplorer(KeepJobsExplorer):
                 [tt.leaf("ce", ".3f"), tt.leaf("ppl", ".1f"), tt.leaf("best_ce", ".3f")],
                 align=">",
             ),
-            tt.group("evaluate", PAPER, align=">"),
+            tt.group("evaluate", PAPER_METRICS, align=">"),
         ]
 
     def process_history(self, history: list[dict[str, Metrics]]) -> Table:
-        """The latest figures of every stage, and the best loss so far.
+        """Return the latest metrics of each stage and the best loss.
 
         Args:
-            history: One dictionary per epoch, stage -> figures.
+            history: One dictionary per epoch, stage -> metrics.
         """
         table: Table = {"train": {"epoch": len(history)}, "valid": {}, "evaluate": {}}
         for epoch in history:

@@ -1,4 +1,4 @@
-"""Folders and cluster settings, as a team writes them down."""
+"""Environment: folders and cluster settings of a team."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def on_team(monkeypatch, team_file):
     monkeypatch.setattr(module, "environment", lambda: settings)
 
 
-def test_experiments_lie_in_the_checkout_by_default():
+def test_experiments_are_in_the_checkout_by_default():
     folder = read_environment({}).dora_dir
     assert folder == Path(module.__file__).parents[1] / "outputs"
 
@@ -47,7 +47,7 @@ def test_no_default_is_a_folder_of_temporary_files():
 
 
 @pytest.mark.parametrize("name", ["dora_dir", "reference_dir", "cache_dir"])
-def test_variables_win_over_the_file(name, team_file, tmp_path, monkeypatch):
+def test_variables_take_precedence_over_the_file(name, team_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variables = {"AUDIOCRAFT_CONFIG": str(team_file), f"AUDIOCRAFT_{name.upper()}": "mine"}
     assert getattr(read_environment(variables), name) == tmp_path / "mine"
@@ -69,17 +69,17 @@ def test_a_guessed_cluster_without_a_section_uses_the_default_one(team_file, mon
 @pytest.mark.parametrize(
     ("variables", "remedy"),
     [
-        ({"AUDIOCRAFT_TEAM": "nobody"}, "choose one of: default"),
+        ({"AUDIOCRAFT_TEAM": "absent"}, "choose one of: default"),
         ({"AUDIOCRAFT_CLUSTER": "moon"}, "Choose one of: default"),
-        ({"AUDIOCRAFT_CONFIG": "/no/such.yaml"}, "Give a team's YAML file"),
+        ({"AUDIOCRAFT_CONFIG": "/no/such.yaml"}, "AUDIOCRAFT_CONFIG is /no/such.yaml"),
     ],
 )
-def test_a_name_that_is_not_there_says_what_is(variables, remedy):
+def test_an_unknown_name_is_refused_and_known_ones_are_listed(variables, remedy):
     with pytest.raises(ConfigError, match=remedy):
         read_environment(variables)
 
 
-def test_a_file_of_another_shape_says_so(tmp_path):
+def test_a_file_without_sections_is_refused(tmp_path):
     file = tmp_path / "team.yaml"
     file.write_text("dora_dir: ./outputs")
     with pytest.raises(ConfigError, match="must map names of clusters"):
@@ -106,7 +106,7 @@ def test_sources_are_found_in_the_current_directory_first(monkeypatch, tmp_path)
     assert resolve("egs/example/train") == Path("egs/example/train")
 
 
-def test_a_configuration_folder_brings_its_own_teams(monkeypatch, tmp_path):
+def test_a_configuration_folder_contains_its_own_teams(monkeypatch, tmp_path):
     (tmp_path / "teams").mkdir()
     (tmp_path / "teams" / "ours.yaml").write_text(TEAM)
     monkeypatch.setenv("AUDIOCRAFT_CONFIG", str(tmp_path))
@@ -129,7 +129,7 @@ def test_slurm_settings_are_comma_separated():
     assert AudioCraftEnvironment.get_slurm_exclude() == "node1,node2"
 
 
-def test_without_a_team_slurm_decides():
+def test_without_a_team_slurm_settings_are_defaults():
     assert AudioCraftEnvironment.get_slurm_partitions() is None
     assert AudioCraftEnvironment.get_slurm_exclude() is None
 

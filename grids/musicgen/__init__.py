@@ -1,1 +1,1 @@
-"""Sweeps over language models of music."""
+"""Experiment sweeps of music language models."""

@@ -16,7 +16,7 @@ def explorer(launcher):
     launcher.bind_(
         {
             "solver": "musicgen/musicgen_base_32khz",
-            "dset": "audio/example",  # put your own music here
+            "dset": "audio/example",  # replace by your own data set
             "conditioner": "text2music",
         }
     )
@@ -25,7 +25,7 @@ def explorer(launcher):
 
     sharded = {
         "fsdp.use": True,
-        "autocast": False,  # FSDP brings its own mixed precision
+        "autocast": False,  # FSDP has its own mixed precision
         "optim.optimizer": "adamw",
         "optim.lr": 1e-4,
     }

@@ -14,10 +14,10 @@ def explorer(launcher):
     launcher.bind_(
         {
             "solver": "musicgen/musicgen_style_32khz",
-            "dset": "audio/example",  # put your own music here
+            "dset": "audio/example",  # replace by your own data set
             "conditioner": "style2music",
             "fsdp.use": True,
-            "autocast": False,  # FSDP brings its own mixed precision
+            "autocast": False,  # FSDP has its own mixed precision
             "optim.optimizer": "adamw",
             "optim.lr": 1e-4,
             "generate.every": 25,

@@ -17,7 +17,7 @@ def test_an_experiment_that_has_not_started_has_a_row(explorer):
     assert explorer.process_history([]) == {"train": {"epoch": 0}, "valid": {}, "evaluate": {}}
 
 
-def test_the_row_shows_the_latest_figures_and_the_best_loss(explorer):
+def test_the_row_shows_the_latest_metrics_and_the_best_loss(explorer):
     history = [
         {"train": {"ce": 5.0}, "valid": {"ce": 4.0}, "evaluate": {"ce": 4.1, "fad": 2.0}},
         {"train": {"ce": 4.0}, "valid": {"ce": 3.0}},
@@ -29,14 +29,13 @@ def test_the_row_shows_the_latest_figures_and_the_best_loss(explorer):
     assert row["evaluate"] == {"ce": 4.1, "fad": 2.0}
 
 
-def test_following_a_run_leaves_its_history_alone(explorer):
+def test_the_history_is_not_modified(explorer):
     history = [{"train": {"ce": 5.0}}, {"train": {"ce": 4.0}}]
     explorer.process_history(history)
     assert history[0] == {"train": {"ce": 5.0}}
 
 
-def test_figures_that_were_not_measured_are_blank(explorer):
-    """As those of the nearest neighbours, which a run measures only where it is asked to."""
+def test_metrics_that_were_not_computed_are_blank(explorer):
     rows = [
         explorer.process_history([{"evaluate": {"fad": 2.0, "nn_common": 0.25}}]),
         explorer.process_history([{"evaluate": {"fad": None}}]),
@@ -50,7 +49,7 @@ def test_figures_that_were_not_measured_are_blank(explorer):
     assert figures == [["2.000", "0.250"], [], []]
 
 
-def test_figures_are_shown(explorer):
+def test_metrics_are_shown(explorer):
     row = explorer.process_history([{"train": {"lr": 1e-4}, "valid": {"ce": 3.25}}])
     table = tt.table(groups=explorer.get_grid_metrics())
     shown = tt.treetable([row], table, colors=["0"])

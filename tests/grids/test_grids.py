@@ -1,4 +1,4 @@
-"""Shipped sweeps list experiments that can be composed."""
+"""Grids: every experiment can be composed."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ GRIDS = sorted(
 
 
 class Recorder:
-    """Stands in for Dora's launcher and remembers what it was asked to launch."""
+    """Replaces Dora's launcher and records the experiments."""
 
     def __init__(self, overrides=None, gpus=None, launched=None):
         self.overrides = dict(overrides or {})
