@@ -1,4 +1,4 @@
-"""Codecs: EnCodec in its own right, and the public home of all others.
+"""EnCodec and stereo interleaving; also the public import path of all other codecs.
 
 EnCodec is a convolutional encoder and decoder around a residual vector quantizer. Stereo music
 models use a mono codec on each channel and interleave the codes.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
-from .codecs.base import CompressionModel, FixedRateCodec, check_audio
+from .codecs.base import CompressionModel, FixedRateCodec, check_audio, check_codes
 from .codecs.wrappers import (
     DAC,
     EncodecPackageCompressionModel,
@@ -31,17 +31,17 @@ __all__ = [
 
 
 class EncodecModel(FixedRateCodec):
-    """EnCodec, trainable, with the state keys of released checkpoints.
+    """EnCodec, trainable, with the state-dict keys of released checkpoints.
 
     Args:
-        encoder: Audio `[B, C, T]` to a latent `[B, D, F]`.
-        decoder: Latent `[B, D, F]` to audio.
-        quantizer: Between latent and codes.
-        frame_rate: Frames per second.
+        encoder: Maps audio `[B, C, T]` to a latent `[B, D, F]`.
+        decoder: Maps a latent `[B, D, F]` to audio.
+        quantizer: Quantizes the latent.
+        frame_rate: Codec frames per second.
         sample_rate: Samples per second.
-        channels: Audio channels C.
+        channels: Audio channels, C.
         causal: Whether encoder and decoder are causal.
-        renormalize: Bring each clip to a loudness of 1 first, and hand out its scale.
+        renormalize: Normalize each clip to an RMS of 1 and return its scale.
 
     Raises:
         ValueError: `causal` and `renormalize` are both true.
@@ -61,8 +61,8 @@ class EncodecModel(FixedRateCodec):
         super().__init__(sample_rate, frame_rate, channels)
         if causal and renormalize:
             raise ValueError(
-                "renormalize=True needs the loudness of the whole clip, which a causal codec "
-                "must not see. Set one of `causal` and `renormalize` to False."
+                "renormalize=True needs the RMS of the whole clip, which is not causal. Set one of "
+                "`causal` and `renormalize` to False."
             )
         self.encoder = encoder
         self.decoder = decoder
@@ -86,12 +86,12 @@ class EncodecModel(FixedRateCodec):
         self.quantizer.set_num_codebooks(n)
 
     def forward(self, x: Tensor, rng: torch.Generator | None = None) -> QuantizedResult:
-        """Audio through codes and back, cut to the length of the input.
+        """Encode and decode, cut to the length of the input.
 
         Args:
             x: Audio, `[B, C, T]`.
-            rng: Draws, in training, the quantizer dropout (`None` drops nothing) and what the
-                quantizer needs to learn.
+            rng: In training, draws the quantizer dropout (`None`: no dropout) and the samples for
+                codebook initialisation and revival.
         """
         check_audio(x, self.channels)
         normalized, scale = self._normalize(x)
@@ -113,14 +113,15 @@ class EncodecModel(FixedRateCodec):
         return _scaled(self.decoder(self.decode_latent(codes)), scale)
 
     def decode_latent(self, codes: Tensor) -> Tensor:
+        check_codes(codes, self)
         return self.quantizer.decode(codes)
 
     def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The clips at a loudness of 1, and what undoes it, `[B, 1]`."""
+        """Normalize clips to an RMS of 1; also return the scale that undoes it, `[B, 1]`."""
         if not self.renormalize:
             return x, None
-        loudness = x.mean(dim=1).square().mean(dim=1, keepdim=True).sqrt()
-        scale = loudness + 1e-8
+        rms = x.mean(dim=1).square().mean(dim=1, keepdim=True).sqrt()
+        scale = rms + 1e-8
         return x / scale[:, :, None], scale
 
 
@@ -129,15 +130,14 @@ def _scaled(audio: Tensor, scale: Tensor | None) -> Tensor:
 
 
 class InterleaveStereoCompressionModel(CompressionModel):
-    """A mono codec on the left and the right channel, their codes interleaved.
+    """Stereo codec: a mono codec on each channel, with interleaved codes.
 
-    Either each codebook of the left is followed by the same one of the right, which doubles
-    `num_codebooks`, or each frame is, which doubles `frame_rate`. As in released checkpoints,
-    `total_codebooks` and `set_num_codebooks` count the codebooks of one channel. A scale is
-    `[B, 2]`, one per channel.
+    Either the codebooks of left and right alternate, which doubles `num_codebooks`, or their
+    frames, which doubles `frame_rate`. As in released checkpoints, `total_codebooks` and
+    `set_num_codebooks` count the codebooks of one channel. A scale is `[B, 2]`, one per channel.
 
     Args:
-        model: The mono codec.
+        model: Mono codec.
         per_timestep: Interleave frames instead of codebooks.
 
     Raises:
@@ -200,17 +200,17 @@ class InterleaveStereoCompressionModel(CompressionModel):
         return audio.view(-1, 2, audio.shape[-1])
 
     def decode_latent(self, codes: Tensor) -> Tensor:
-        """Latents of left and right, one above the other: `[B, 2 * D, F]`."""
+        """Look up the latents of left and right, concatenated: `[B, 2 * D, F]`."""
         latent = self.model.decode_latent(self._separate(codes))
         return latent.reshape(-1, 2 * latent.shape[1], latent.shape[2])
 
     def _mono(self, x: Tensor) -> Tensor:
-        """`[B, 2, T]` to `[B * 2, 1, T]`."""
+        """Move channels to the batch: `[B, 2, T]` to `[B * 2, 1, T]`."""
         check_audio(x, channels=2)
         return x.reshape(-1, 1, x.shape[-1])
 
     def _interleave(self, codes: Tensor) -> Tensor:
-        """`[B * 2, K, F]` to `[B, K * 2, F]`, or `[B, K, F * 2]` per time step."""
+        """Interleave `[B * 2, K, F]` to `[B, K * 2, F]`, or `[B, K, F * 2]` per time step."""
         _, K, F = codes.shape
         left_right = codes.view(-1, 2, K, F)
         if self.per_timestep:
@@ -218,7 +218,7 @@ class InterleaveStereoCompressionModel(CompressionModel):
         return left_right.transpose(1, 2).reshape(-1, K * 2, F)
 
     def _separate(self, codes: Tensor) -> Tensor:
-        """The inverse of `_interleave`."""
+        """Invert `_interleave`."""
         if codes.dim() != 3 or codes.shape[2 if self.per_timestep else 1] % 2:
             raise ValueError(
                 "Interleaved codes must be [B, K, F] with an even number of "

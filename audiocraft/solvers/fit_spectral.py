@@ -222,7 +222,7 @@ def save_tokenizer(tokenizer: SpectralTokenizer, folder: Path) -> None:
         "compression_model": "spectral",
         "sample_rate": tokenizer.sample_rate,
         "channels": tokenizer.channels,
-        "spectral": tokenizer.arguments(),
+        "spectral": tokenizer.constructor_arguments(),
     }
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     save_file(tokenizer.state_dict(), folder / "model.safetensors")

@@ -1,19 +1,41 @@
-"""What a codec is, whoever made it: between waveforms and codes.
+"""Codec interface: waveforms to discrete codes and back.
 
-Nothing above knows which codec it talks to; `audiocraft.models.encodec` is the public home.
+All other layers depend on this interface only; scripts import it from `audiocraft.models.encodec`.
 """
 
+import importlib
+import typing as tp
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ...quantization import QuantizedResult
 
-WINDOW = 30.0  # seconds; long pieces are decoded from multiples of it, see `long_decoding.py`
+WINDOW = 30.0  # seconds; chunked decoding starts chunks at multiples of it
 
 
 class CompressionModel(ABC, nn.Module):
-    """What the language model asks of a codec: codes from audio, and audio from codes."""
+    """Abstract base of codecs.
+
+    Weights stay in float32: `half()` and the like move them but do not convert them, since
+    quantization compares distances.
+    """
+
+    @staticmethod
+    def get_pretrained(name: str, device: torch.device | str = "cpu") -> "CompressionModel":
+        """Load a pretrained codec, frozen; see `audiocraft.models.loaders.load_compression_model`.
+
+        Args:
+            name: Hub id (`facebook/encodec_32khz`), file, folder, `//pretrained/NAME`,
+                `//sig/SIG` or `//bundled/NAME`; also `debug_compression_model`.
+            device: Device of the codec.
+
+        Raises:
+            CheckpointError: There is no such codec.
+        """
+        loaders = importlib.import_module("audiocraft.models.loaders")  # which imports this file
+        return loaders.load_compression_model(name, device)
 
     @property
     @abstractmethod
@@ -23,27 +45,27 @@ class CompressionModel(ABC, nn.Module):
     @property
     @abstractmethod
     def frame_rate(self) -> float:
-        """Codes of one codebook per second."""
+        """Codec frames per second."""
 
     @property
     @abstractmethod
     def channels(self) -> int:
-        """Audio channels that it reads and writes."""
+        """Audio channels, C."""
 
     @property
     @abstractmethod
     def cardinality(self) -> int:
-        """Entries of each codebook."""
+        """Codebook size, V."""
 
     @property
     @abstractmethod
     def num_codebooks(self) -> int:
-        """How many codebooks are in use."""
+        """Number of codebooks in use, K."""
 
     @property
     @abstractmethod
     def total_codebooks(self) -> int:
-        """How many codebooks there are."""
+        """Number of codebooks that the codec has."""
 
     @abstractmethod
     def set_num_codebooks(self, n: int) -> None:
@@ -55,32 +77,49 @@ class CompressionModel(ABC, nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor) -> QuantizedResult:
-        """Audio `[B, C, T]` through codes and back; `result.x` is `[B, C, T]` again."""
+        """Encode and decode audio `[B, C, T]`; `result.x` is `[B, C, T]`."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Audio `[B, C, T]` to codes `[B, K, F]` and, if the codec renormalizes, scale `[B, 1]`.
+        """Encode audio `[B, C, T]`.
+
+        Returns:
+            Codes `[B, K, F]` and, if the codec renormalizes, the scale `[B, 1]`.
 
         Raises:
-            ValueError: Another number of channels or dimensions, or no sample at all.
+            ValueError: The audio has other dimensions or channels, or no samples.
         """
 
     @abstractmethod
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Codes `[B, K, F]`, with the scale from `encode`, to audio `[B, C, T]`.
+        """Decode codes `[B, K, F]`, with the scale from `encode`, to audio `[B, C, T]`.
 
-        T is a whole number of frames, so it may exceed the length that was encoded. Codes from
-        `even_frame_count(WINDOW, …)` on, or a multiple of it, give what they give with all before
-        them, but for the first moments.
+        T is a whole number of frames, so it may exceed the length that was encoded. Decoding may
+        start at any multiple of `even_frame_count(WINDOW, frame_rate)`: past a short transient,
+        the audio equals that of decoding from the beginning.
+
+        Raises:
+            ValueError: The codes have other dimensions, or one is not in 0 … `cardinality` - 1.
         """
 
     @abstractmethod
     def decode_latent(self, codes: Tensor) -> Tensor:
-        """Codes `[B, K, F]` to the quantized latent `[B, D, F]`, without the decoder."""
+        """Look up the quantized latent `[B, D, F]` of codes `[B, K, F]`."""
+
+    def _apply(self, fn: tp.Callable[[Tensor], Tensor], recurse: bool = True) -> tp.Any:
+        """Apply `fn` (of `to`, `cuda`, `half` …) to all tensors, which stay in float32."""
+        return super()._apply(lambda tensor: _in_float32(tensor, fn(tensor)), recurse)
+
+
+def _in_float32(tensor: Tensor, converted: Tensor) -> Tensor:
+    """Return `converted`, or `tensor` on the same device where that has been rounded to 16 bits."""
+    if converted.dtype not in (torch.float16, torch.bfloat16):
+        return converted
+    return (converted if tensor.is_meta else tensor).to(converted.device, torch.float32)
 
 
 class FixedRateCodec(CompressionModel):
-    """A codec whose rates and channels are plain values given at construction."""
+    """Base of codecs whose rates and channels are fixed at construction."""
 
     def __init__(self, sample_rate: int, frame_rate: float, channels: int):
         super().__init__()
@@ -102,28 +141,36 @@ class FixedRateCodec(CompressionModel):
 
 
 def even_frame_count(seconds: float, frame_rate: float) -> int:
-    """How many frames fit, an even number: interleaved channels come in pairs."""
+    """Return the largest even number of frames in `seconds`; stereo codes may come in pairs."""
     return int(seconds * frame_rate) // 2 * 2
 
 
 def check_audio(x: Tensor, channels: int) -> None:
-    """Raise a `ValueError` unless `x` is `[B, channels, T]` with at least one sample."""
+    """Raise a `ValueError` unless `x` is `[B, channels, T]` with T of at least 1."""
     if x.dim() != 3 or x.shape[1] != channels or x.shape[2] == 0:
         raise ValueError(
-            f"The codec reads audio [B, {channels}, T] with T of at least 1 but was given "
+            f"The codec expects audio [B, {channels}, T] with T of at least 1 but got "
             f"{list(x.shape)}. `audiocraft.data.audio_utils.convert_audio` changes channels."
         )
 
 
 def check_num_codebooks(n: int, total: int) -> int:
-    """`n`, or a `ValueError` unless it is in 1 … `total`."""
+    """Return `n`; raise a `ValueError` unless it is in 1 … `total`."""
     if not 1 <= n <= total:
-        raise ValueError(f"{n} codebooks were asked for, but the codec can use 1 to {total}.")
+        raise ValueError(f"num_codebooks={n} but the codec can use 1 to {total}.")
     return n
 
 
-def check_codes(codes: Tensor, total: int) -> None:
-    """Raise a `ValueError` unless the codes are `[B, K, F]` with K in 1 … `total`."""
+def check_codes(codes: Tensor, codec: CompressionModel) -> None:
+    """Raise a `ValueError` unless codes are `[B, K, F]` integers that the codec has entries for."""
     if codes.dim() != 3:
         raise ValueError(f"Codes must be [B, K, F] but have the shape {list(codes.shape)}.")
-    check_num_codebooks(codes.shape[1], total)
+    if codes.is_floating_point():
+        raise ValueError(f"Codes must be integers but are {codes.dtype}.")
+    check_num_codebooks(codes.shape[1], codec.total_codebooks)
+    low, high = (int(value) for value in codes.aminmax()) if codes.numel() else (0, 0)
+    if low < 0 or high >= codec.cardinality:
+        raise ValueError(
+            f"Codes must be in 0 … {codec.cardinality - 1} but range from {low} to {high}. Decode "
+            "codes with the codec that encoded them."
+        )

@@ -1,13 +1,13 @@
-"""Tokens of whole files, of any length, and what identifies the tokenizer that makes them.
+"""Chunked encoding: codes of whole files of any length, and the hash that identifies a tokenizer.
 
-A file that fits into one window is encoded at once. Longer ones:
+A file that fits into one chunk is encoded at once. Longer ones:
 
-- `SpectralTokenizer`: frames are computed window by window, each with the neighbours that its
-  frames look at; the codes are then chosen over the whole file. They are those of encoding it at
-  once but for the rounding of floating point numbers.
-- Any other codec is given windows that overlap, and the frames next to a window's artificial ends
-  are taken from its neighbour. What a frame owes to sound further away than `CONTEXT` is lost: for
-  convolutions nothing, for a recurrent layer what it still remembers after that time.
+- `SpectralTokenizer`: latents are computed in chunks with all the neighbouring samples that their
+  frames depend on; the codes are then chosen over the whole file. The result equals encoding it at
+  once, up to rounding.
+- Other codecs encode overlapping chunks, and frames near an artificial end are taken from the
+  neighbouring chunk. Dependencies beyond `CONTEXT` are lost: none for convolutions, for a recurrent
+  layer whatever it still remembers after that time.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from ..encodec import InterleaveStereoCompressionModel
 from .base import CompressionModel
 from .spectral import SpectralTokenizer
 
-WINDOW = 30.0  # seconds
-CONTEXT = 2.0  # seconds of a window at each artificial end whose frames are not taken
+CHUNK = 30.0  # seconds encoded at once
+CONTEXT = 2.0  # seconds at each artificial end of a chunk whose frames are discarded
 
 
 def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerSpec:
-    """What tokens of a model depend on.
+    """Return the properties of a tokenizer that its tokens depend on, with a hash.
 
-    The hash covers all weights and whatever else decides about codes. It does not cover how many
-    codebooks are in use, since the first ones are the same however many follow, nor what weights
-    are called, which changes with the version of a library.
+    The hash covers all weights and settings that influence codes. It covers neither the number of
+    codebooks in use, since the first codes do not depend on later ones, nor the names of weights,
+    which change between versions of a library.
 
     Args:
         model: The tokenizer, as it encodes.
-        name: Where it was loaded from.
+        name: Name that it was loaded by.
     """
     interleaved = isinstance(model, InterleaveStereoCompressionModel)
     per_timestep = interleaved and model.per_timestep
@@ -49,7 +49,7 @@ def describe_tokenizer(model: CompressionModel, name: str) -> TokenizerSpec:
         "per_timestep": per_timestep,
     }
     if isinstance(inner, SpectralTokenizer):
-        arguments = inner.arguments()
+        arguments = inner.constructor_arguments()
         facts |= {key: arguments[key] for key in arguments if key != "phase_iterations"}
     weights = sorted(_hash_of(value) for value in inner.state_dict().values())
     digest = hashlib.sha256(json.dumps([facts, weights], sort_keys=True).encode())
@@ -72,7 +72,7 @@ def _hash_of(value: Tensor) -> str:
 
 
 def encode_silence(model: CompressionModel, facts: TokenizerSpec) -> list[int]:
-    """The tokens of silence, `[K]`: those in the middle of a second of it."""
+    """Return the tokens of silence, `[K]`: those in the middle of one silent second."""
     device = next(iter(model.state_dict().values())).device
     codes = encode_chunked(
         model, facts, torch.zeros(facts.channels, facts.sample_rate, device=device)
@@ -85,28 +85,28 @@ def encode_chunked(
     model: CompressionModel,
     facts: TokenizerSpec,
     wav: Tensor,
-    window: float = WINDOW,
+    chunk: float = CHUNK,
     context: float = CONTEXT,
 ) -> Tensor:
-    """Encode a file.
+    """Encode a file of any length.
 
     Args:
         model: The tokenizer.
-        facts: Of the same tokenizer.
-        wav: All of the file, `[C, T]` at the tokenizer's rate, on its device.
-        window: Seconds encoded at once.
-        context: Seconds by which windows reach over what is taken from them.
+        facts: Its properties, from `describe_tokenizer`.
+        wav: The whole file, `[C, T]` at the tokenizer's rate, on its device.
+        chunk: Seconds encoded at once.
+        context: Seconds at each artificial end of a chunk whose frames are discarded.
 
     Returns:
         Codes, `[K, F]` with `F = facts.num_frames(T)`.
 
     Raises:
-        ConfigError: The tokenizer rescales what it reads, or gives another number of frames.
-        ValueError: A window has no room for its context.
+        ConfigError: The tokenizer renormalizes its input, or returns another number of frames.
+        ValueError: A chunk is not longer than its two contexts.
     """
     hop = facts.hop_length
-    total = -(-wav.shape[-1] // hop)  # in places where tokens may be cut, as all that follows
-    longest = max(1, round(window * facts.sample_rate / hop))
+    total = -(-wav.shape[-1] // hop)  # counted, like all below, in positions where tokens are cut
+    longest = max(1, round(chunk * facts.sample_rate / hop))
     if total <= longest:
         codes = _encode(model, wav)
     elif isinstance(model, SpectralTokenizer):
@@ -114,12 +114,13 @@ def encode_chunked(
     else:
         spare = round(context * facts.sample_rate / hop)
         if not 0 <= 2 * spare < longest:
-            raise ValueError(f"A window of {window} s has no room for {context} s at both ends.")
-        codes = _encode_windows(model, wav, hop, longest, spare)
+            raise ValueError(f"chunk={chunk} s must be longer than twice context={context} s.")
+        codes = _encode_chunks(model, wav, hop, longest, spare)
     if codes.shape[-1] != facts.num_frames(wav.shape[-1]):
         raise ConfigError(
-            f"The tokenizer gives {codes.shape[-1]} frames for {wav.shape[-1]} samples instead of "
-            f"{facts.num_frames(wav.shape[-1])}: its tokens cannot be cut at fixed places."
+            f"The tokenizer returns {codes.shape[-1]} frames for {wav.shape[-1]} samples instead "
+            f"of {facts.num_frames(wav.shape[-1])}, so segments cannot be cut from its tokens. "
+            "Train on audio: cache.path=null."
         )
     return codes
 
@@ -127,34 +128,37 @@ def encode_chunked(
 def _encode(model: CompressionModel, wav: Tensor) -> Tensor:
     codes, scale = model.encode(wav[None])
     if scale is not None:
-        raise ConfigError("The tokenizer rescales its input, which the model cannot learn.")
+        raise ConfigError(
+            "The tokenizer renormalizes its input; the language model cannot predict the scale. "
+            "Choose a compression_model_checkpoint with renormalize=false."
+        )
     return codes[0]
 
 
 def _encode_spectral(model: SpectralTokenizer, wav: Tensor, longest: int) -> Tensor:
     hop = model.hop_length
-    reach = -(-model.stft.n_fft // hop)  # frames next to a window that its own ones look at
+    reach = -(-model.stft.n_fft // hop)  # neighbouring frames that a frame depends on
     latents = []
     for first in range(0, -(-wav.shape[-1] // hop), longest):
         begin = max(0, first - reach)
-        piece = wav[None, :, begin * hop : (first + longest + reach) * hop]
-        latent = model.latent(model.loudness(piece))
+        chunk = wav[None, :, begin * hop : (first + longest + reach) * hop]
+        latent = model.latent(model.loudness(chunk))
         latents.append(latent[..., first - begin : first - begin + longest])
     return model.quantize(torch.cat(latents, dim=-1))[0]
 
 
-def _encode_windows(
+def _encode_chunks(
     model: CompressionModel, wav: Tensor, hop: int, longest: int, spare: int
 ) -> Tensor:
     total = -(-wav.shape[-1] // hop)
-    pieces = []
+    chunks = []
     for first in range(0, total, longest - 2 * spare):
         end = min(first + longest, total)
         codes = _encode(model, wav[:, first * hop : end * hop])
         per_cut = codes.shape[-1] // (end - first)
         begin = spare if first else 0
         stop = end - first - (spare if end < total else 0)
-        pieces.append(codes[:, begin * per_cut : stop * per_cut])
+        chunks.append(codes[:, begin * per_cut : stop * per_cut])
         if end == total:
             break
-    return torch.cat(pieces, dim=-1)
+    return torch.cat(chunks, dim=-1)

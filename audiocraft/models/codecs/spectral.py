@@ -1,14 +1,14 @@
-"""A codec without a network: quantized spectral frames, and audio out of them by mathematics.
+"""Spectral codec: quantized mel spectrogram frames, decoded by Griffin-Lim; no neural network.
 
 A frame is the loudness in mel bands, a power of their amplitudes. Its principal components are
-quantized by k-means codebooks. Back again, least squares estimate a frame from its quantized self
-and its neighbours, then the spectrum from the bands; iterations find the phase. All of it
-is fitted within minutes (`fit_spectral.py`) and keeps pitch, rhythm and timbre, where a neural
-codec trained as briefly keeps none of them.
+quantized by k-means codebooks. Decoding estimates the loudness by a least-squares filter over
+neighbouring quantized frames, the magnitudes by multiplicative updates, and the phase iteratively.
+Fitting takes minutes (`solvers/fit_spectral.py`) and preserves pitch, rhythm and timbre, which a
+neural codec needs much longer training for.
 
 Method: Stevens, 1957, "On the psychophysical law" (loudness as a power of amplitude); Lee and
 Seung, 2001, "Algorithms for non-negative matrix factorization" (the updates from bands to
-spectrum); the phase: `modules/stft.py`.
+spectrum); phase: `signal/stft.py`.
 """
 
 import torch
@@ -32,28 +32,27 @@ SMALL = 1e-9
 
 
 class SpectralTokenizer(FixedRateCodec):
-    """Codes of spectral frames, mono.
+    """Spectral codec, mono.
 
-    Decoding depends on nothing but the codes, and every item of a batch is decoded by itself.
-    New, it knows nothing: `fit_spectral.fit_tokenizer` fills its buffers, a state dict carries
-    them.
+    Decoding is deterministic, and independent for each item of a batch. The buffers of a new
+    instance are placeholders: `fit_spectral.fit_tokenizer` or a state dict fills them.
 
     Args:
         sample_rate: Samples per second.
-        n_fft: Window of a frame, in samples.
-        hop_length: Samples between two frames.
-        n_mels: Mel bands of a frame.
-        power: Loudness is the amplitude to this power; less gives quiet bands more weight.
-        dimension: Principal components of a frame, the width of the latent.
-        context: Frames on either side that help to estimate one.
+        n_fft: Window length, in samples.
+        hop_length: Samples between the starts of two frames.
+        n_mels: Number of mel bands.
+        power: Exponent from amplitude to loudness; less gives quiet bands more weight.
+        dimension: Number of principal components, D, the width of the latent.
+        context: Frames on either side that the decoding filter covers.
         n_q: Number of codebooks.
-        bins: Entries of each codebook.
-        phase_iterations: Rounds that look for the phase; more are slower and clearer.
-        change_cost: Squared distance that a change of code has to save, see
-            `quantization/viterbi.py`; 0 takes the nearest entries.
+        bins: Codebook size, V.
+        phase_iterations: Griffin-Lim iterations; more are slower and sound clearer.
+        change_cost: Penalty on a change of code from one frame to the next, as a squared
+            distance, see `quantization/viterbi.py`; 0 selects the nearest entries.
 
     Raises:
-        ValueError: `dimension` is not 1 to `n_mels`.
+        ValueError: `dimension` is not in 1 … `n_mels`.
     """
 
     mean: Tensor  # [n_mels]
@@ -79,7 +78,7 @@ class SpectralTokenizer(FixedRateCodec):
     ):
         super().__init__(sample_rate, sample_rate / hop_length, channels=1)
         if not 1 <= dimension <= n_mels:
-            raise ValueError(f"dimension is {dimension} but {n_mels} bands have 1 to {n_mels}.")
+            raise ValueError(f"dimension={dimension} must be in 1 … n_mels={n_mels}.")
         self.hop_length = hop_length
         self.power = power
         self.context = context
@@ -95,8 +94,8 @@ class SpectralTokenizer(FixedRateCodec):
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("inverse_filters", torch.linalg.pinv(filters), persistent=False)
 
-    def arguments(self) -> dict[str, int | float]:
-        """The keyword arguments that build such a tokenizer again."""
+    def constructor_arguments(self) -> dict[str, int | float]:
+        """Return the keyword arguments that this tokenizer was built with."""
         return {
             "sample_rate": self.sample_rate,
             "n_fft": self.stft.n_fft,
@@ -137,7 +136,7 @@ class SpectralTokenizer(FixedRateCodec):
         return self.quantize(self.latent(self.loudness(x))), None
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Components `[B, D, F]` to codes `[B, K, F]` that change only where the sound does."""
+        """Quantize latents `[B, D, F]` to codes `[B, K, F]`, with a penalty on changes of code."""
         residual = latent.transpose(1, 2)
         codes: list[Tensor] = []
         for book in self.quantizer.codebooks[: self.num_codebooks]:
@@ -149,45 +148,48 @@ class SpectralTokenizer(FixedRateCodec):
         return self.synthesize(self.decode_latent(codes))
 
     def decode_latent(self, codes: Tensor) -> Tensor:
-        check_codes(codes, self.total_codebooks)
+        check_codes(codes, self)
         return self.quantizer.decode(codes)
 
     def loudness(self, x: Tensor) -> Tensor:
-        """Audio `[B, 1, T]` to loudness in mel bands `[B, n_mels, F]`, `F = ceil(T / hop)`.
+        """Compute the loudness in mel bands, `[B, n_mels, F]`, F = ceil(T / hop).
+
+        Args:
+            x: Audio, `[B, 1, T]`.
 
         Raises:
-            ValueError: The audio has more channels, other dimensions, or no sample.
+            ValueError: The audio has other dimensions or channels, or no samples.
         """
         check_audio(x, self.channels)
         wave = F.pad(x[:, 0].float(), (0, -x.shape[-1] % self.hop_length))
-        amplitude = self.stft(wave).abs() / (self.stft.window.sum() / 2)  # of a full sine: 1
+        amplitude = self.stft(wave).abs() / (self.stft.window.sum() / 2)  # full-scale sine: 1
         return (self.filters @ amplitude).pow(self.power)
 
     def latent(self, loudness: Tensor) -> Tensor:
-        """Loudness `[B, n_mels, F]` to principal components `[B, D, F]`."""
+        """Project loudness `[B, n_mels, F]` on the principal components, `[B, D, F]`."""
         return self.components @ (loudness - self.mean[:, None])
 
     def synthesize(self, latent: Tensor) -> Tensor:
-        """Quantized components `[B, D, F]` to audio `[B, 1, F · hop_length]`."""
+        """Decode quantized latents `[B, D, F]` to audio `[B, 1, F · hop_length]`."""
         if latent.shape[-1] == 0:
             return latent.new_zeros(len(latent), 1, 0)
         waves = [self.render(self.estimated_loudness(item)) for item in latent.float()]
         return torch.stack(waves)[:, None]
 
     def estimated_loudness(self, latent: Tensor) -> Tensor:
-        """Quantized components `[D, F]` to loudness in mel bands `[n_mels, F]`."""
+        """Estimate the loudness in mel bands, `[n_mels, F]`, from quantized latents `[D, F]`."""
         padded = F.pad(latent[None], (self.context, self.context), mode="replicate")
         return F.conv1d(padded, self.estimate, self.estimate_bias)[0]
 
     def render(self, loudness: Tensor) -> Tensor:
-        """Loudness in mel bands `[n_mels, F]` to a waveform `[F · hop_length]`."""
+        """Synthesize a waveform `[F · hop_length]` from loudness in mel bands `[n_mels, F]`."""
         amplitude = loudness.clamp(min=0).pow(1 / self.power)
         magnitude = self.spectrum(amplitude) * (self.stft.window.sum() / 2)
         period = even_frame_count(WINDOW, self.frame_rate)
         return griffin_lim(self.stft, magnitude, self.phase_iterations, period)
 
     def spectrum(self, bands: Tensor) -> Tensor:
-        """The magnitudes `[N, F]`, from 0 up, whose mel bands come closest to `[n_mels, F]`."""
+        """Estimate magnitudes `[N, F]` from the amplitudes of mel bands `[n_mels, F]`."""
         magnitude = (self.inverse_filters @ bands).clamp(min=SMALL)
         spread = self.filters.t()
         for _ in range(SPECTRUM_UPDATES):

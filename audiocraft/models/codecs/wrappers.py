@@ -1,7 +1,6 @@
-"""Codecs of other packages behind `CompressionModel`.
+"""Wrappers that give codecs of other packages the interface `CompressionModel`.
 
-Each takes a network that is already loaded; who loads it is `audiocraft.models.loaders`. All of
-them are frozen: they encode and decode, but cannot be trained here.
+Each takes a loaded network; `audiocraft.models.loaders` loads them. Wrapped codecs are frozen.
 """
 
 import math
@@ -25,15 +24,15 @@ if tp.TYPE_CHECKING:
 
 
 class FrozenCodec(FixedRateCodec):
-    """A codec that only encodes and decodes.
+    """Base of codecs that are not trained.
 
     Args:
-        model: The network of the other package.
+        model: Network of the other package.
         sample_rate: Samples per second.
         frame_rate: Frames per second.
         channels: Audio channels.
-        cardinality: Entries of each codebook.
-        total_codebooks: Codebooks that the network has; all of them are in use at first.
+        cardinality: Codebook size, V.
+        total_codebooks: Number of codebooks of the network; at first, all are in use.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class FrozenCodec(FixedRateCodec):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> QuantizedResult:
-        """Audio through codes and back; there is nothing to train, so no penalty."""
+        """Encode and decode; the penalty is zero."""
         codes, scale = self.encode(x)
         bits = codes.shape[1] * math.log2(self.cardinality)
         return QuantizedResult(
@@ -81,16 +80,16 @@ class FrozenCodec(FixedRateCodec):
 
 
 def _refuse_windows(seconds: float | None) -> None:
-    """EnCodec at 48 kHz encodes windows of a second, each with its own scale."""
+    """Reject EnCodec at 48 kHz, which encodes windows of a second, each with its own scale."""
     if seconds is not None:
         raise ValueError(
-            f"This EnCodec encodes windows of {seconds} s, which gives no single sequence of "
-            "codes. Use one without windows, such as facebook/encodec_32khz or _24khz."
+            f"This EnCodec encodes windows of {seconds} s with a scale each, which is not "
+            "supported. Use facebook/encodec_32khz or facebook/encodec_24khz."
         )
 
 
 class _FrozenEncodec(FrozenCodec):
-    """What the EnCodecs of both packages have in common: the way back from codes."""
+    """Decoding, which the EnCodecs of both packages share."""
 
     @torch.no_grad()
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -99,7 +98,7 @@ class _FrozenEncodec(FrozenCodec):
 
     @torch.no_grad()
     def decode_latent(self, codes: Tensor) -> Tensor:
-        check_codes(codes, self.total_codebooks)
+        check_codes(codes, self)
         return self.model.quantizer.decode(codes.transpose(0, 1))
 
 
@@ -126,22 +125,22 @@ class HFEncodecCompressionModel(_FrozenEncodec):
             cardinality=config.codebook_size,
             total_codebooks=min(max(bandwidths), len(model.quantizer.layers)),
         )
-        self._bandwidths = bandwidths  # by the number of codebooks they pay for, fewest first
+        self._bandwidths = bandwidths  # kbps by number of codebooks, ascending
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         check_audio(x, self.channels)
         enough = next(kbps for n, kbps in self._bandwidths.items() if n >= self.num_codebooks)
         codes, scales, _ = self.model.encode(x, bandwidth=enough, return_dict=False)
-        return codes[0, :, : self.num_codebooks], scales[0]  # all in one window
+        return codes[0, :, : self.num_codebooks], scales[0]  # one window
 
 
 class EncodecPackageCompressionModel(_FrozenEncodec):
     """EnCodec of the `encodec` package (`encodec.EncodecModel.encodec_model_24khz()`).
 
     Args:
-        model: The loaded `encodec.EncodecModel`; its bandwidth decides how many codebooks
-            there are.
+        model: The loaded `encodec.EncodecModel`; its bandwidth determines the number of
+            codebooks.
 
     Raises:
         ValueError: The model encodes windows (its 48 kHz model).
@@ -164,12 +163,12 @@ class EncodecPackageCompressionModel(_FrozenEncodec):
     @torch.no_grad()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         check_audio(x, self.channels)
-        ((codes, scale),) = self.model.encode(x)  # all in one window
+        ((codes, scale),) = self.model.encode(x)  # one window
         return codes[:, : self.num_codebooks], scale
 
 
 class _FrozenDac(FrozenCodec):
-    """What the DACs of both packages have in common.
+    """Encoding and decoding, which the DACs of both packages share.
 
     Method: Kumar et al., 2023, https://arxiv.org/abs/2306.06546.
     """
@@ -187,23 +186,23 @@ class _FrozenDac(FrozenCodec):
         return self._codes_of(F.pad(x, (0, -x.shape[-1] % self.hop_length))), None
 
     def _codes_of(self, x: Tensor) -> Tensor:
-        """Codes of whole frames."""
+        """Encode audio of a whole number of frames."""
         raise NotImplementedError
 
     @torch.no_grad()
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         wav = self.model.decoder(self.decode_latent(codes))
-        # Layers with an odd stride leave the last few samples out.
+        # Layers with an odd stride return a few samples less.
         return F.pad(wav, (0, codes.shape[-1] * self.hop_length - wav.shape[-1]))
 
     @torch.no_grad()
     def decode_latent(self, codes: Tensor) -> Tensor:
-        check_codes(codes, self.total_codebooks)
+        check_codes(codes, self)
         return self.model.quantizer.from_codes(codes)[0]
 
 
 class HFDacCompressionModel(_FrozenDac):
-    """Descript Audio Codec of transformers (`descript/dac_44khz` and its kin).
+    """Descript Audio Codec of transformers (`descript/dac_44khz`, `_24khz`, `_16khz`).
 
     Args:
         model: The loaded `transformers.DacModel`.
@@ -227,8 +226,8 @@ class DAC(_FrozenDac):
     """Descript Audio Codec, from the optional package `descript-audio-codec`.
 
     Args:
-        model_type: `44khz`, `24khz` or `16khz`: which weights that package downloads.
-        model: A loaded `dac.DAC`, instead of a download.
+        model_type: `44khz`, `24khz` or `16khz`; the package downloads the weights.
+        model: A loaded `dac.DAC`, instead of the download.
 
     Raises:
         ImportError: The package is not installed.
@@ -237,8 +236,8 @@ class DAC(_FrozenDac):
     def __init__(self, model_type: str = "44khz", model: tp.Any = None):
         if dac is None:
             raise ImportError(
-                f"dac_{model_type} needs a package of its own: pip install descript-audio-codec. "
-                f"//pretrained/descript/dac_{model_type} is the same codec and needs none."
+                f"dac_{model_type} needs an optional package: pip install descript-audio-codec. "
+                f"//pretrained/descript/dac_{model_type} is the same codec without it."
             )
         if model is None:
             model = dac.DAC.load(dac.utils.download(model_type=model_type))

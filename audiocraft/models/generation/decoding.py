@@ -1,7 +1,7 @@
-"""From conditions to codes: the pattern, the cache, the guidance and the dice, step by step.
+"""Decoding loop: autoregressive generation of one window of codes.
 
-`Decoder` is the model seen from the loop: it takes the newest steps and gives guided predictions
-of the next one. `generate_tokens` fills the sequence of the pattern with what it draws from them.
+`Decoder` holds the decoding state and predicts the next step under guidance. `generate_tokens`
+samples from these predictions until the interleaved sequence of the pattern is complete.
 """
 
 import typing as tp
@@ -14,14 +14,14 @@ from ...modules.conditioners.base import Condition
 from ...modules.kv_cache import KVCache
 from ...modules.sampling import Sampling, draw_uniform, pick
 from ..lm import Conditions, LMModel
-from .guidance import Branch, Guidance, join
+from .guidance import Branch, Guidance, concat_branches
 
 OnStep = tp.Callable[[int, int], None]
-UNKNOWN = -1  # a code that is still to be drawn
+TO_GENERATE = -1  # placeholder of a code that has not been generated yet
 
 
-class Pass(tp.NamedTuple):
-    """One call of the model per step: several branches as one batch, or a single branch."""
+class ForwardPass(tp.NamedTuple):
+    """One forward pass per step, over one or several guidance branches as a batch."""
 
     conditions: Conditions
     cache: KVCache
@@ -29,14 +29,14 @@ class Pass(tp.NamedTuple):
 
 
 class Decoder:
-    """Predicts the next step of a batch, under guidance. It owns the decoding state.
+    """Predicts the next step of a batch under guidance, and holds the decoding state.
 
     Args:
-        lm: The model, in eval mode.
-        conditions: Of the batch, by name, in the provider's order.
-        guidance: How strongly they are followed.
-        batch_size: Items, B.
-        num_steps: Steps that will be decoded, the prefix not counted.
+        lm: Language model, in eval mode.
+        conditions: Conditions of the batch, by name, in the provider's order.
+        guidance: Guidance coefficients.
+        batch_size: Number of items, B.
+        num_steps: Number of steps to decode, without the prefix.
     """
 
     def __init__(
@@ -50,36 +50,38 @@ class Decoder:
         self.lm = lm
         self.guidance = guidance
         self.branches = guidance.expand(conditions, lm.condition_provider.wav_conditions)
-        together = [[branch] for branch in self.branches] if guidance.two_step else [self.branches]
-        self.passes = [self._new_pass(group, batch_size, num_steps) for group in together]
+        groups = [[branch] for branch in self.branches] if guidance.two_step else [self.branches]
+        self.passes = [self._new_pass(group, batch_size, num_steps) for group in groups]
 
-    def _new_pass(self, branches: list[Branch], batch_size: int, num_steps: int) -> Pass:
-        conditions = join(branches)
-        room = num_steps + self.lm.num_prefix(conditions)
-        cache = self.lm.new_cache(len(branches) * batch_size, room)
-        return Pass(conditions, cache, len(branches))
+    def _new_pass(self, branches: list[Branch], batch_size: int, num_steps: int) -> ForwardPass:
+        conditions = concat_branches(branches)
+        capacity = num_steps + self.lm.num_prefix(conditions)
+        cache = self.lm.new_cache(len(branches) * batch_size, capacity)
+        return ForwardPass(conditions, cache, len(branches))
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read the next steps, `[B, K, S]`, and predict the one after them.
+        """Append steps to the sequence and predict the next one.
+
+        Args:
+            tokens: New steps, `[B, K, S]`.
 
         Returns:
             Logits, `[B, K, V]`, float32.
         """
-        answers: list[Tensor] = []
+        logits: list[Tensor] = []
         for conditions, cache, num_branches in self.passes:
             repeated = tokens.repeat(num_branches, 1, 1)
-            hidden = self.lm.compute_hidden(repeated, self._useful(conditions, cache), cache)
-            logits = self.lm.predict(hidden[:, -1:])[:, :, 0]
-            answers.extend(logits.chunk(num_branches))
-        return self.guidance.mix(answers, self.branches)
+            hidden = self.lm.compute_hidden(repeated, self._needed(conditions, cache), cache)
+            logits.extend(self.lm.predict(hidden[:, -1:])[:, :, 0].chunk(num_branches))
+        return self.guidance.mix(logits, self.branches)
 
-    def _useful(self, conditions: Conditions, cache: KVCache) -> Conditions:
-        """After the first steps, the cache holds the prefix and what cross attention reads."""
+    def _needed(self, conditions: Conditions, cache: KVCache) -> Conditions:
+        """Select the conditions that are not in the cache: past the first step, those added."""
         if cache.length == 0:
             return conditions
         fuser = self.lm.fuser
-        lasting = (*fuser.names("sum"), *fuser.names("input_interpolate"))
-        return {name: conditions[name] for name in conditions if name in lasting}
+        added = (*fuser.names("sum"), *fuser.names("input_interpolate"))
+        return {name: conditions[name] for name in conditions if name in added}
 
 
 @torch.no_grad()
@@ -99,33 +101,35 @@ def generate_tokens(
     """Generate codes.
 
     Args:
-        lm: The model, in eval mode.
-        conditions: Of every item, by name, in the provider's order. Without any, nothing guides.
-        max_gen_len: Frames of the result, those of the prompt included.
-        num_samples: Items, B; needed where neither conditions nor a prompt tell.
-        prompt: Codes that the result starts with, `[B, K, F]`.
-        sampling: How tokens are drawn.
-        guidance: How strongly conditions are followed.
-        generators: Dice, one per item; an item gets the same codes alone and in any batch.
-            `None` takes PyTorch's own.
-        remove_prompts: Return only what comes after the prompt.
-        on_step: Called with the number of steps done and of all steps.
+        lm: Language model, in eval mode.
+        conditions: Conditions of all items, by name, in the provider's order; without any, there
+            is no guidance.
+        max_gen_len: Frames of the result, including the prompt.
+        num_samples: Number of items, B; needed without conditions and prompt.
+        prompt: Codes at the beginning of the result, `[B, K, F]`.
+        sampling: Sampling parameters.
+        guidance: Guidance coefficients; `None` uses the model's `cfg_coef` and `two_step_cfg`.
+        generators: One per item, so that its codes do not depend on the rest of the batch; `None`
+            uses PyTorch's global generator.
+        remove_prompts: Return only the frames after the prompt.
+        on_step: Called with the number of steps done and the total.
 
     Returns:
         Codes, `[B, K, F]`.
 
     Raises:
-        ValueError: Items disagree in number, or the prompt leaves nothing to generate.
+        ValueError: Arguments disagree on the number of items, or the prompt is too long.
     """
     conditions = conditions or {}
-    sampling, guidance = sampling or Sampling(), guidance or Guidance()
+    sampling = sampling or Sampling()
+    guidance = guidance or Guidance(cfg_coef=lm.cfg_coef, two_step=lm.two_step_cfg)
     batch_size = resolve_batch_size(num_samples, conditions, prompt)
     if prompt is not None:
         check_prompt(lm, prompt, max_gen_len)
-    num_known = 0 if prompt is None else prompt.shape[-1]
+    prompt_len = 0 if prompt is None else prompt.shape[-1]
     pattern = lm.pattern_provider.get_pattern(max_gen_len)
-    sequence = lay_out(lm, pattern, batch_size, prompt)
-    first = first_generated_step(pattern, num_known)
+    sequence = initial_sequence(lm, pattern, batch_size, prompt)
+    first = first_generated_step(pattern, prompt_len)
     num_steps = pattern.num_steps
     decoder = Decoder(lm, conditions, guidance, batch_size, num_steps)
     uniform = None
@@ -138,19 +142,21 @@ def generate_tokens(
         logits = decoder.step(sequence[..., start:step])
         drawn = pick(logits, sampling, None if uniform is None else uniform[:, step - first])
         known = sequence[..., step]
-        sequence[..., step] = torch.where(known == UNKNOWN, drawn, known)
+        sequence[..., step] = torch.where(known == TO_GENERATE, drawn, known)
         start = step
         if on_step is not None:
             on_step(step - first + 1, num_steps - first)
 
-    codes = pattern.revert_pattern_sequence(sequence, UNKNOWN).values
-    return codes[..., num_known:] if remove_prompts else codes
+    codes = pattern.revert_pattern_sequence(sequence, TO_GENERATE).values
+    return codes[..., prompt_len:] if remove_prompts else codes
 
 
-def lay_out(lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | None) -> Tensor:
-    """The sequence to fill, `[B, K, S]`: known codes, special tokens, and `UNKNOWN`."""
+def initial_sequence(
+    lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | None
+) -> Tensor:
+    """Return the sequence `[B, K, S]` of prompt codes, special tokens and `TO_GENERATE`."""
     shape = (batch_size, lm.num_codebooks, pattern.timesteps)
-    codes = torch.full(shape, UNKNOWN, device=lm.device)
+    codes = torch.full(shape, TO_GENERATE, device=lm.device)
     if prompt is not None:
         codes[..., : prompt.shape[-1]] = prompt
     return pattern.build_pattern_sequence(codes, lm.special_token_id).values
@@ -159,10 +165,10 @@ def lay_out(lm: LMModel, pattern: Pattern, batch_size: int, prompt: Tensor | Non
 def resolve_batch_size(
     num_samples: int | None, conditions: tp.Mapping[str, Condition], prompt: Tensor | None
 ) -> int:
-    """The number of items that all the arguments agree on.
+    """Return the number of items, B.
 
     Raises:
-        ValueError: They disagree, or none was given.
+        ValueError: The arguments disagree, or none is given.
     """
     counts = {name: len(condition.embed) for name, condition in conditions.items()}
     if num_samples is not None:
@@ -171,17 +177,17 @@ def resolve_batch_size(
         counts["prompt"] = len(prompt)
     if len(set(counts.values())) != 1:
         raise ValueError(
-            f"The number of items is {counts or 'unknown'}. Give `num_samples`, conditions or a "
-            "prompt, all of the same number of items."
+            f"The number of items is {counts or 'unknown'}. Pass `num_samples`, conditions or a "
+            "prompt, all with the same number of items."
         )
     return next(iter(counts.values()))
 
 
 def check_prompt(lm: LMModel, prompt: Tensor, max_gen_len: int) -> None:
-    """Refuse a prompt that does not fit.
+    """Check a prompt.
 
     Raises:
-        ValueError: Its shape, its length or a code is not one of the model.
+        ValueError: Its shape or its length does not fit, or a code is out of range.
     """
     if prompt.dim() != 3 or prompt.shape[1] != lm.num_codebooks:
         raise ValueError(
@@ -189,26 +195,26 @@ def check_prompt(lm: LMModel, prompt: Tensor, max_gen_len: int) -> None:
         )
     if prompt.shape[-1] >= max_gen_len:
         raise ValueError(
-            f"The prompt has {prompt.shape[-1]} frames and {max_gen_len} are asked for, prompt "
-            "included. Ask for more, or shorten the prompt."
+            f"The prompt has {prompt.shape[-1]} frames, but max_gen_len={max_gen_len} includes it. "
+            "Increase max_gen_len or shorten the prompt."
         )
     if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < lm.card:
         raise ValueError(
-            f"The prompt holds codes from {int(prompt.min())} to {int(prompt.max())} but the "
-            f"model knows 0 to {lm.card - 1}. Encode it with the model's own codec."
+            f"The prompt has codes from {int(prompt.min())} to {int(prompt.max())} but the "
+            f"model's are 0 to {lm.card - 1}. Encode it with the model's own codec."
         )
 
 
-def first_generated_step(pattern: Pattern, num_known: int) -> int:
-    """The first step that holds a code of the first frame after the known ones.
+def first_generated_step(pattern: Pattern, prompt_len: int) -> int:
+    """Return the first step with a code of the first frame after the prompt.
 
     Raises:
         ValueError: The pattern has no step before the first code.
     """
-    first = pattern.get_first_step_with_timesteps(num_known)
+    first = pattern.get_first_step_with_timesteps(prompt_len)
     if not first:
         raise ValueError(
-            "A sequence that opens with codes cannot be generated: nothing comes before them. "
-            "Use a pattern with `empty_initial` of at least 0."
+            "The pattern starts with a code, which no step before it can predict. Use a pattern "
+            "with `empty_initial` of at least 0."
         )
     return first

@@ -1,8 +1,8 @@
-"""Classifier-free guidance: predictions are pushed away from what the model would do anyway.
+"""Classifier-free guidance: extrapolation of predictions with fewer and more conditions.
 
-The model answers the same question several times: `c` with all the conditions, `s` with the style
-alone, `u` with none. Single guidance continues the line from `u` to `c`: u + α(c − u). Double
-guidance first pushes the text by β, relative to the style: u + α(s + β(c − s) − u).
+The model predicts the same step under several sets of conditions (branches): c with all of them, s
+with the style only, u without any. Single guidance is u + α(c − u); double guidance also weights
+the text by β relative to the style: u + α(s + β(c − s) − u).
 
 Method: Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598; double: Rouard et al., 2024,
 https://arxiv.org/abs/2407.12563.
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from ...modules.conditioners.base import Condition, null_condition
 from ...utils.numbers import is_number
+from ..lm import Conditions
 
 logger = logging.getLogger(__name__)
 
-Conditions = tp.Mapping[str, Condition]
-
 
 class Branch(tp.NamedTuple):
-    """One of the questions that the model is asked, and the weight of its answer."""
+    """A set of conditions, and the weight of its logits in the guided prediction."""
 
     conditions: Conditions
     weight: float
@@ -33,26 +32,26 @@ class Branch(tp.NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How strongly conditions are followed."""
+    """Guidance coefficients."""
 
-    cfg_coef: float = 3.0  # α; 1 follows the conditions as they are, 0 ignores them
-    cfg_coef_beta: float | None = None  # β, pushes the text; None: single guidance
-    # Ask one question at a time. A null condition is then one step long instead of as long as
-    # the real one, as released behaviour has it, which gives other tokens.
+    cfg_coef: float = 3.0  # α; 1: no guidance, 0: unconditional
+    cfg_coef_beta: float | None = None  # β, weight of the text; None: single guidance
+    # Run the branches one by one instead of as one batch. A null condition is then one step long
+    # instead of as long as the real one, as in released behaviour, which changes the tokens.
     two_step: bool = False
 
     def __post_init__(self):
         for name in ("cfg_coef", "cfg_coef_beta"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
-                raise ValueError(f"{name} must be a number but is {value!r}.")
+                raise ValueError(f"{name}={value!r} must be a finite number.")
 
     def expand(self, conditions: Conditions, style_names: tp.Collection[str] = ()) -> list[Branch]:
-        """The questions to ask; those whose answer would not count are left out.
+        """Return the branches with a weight other than zero.
 
         Args:
-            conditions: Of the batch, by name.
-            style_names: Those that are clips; the others are texts.
+            conditions: Conditions of the batch, by name.
+            style_names: Names of the conditions from audio; the others are texts.
         """
         if not any(bool(condition.mask.any()) for condition in conditions.values()):
             return [Branch(conditions, 1.0)]
@@ -68,16 +67,16 @@ class Guidance:
         return [branch for branch in branches if branch.weight != 0]
 
     def mix(self, logits: tp.Sequence[Tensor], branches: tp.Sequence[Branch]) -> Tensor:
-        """Combine the answers, `[B, K, V]` each, to one in float32."""
+        """Combine the logits of the branches, `[B, K, V]` each, in float32."""
         mixed = logits[0].float() * branches[0].weight
-        for answer, branch in zip(logits[1:], branches[1:], strict=True):
-            mixed = mixed.add(answer, alpha=branch.weight)
+        for branch_logits, branch in zip(logits[1:], branches[1:], strict=True):
+            mixed = mixed.add(branch_logits, alpha=branch.weight)
         return mixed
 
     def _has_style(self, conditions: Conditions, style_names: tp.Collection[str]) -> bool:
         if any(bool(c.mask.any()) for name, c in conditions.items() if name in style_names):
             return True
-        _tell_of_single_guidance(self.cfg_coef_beta)
+        _log_single_guidance(self.cfg_coef_beta)
         return False
 
     def _without(self, conditions: Conditions, names: tp.Collection[str]) -> Conditions:
@@ -89,13 +88,13 @@ class Guidance:
 
 
 @cache
-def _tell_of_single_guidance(beta: float | None) -> None:
-    """Say once that there is no style to push the text against."""
-    logger.info("cfg_coef_beta=%s needs a style clip: without one, guidance is single.", beta)
+def _log_single_guidance(beta: float | None) -> None:
+    """Log once that double guidance does not apply."""
+    logger.info("cfg_coef_beta=%s has no effect without a style clip.", beta)
 
 
-def join(branches: tp.Sequence[Branch]) -> dict[str, Condition]:
-    """Conditions of all the branches as one batch, `[branches · B, ...]`."""
+def concat_branches(branches: tp.Sequence[Branch]) -> dict[str, Condition]:
+    """Concatenate the conditions of branches to one batch, `[branches · B, ...]`."""
     return {
         name: Condition(
             torch.cat([branch.conditions[name].embed for branch in branches]),

@@ -1,4 +1,4 @@
-"""EnCodec of transformers, rebuilt as our own, so that it can be trained further.
+"""Conversion of transformers' EnCodec to the trainable `EncodecModel`.
 
 model = native_encodec(transformers.EncodecModel.from_pretrained("facebook/encodec_32khz"))
 """
@@ -13,8 +13,8 @@ from ..encodec import EncodecModel
 if tp.TYPE_CHECKING:
     import transformers
 
-# From our keys to those of transformers, which nest less and name weight norm otherwise.
-RENAMED = (
+# Replacements that turn our keys into those of transformers.
+KEY_REPLACEMENTS = (
     (".model.", ".layers."),
     (".conv.conv.", ".conv."),
     (".convtr.convtr.", ".conv."),
@@ -28,17 +28,17 @@ RENAMED = (
 
 
 def native_encodec(model: "transformers.EncodecModel") -> EncodecModel:
-    """An `EncodecModel` with a copy of the weights, in evaluation mode.
+    """Return an `EncodecModel` with a copy of the weights, in eval mode.
 
     Raises:
-        ValueError: The model encodes windows, or projects its latent before quantizing it.
+        ValueError: The model encodes windows, or projects its latent before quantization.
     """
     config = model.config
     if config.chunk_length_s is not None or config.codebook_dim != config.hidden_size:
         raise ValueError(
             f"An EnCodec with chunk_length_s={config.chunk_length_s}, codebook_dim="
-            f"{config.codebook_dim} and hidden_size={config.hidden_size} cannot be rebuilt: there "
-            "must be no chunks and equal widths. facebook/encodec_32khz and _24khz are such."
+            f"{config.codebook_dim} and hidden_size={config.hidden_size} cannot be converted: it "
+            "needs chunk_length_s=None and equal widths, like facebook/encodec_32khz and _24khz."
         )
     seanet = _seanet_options(config)
     hop_length = math.prod(config.upsampling_ratios)
@@ -55,13 +55,13 @@ def native_encodec(model: "transformers.EncodecModel") -> EncodecModel:
         renormalize=config.normalize,
     )
     state = model.state_dict()
-    native.load_state_dict({key: state[renamed(key)] for key in native.state_dict()})
+    native.load_state_dict({key: state[transformers_key(key)] for key in native.state_dict()})
     return native.eval()
 
 
-def renamed(key: str) -> str:
-    """The key of transformers for one of ours."""
-    for ours, theirs in RENAMED:
+def transformers_key(key: str) -> str:
+    """Return the key of transformers for one of ours."""
+    for ours, theirs in KEY_REPLACEMENTS:
         key = key.replace(ours, theirs)
     return key
 

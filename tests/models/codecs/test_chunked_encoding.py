@@ -74,17 +74,17 @@ def test_other_codecs_encode_windows_that_overlap(layers, stereo):
         wav = torch.cat([wav, wav.flip(1)])
     facts = facts_of(model)
     at_once = model.encode(wav[None])[0][0]
-    codes = encode_chunked(model, facts, wav, window=2.0, context=0.5)
+    codes = encode_chunked(model, facts, wav, chunk=2.0, context=0.5)
     assert codes.shape == at_once.shape
     same = float((codes == at_once).float().mean())
     assert same == 1 if layers == 0 else same > 0.95  # what a recurrent layer remembers is lost
-    bare = encode_chunked(model, facts, wav, window=2.0, context=0.0)
+    bare = encode_chunked(model, facts, wav, chunk=2.0, context=0.0)
     assert same > float((bare == at_once).float().mean())
 
 
 def test_a_window_without_room_for_its_context_is_refused(encodec):
     with pytest.raises(ValueError, match=r"no room for 1\.0 s at both ends"):
-        encode_chunked(encodec, facts_of(encodec), music(4.0, 32_000), window=2.0, context=1.0)
+        encode_chunked(encodec, facts_of(encodec), music(4.0, 32_000), chunk=2.0, context=1.0)
 
 
 def test_silence_has_the_tokens_of_silence(spectral):

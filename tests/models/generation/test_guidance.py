@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audiocraft.models.generation import guidance
-from audiocraft.models.generation.guidance import Guidance, join
+from audiocraft.models.generation.guidance import Guidance, concat_branches
 from audiocraft.modules.conditioners.base import Condition, null_condition
 
 from ..tiny_lm import condition, text_and_style
@@ -103,7 +103,7 @@ def test_conditions_keep_their_order(given):
 def test_branches_join_to_one_batch(given):
     branches = Guidance(cfg_coef_beta=5.0).expand(given, STYLE)
 
-    together = join(branches)
+    together = concat_branches(branches)
 
     assert len(together["self_wav"].embed) == 3 * 2
     for index, branch in enumerate(branches):
