@@ -18,6 +18,7 @@ from ..data.audio import audio_write
 from ..errors import AudiocraftError, ConfigError
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..models.generation.style_excerpt import StyleExcerpt
+from ..models.generation.windows import nearest_frame_count
 from ..models.musicgen import MusicGen
 from ..utils.atomic_write import write_text
 from ..utils.pictures import plot_audio, save_figure
@@ -57,7 +58,7 @@ class SampleGenerator:
         """
         try:
             self._set_params(request)
-            if int(request.duration * self.model.frame_rate) < 1:
+            if nearest_frame_count(request.duration, self.model.frame_rate) < 1:
                 raise ConfigError(
                     f"duration={request.duration} s is less than one frame of the model, "
                     f"{1 / self.model.frame_rate:g} s. Increase it."

@@ -1,7 +1,14 @@
-"""Models: tokenizers, the language model, and what users call."""
+"""Models: codecs, the language model, and the generation API."""
 
-from .encodec import CompressionModel, EncodecModel
-from .lm import LMModel
-from .musicgen import MusicGen
+from ..utils.lazy_exports import lazy_exports
+from . import builders as builders
+from . import loaders as loaders
+from .encodec import DAC as DAC
+from .encodec import CompressionModel as CompressionModel
+from .encodec import EncodecModel as EncodecModel
+from .encodec import HFEncodecCompressionModel as HFEncodecCompressionModel
+from .lm import LMModel as LMModel
+from .musicgen import MusicGen as MusicGen
 
-__all__ = ["CompressionModel", "EncodecModel", "LMModel", "MusicGen"]
+# transformers' own class, imported when it is first used: it takes seconds.
+__getattr__ = lazy_exports(__name__, {"HFEncodecModel": "transformers:EncodecModel"})

@@ -268,6 +268,35 @@ def get_lm_model(
         return LMModel(pattern, provider, **provided, **kwargs)
 
 
+def get_debug_lm_model() -> LMModel:
+    """Build a tiny language model with fixed random weights for the debug tokenizer.
+
+    It has text and style conditions; the style features are those of the bundled MusiCNN.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        style = cond.StyleConditioner(
+            cond.MusicnnFeatures(load_musicnn),
+            output_dim=16,
+            transformer_scale="none",
+            ds_factor=12,
+        )
+        if style.rvq is not None:
+            style.rvq.initialize(torch.randn(1, style.dim, 2000))
+        text = cond.LUTConditioner(n_bins=64, dim=16, output_dim=16)
+        return LMModel(
+            patterns.DelayedPatternProvider(4),
+            cond.ConditionProvider({"self_wav": style, "description": text}),
+            cond.ConditionFuser({"prepend": ["self_wav", "description"]}),
+            n_q=4,
+            card=400,
+            dim=16,
+            num_heads=4,
+            num_layers=2,
+            dropout=0.0,
+        )
+
+
 NOT_CONFIGURABLE = ("max_period", "positional_scale", "custom")  # as in released models
 
 

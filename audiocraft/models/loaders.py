@@ -1,14 +1,15 @@
-"""Models from names: what `get_pretrained`, `continue_from` and configurations refer to.
+"""Model loading: from a name, as passed to `get_pretrained` or `continue_from`, to a model.
 
-See `hub.py` for what names mean and `packages.py` for what files hold.
+`weights/hub.py` resolves names to files, `utils/checkpoint_files.py` reads them.
 """
 
 import typing as tp
+import warnings
 from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..errors import CheckpointError, ConfigError
 from ..utils.checkpoint_files import CheckpointFile, read_checkpoint_file
@@ -25,23 +26,31 @@ from .encodec import (
 from .lm import LMModel
 from .lora import check_not_adapter
 from .weights.checkpoint_config import (
+    check_describes,
     check_has_weights,
     read_checkpoint,
     read_lm_checkpoint,
-    require,
 )
-from .weights.hub import PRETRAINED, HubFileMissing, fetch, hub_id, local_path
+from .weights.hub import PRETRAINED, CacheDir, HubFileMissing, fetch, hub_id, local_path
 from .weights.mismatch import load_matching_state
 from .weights.pretrained import load_codec, load_package_encodec
 
 LM_FILES = ("state_dict.safetensors", "state_dict.bin")
 COMPRESSION_FILES = ("compression_state_dict.safetensors", "compression_state_dict.bin")
+DEBUG = "debug"  # name of a tiny untrained model
+SHORT_NAMES = {
+    "small": "facebook/musicgen-small",
+    "medium": "facebook/musicgen-medium",
+    "large": "facebook/musicgen-large",
+    "melody": "facebook/musicgen-melody",
+    "style": "facebook/musicgen-style",
+}
 TRANSFORMERS_CODECS = (
     *("facebook/encodec_32khz", "facebook/encodec_24khz", "facebook/encodec_48khz"),
     *("descript/dac_44khz", "descript/dac_24khz", "descript/dac_16khz"),
 )
 
-# Tokenizers that other packages fetch, or that are made up on the spot: `//pretrained/NAME`.
+# Codecs `//pretrained/NAME` that other packages download, or that have random weights.
 PACKAGE_CODECS: dict[str, tp.Callable[[], CompressionModel]] = {
     "debug_compression_model": builders.get_debug_compression_model,
     "encodec_24khz": lambda: EncodecPackageCompressionModel(load_package_encodec()),
@@ -51,50 +60,74 @@ PACKAGE_CODECS: dict[str, tp.Callable[[], CompressionModel]] = {
 }
 
 
+def full_name(name: str) -> str:
+    """Return the hub id of a short name, with a warning; other names are returned unchanged."""
+    if name not in SHORT_NAMES or Path(name).exists():
+        return name
+    warnings.warn(
+        f"The name {name!r} is deprecated. Use {SHORT_NAMES[name]!r}.", FutureWarning, stacklevel=3
+    )
+    return SHORT_NAMES[name]
+
+
 def load_musicgen(
-    name: str, device: torch.device, dtype: torch.dtype | None = None
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    cache_dir: CacheDir = None,
 ) -> tuple[CompressionModel, LMModel, float | None]:
-    """Load a tokenizer, a language model and the longest duration (seconds) that it has learnt.
+    """Load a tokenizer, a language model and its window length in seconds.
 
     Args:
-        name: Hub id, folder, file, `//sig/SIG` or `//bundled/NAME`.
-        device: Where both go.
-        dtype: Of the language model's weights; `None` keeps that of the file.
+        name: Hub id, folder, file, URL, `//sig/SIG`, `//bundled/NAME` or `debug`.
+        device: Device of both models.
+        dtype: Dtype of the language model; `None` is that of the file.
+        cache_dir: Folder of downloads; `None` is the configured one.
 
     Raises:
         CheckpointError: There is no such model, or its files cannot be used.
     """
-    path = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES)
-    package, config = read_lm_checkpoint(path)
-    compression_model = _tokenizer_of(name, path, config, device)
-    lm = lm_from_checkpoint(package, config, path, device, dtype)
-    for word, wanted, given in (
-        ("codebooks", lm.num_codebooks, compression_model.num_codebooks),
-        ("entries per codebook", lm.card, compression_model.cardinality),
+    if name == DEBUG and not Path(name).exists():
+        tokenizer = builders.get_debug_compression_model().to(device).eval()
+        lm = builders.get_debug_lm_model()
+        return tokenizer, _place(lm, device, dtype), None
+    path = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES, cache_dir=cache_dir)
+    content, config = read_lm_checkpoint(path)
+    tokenizer = _tokenizer_of(name, path, config, device, cache_dir)
+    lm = lm_from_checkpoint(content, config, path, device, dtype)
+    for word, needed, available in (
+        ("codebooks", lm.num_codebooks, tokenizer.num_codebooks),
+        ("entries per codebook", lm.card, tokenizer.cardinality),
     ):
-        if wanted > given:
+        if needed > available:
             raise CheckpointError(
-                f"The language model in {path} has {wanted} {word} but its tokenizer {given}: they "
-                "do not belong together. Put the tokenizer of its training beside it."
+                f"The language model in {path} has {needed} {word} but its tokenizer {available}. "
+                "Put the tokenizer that it was trained with beside it."
             )
-    return compression_model, lm, config.dataset.segment_duration
+    return tokenizer, lm, config.dataset.segment_duration
 
 
-def find_model_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[str] = ()) -> Path:
-    """The file that a name stands for: itself, or the first of `filenames` in its folder.
+def find_model_file(
+    name: str,
+    filenames: tp.Sequence[str],
+    beside: tp.Sequence[str] = (),
+    cache_dir: CacheDir = None,
+) -> Path:
+    """Return the file that a name refers to: itself, or the first of `filenames` in its folder.
 
     Args:
-        name: As in `load_musicgen`.
-        filenames: What to look for, the best one first.
-        beside: Other files that will be needed; told where the hub is out of reach.
+        name: As for `load_musicgen`.
+        filenames: Names of the file in a folder or repository, the preferred one first.
+        beside: Further files that will be needed, for the error message.
+        cache_dir: Folder of downloads; `None` is the configured one.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no such file.
     """
     repo_id = hub_id(name)
     if repo_id is not None:
-        return fetch(repo_id, *filenames, beside=beside)
-    path = local_path(name)
+        return fetch(repo_id, *filenames, beside=beside, cache_dir=cache_dir)
+    path = local_path(name, cache_dir)
     if path.is_file():
         return path
     candidates = [*filenames, "model.safetensors", "checkpoint.th"]
@@ -105,28 +138,32 @@ def find_model_file(name: str, filenames: tp.Sequence[str], beside: tp.Sequence[
 
 
 def lm_from_checkpoint(
-    package: CheckpointFile,
+    content: CheckpointFile,
     config: DictConfig,
     path: Path,
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> LMModel:
-    """Build the language model that a package describes around the package's own tensors.
+    """Build a language model around the tensors of a checkpoint file.
 
     Args:
-        package: Weights, mapped from their file: they cost memory when they are used, once.
-        config: What `read_checkpoint` says about the model.
-        path: Of the package, for errors.
-        device: Where the model goes.
-        dtype: Of the weights, those of the conditioners excepted; `None` keeps that of the file.
+        content: The file; its tensors are memory-mapped and not copied.
+        config: Configuration of the model, from `read_lm_checkpoint`.
+        path: Path of the file, for errors.
+        device: Device of the model.
+        dtype: Dtype of the weights except those of conditioners; `None` is that of the file.
     """
-    passed_over = IgnoredKeys()
+    ignored = IgnoredKeys()
     load_codec = partial(load_compression_model, device=device)
     with torch.device("meta"):
-        lm = builders.get_lm_model(config, load_codec, passed_over)
-    passed_over.log(str(path))
-    load_matching_state(lm, package.state, str(path), assign=True)
+        lm = builders.get_lm_model(config, load_codec, ignored)
+    ignored.log(str(path))
+    load_matching_state(lm, content.state, str(path), assign=True)
     assert not any(tensor.is_meta for tensor in (*lm.parameters(), *lm.buffers()))  # noqa: S101
+    return _place(lm, device, dtype)
+
+
+def _place(lm: LMModel, device: torch.device, dtype: torch.dtype | None) -> LMModel:
     if dtype is not None:
         for name, part in lm.named_children():  # the bottleneck compares distances: float32
             part.to(torch.float32 if name == "condition_provider" else dtype)
@@ -134,57 +171,99 @@ def lm_from_checkpoint(
 
 
 def load_lm_model(
-    name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    file_or_url_or_id: Path | str,
+    device: torch.device | str = "cpu",
+    cache_dir: CacheDir = None,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> LMModel:
-    """Load only the language model of a name, in the precision of its file or in `dtype`."""
-    path = find_model_file(name, LM_FILES)
-    package, config = read_lm_checkpoint(path)
-    return lm_from_checkpoint(package, config, path, torch.device(device), dtype)
+    """Load a language model without its tokenizer.
+
+    Args:
+        file_or_url_or_id: As `name` of `load_musicgen`.
+        device, cache_dir, dtype: As for `load_musicgen`.
+
+    Raises:
+        CheckpointError: There is no such model, or its file cannot be used.
+    """
+    path = find_model_file(str(file_or_url_or_id), LM_FILES, cache_dir=cache_dir)
+    content, config = read_lm_checkpoint(path)
+    return lm_from_checkpoint(content, config, path, torch.device(device), dtype)
+
+
+def load_lm_model_ckpt(
+    file_or_url_or_id: Path | str, cache_dir: CacheDir = None
+) -> dict[str, tp.Any]:
+    """Load the content of a language model's file, without building the model.
+
+    Returns:
+        `best_state`, the state dict, and `xp.cfg`, the configuration as YAML text.
+    """
+    return _as_dict(find_model_file(str(file_or_url_or_id), LM_FILES, cache_dir=cache_dir))
+
+
+def load_compression_model_ckpt(
+    file_or_url_or_id: Path | str, cache_dir: CacheDir = None
+) -> dict[str, tp.Any]:
+    """Load the content of a tokenizer's file, without building the model.
+
+    Returns:
+        As for `load_lm_model_ckpt`; for a reference only `pretrained`, the name of the tokenizer.
+    """
+    return _as_dict(find_model_file(str(file_or_url_or_id), COMPRESSION_FILES, cache_dir=cache_dir))
+
+
+def _as_dict(path: Path) -> dict[str, tp.Any]:
+    content = read_checkpoint_file(path)
+    if content.pretrained is not None:
+        return {"pretrained": content.pretrained}
+    return {"best_state": content.state, "xp.cfg": OmegaConf.to_yaml(content.config)}
 
 
 def load_lm_weights(lm: LMModel, name: str) -> None:
-    """Give `lm` the weights that a name stands for.
+    """Load the weights that a name refers to into a model.
 
     Raises:
-        CheckpointError: The weights are of another model; the message names the difference and
-            guesses its cause.
+        CheckpointError: The weights are of another model; the message has the probable cause.
     """
     path = find_model_file(name, LM_FILES)
-    package = read_checkpoint_file(path)
-    check_has_weights(package, path)
-    check_not_adapter(package.state, path)
-    load_matching_state(lm, package.state, str(path))
+    content = read_checkpoint_file(path)
+    check_has_weights(content, path)
+    check_not_adapter(content.state, path)
+    load_matching_state(lm, content.state, str(path))
 
 
 def _tokenizer_of(
-    name: str, lm_path: Path, config: DictConfig, device: torch.device
+    name: str, lm_path: Path, config: DictConfig, device: torch.device, cache_dir: CacheDir
 ) -> CompressionModel:
-    """The tokenizer that belongs to a language model: beside it, or named in its configuration."""
+    """Load the tokenizer of a language model: beside it, or named in its configuration."""
     beside = [lm_path.with_name(filename) for filename in COMPRESSION_FILES]
     path = next((str(file) for file in beside if file.is_file()), None)
     reference = config.get("compression_model_checkpoint")
     repo_id = hub_id(name)
     if path is None and repo_id is not None:
         try:
-            path = str(fetch(repo_id, *COMPRESSION_FILES))
+            path = str(fetch(repo_id, *COMPRESSION_FILES, cache_dir=cache_dir))
         except HubFileMissing:
             path = None
     if path is None and reference is None:
         raise CheckpointError(
-            f"{name} comes without a tokenizer and names none. Put {COMPRESSION_FILES[-1]} into "
-            f"{lm_path.parent}."
+            f"{name} has no tokenizer and its configuration names none. Put "
+            f"{COMPRESSION_FILES[-1]} into {lm_path.parent}."
         )
     return load_compression_model(
         path or str(reference),
         device,
+        cache_dir,
         num_codebooks=config.get("compression_model_n_q"),
         interleave=config.get("interleave_stereo_codebooks"),
     )
 
 
 def load_compression_model(
-    name: str,
+    file_or_url_or_id: Path | str,
     device: torch.device | str = "cpu",
+    cache_dir: CacheDir = None,
     *,
     num_codebooks: int | None = None,
     interleave: tp.Mapping[str, bool] | None = None,
@@ -192,15 +271,18 @@ def load_compression_model(
     """Load a frozen tokenizer.
 
     Args:
-        name: As in `load_musicgen`; those of `TRANSFORMERS_CODECS` come from there.
-        device: Where it goes.
-        num_codebooks: Use only so many; `None` uses all.
-        interleave: `use` makes a stereo tokenizer of a mono one; `per_timestep` says how.
+        file_or_url_or_id: As `name` of `load_musicgen`; also a name of `TRANSFORMERS_CODECS`.
+        device: Device of the tokenizer.
+        cache_dir: Folder of downloads; `None` is the configured one.
+        num_codebooks: Number of codebooks to use; `None`: all.
+        interleave: `use` makes a stereo tokenizer of a mono one, `per_timestep` interleaves frames
+            instead of codebooks.
 
     Raises:
-        CheckpointError: There is no such tokenizer.
+        CheckpointError: There is no such tokenizer, or its file cannot be used.
     """
-    model = _compression_model(name).to(device).eval().requires_grad_(False)
+    model = _compression_model(str(file_or_url_or_id), cache_dir)
+    model = model.to(device).eval().requires_grad_(False)
     if num_codebooks is not None:
         model.set_num_codebooks(num_codebooks)
     if interleave and interleave["use"]:
@@ -208,46 +290,47 @@ def load_compression_model(
     return model
 
 
-def _compression_model(name: str) -> CompressionModel:
+def _compression_model(name: str, cache_dir: CacheDir) -> CompressionModel:
     repo_id = hub_id(name)
-    if name.startswith(PRETRAINED) and repo_id in PACKAGE_CODECS:
+    package_codec = repo_id if name.startswith(PRETRAINED) else name
+    if package_codec in PACKAGE_CODECS and not Path(name).exists():
         try:
-            return PACKAGE_CODECS[repo_id]()
-        except ImportError as error:  # the package is an extra
+            return PACKAGE_CODECS[package_codec]()
+        except ImportError as error:  # an optional package
             raise ConfigError(str(error)) from error
     if repo_id in TRANSFORMERS_CODECS:
-        return _codec_of_transformers(repo_id)
-    if repo_id is None and _is_of_transformers(local_path(name)):
-        return _codec_of_transformers(str(local_path(name)))
-    path = find_model_file(name, COMPRESSION_FILES)
-    package, config = read_checkpoint(path)
-    if package.pretrained is not None:
-        return _compression_model(package.pretrained)
-    return compression_model_from_checkpoint(package, config, path)
+        return _codec_of_transformers(repo_id, cache_dir)
+    if repo_id is None and _is_transformers_folder(local_path(name, cache_dir)):
+        return _codec_of_transformers(str(local_path(name, cache_dir)), cache_dir)
+    path = find_model_file(name, COMPRESSION_FILES, cache_dir=cache_dir)
+    content, config = read_checkpoint(path)
+    if content.pretrained is not None:
+        return _compression_model(content.pretrained, cache_dir)
+    return compression_model_from_checkpoint(content, config, path)
 
 
-def _codec_of_transformers(name: str) -> CompressionModel:
-    codec: tp.Any = load_codec(name)
+def _codec_of_transformers(name: str, cache_dir: CacheDir) -> CompressionModel:
+    codec: tp.Any = load_codec(name, cache_dir)
     is_dac = codec.config.model_type == "dac"
     return HFDacCompressionModel(codec) if is_dac else HFEncodecCompressionModel(codec)
 
 
-def _is_of_transformers(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer that transformers saved."""
-    ours = any((folder / filename).is_file() for filename in COMPRESSION_FILES)
-    return (folder / "config.json").is_file() and not ours
+def _is_transformers_folder(folder: Path) -> bool:
+    """Whether a folder has a codec in the format of transformers."""
+    has_ours = any((folder / filename).is_file() for filename in COMPRESSION_FILES)
+    return (folder / "config.json").is_file() and not has_ours
 
 
 def compression_model_from_checkpoint(
-    package: CheckpointFile, config: DictConfig, path: Path
+    content: CheckpointFile, config: DictConfig, path: Path
 ) -> CompressionModel:
-    """Build the tokenizer that a package describes around the package's own tensors."""
+    """Build a tokenizer around the tensors of a checkpoint file."""
     kind = config.compression_model
-    require(config, kind, path)
-    passed_over = IgnoredKeys()
-    # What another kind computes from its configuration is no weight: it is needed even so.
+    check_describes(config, kind, path)
+    ignored = IgnoredKeys()
+    # Other kinds compute filters from their configuration, which `meta` would leave empty.
     with torch.device("meta" if kind == "encodec" else "cpu"):
-        model = builders.get_compression_model(config, passed_over)
-    passed_over.log(str(path))
-    load_matching_state(model, package.state, str(path), assign=True)
+        model = builders.get_compression_model(config, ignored)
+    ignored.log(str(path))
+    load_matching_state(model, content.state, str(path), assign=True)
     return model

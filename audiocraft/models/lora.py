@@ -1,8 +1,7 @@
-"""Fine-tuning by small additions to the weights: low-rank adapters (LoRA).
+"""LoRA: fine-tuning of low-rank adapters beside frozen weights.
 
-The weights of the model stay as they are; beside each large matrix learns the product of two thin
-ones. What was learnt is a few megabytes that go with their base model and no other; merged, it is
-a model like any other.
+Each large matrix gets a trainable product of two thin ones. The adapters are a few megabytes and
+belong to their base model; merged into its weights they give an ordinary model.
 
 Method: Hu et al., 2021, https://arxiv.org/abs/2106.09685; the layers are those of `peft`.
 """
@@ -14,17 +13,17 @@ import typing as tp
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..modules.conditioners import StyleConditioner
-from ..utils.weight_files import write_safetensors_file
+from ..utils.atomic_write import atomic_path
+from ..utils.weight_files import read_safetensors_file, write_safetensors_file
 from .lm import LMModel
 
 StateDict = dict[str, Tensor]
-NAME = "default"  # of the adapter within peft
-FINGERPRINT_ELEMENTS = 256  # of each tensor
+ADAPTER_NAME = "default"  # within peft
+FINGERPRINT_ELEMENTS = 256  # sampled from each tensor
 ADAPTED_LAYERS = (".linear1.weight", ".linear2.weight", "_attn.out_proj.weight")
 ADAPTED_LAYERS += ("cross_attention.out_proj.weight",)
 ADAPTED_PARAMETERS = (".self_attn.in_proj_weight",)
@@ -32,27 +31,27 @@ ADAPTED_PARAMETERS = (".self_attn.in_proj_weight",)
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """What adapts; the node `lora`."""
+    """Parameters of the adapters: the node `lora`."""
 
     use: bool = False
-    rank: int = 16  # width of the thin matrices
-    alpha: float = 32.0  # what they add is scaled by alpha / rank
-    dropout: float = 0.0  # probability, of what adapters of whole layers read
-    style: bool = False  # also adapt the style conditioner, whose codebooks then follow
+    rank: int = 16  # inner width of the product
+    alpha: float = 32.0  # the product is scaled by alpha / rank
+    dropout: float = 0.0  # probability, on the input of adapters of layers
+    style: bool = False  # also adapt the style conditioner; its codebooks are then updated
 
     def __post_init__(self):
         if self.use and self.rank < 1:
-            raise ConfigError(f"lora.rank must be at least 1 but is {self.rank}.")
+            raise ConfigError(f"lora.rank={self.rank} must be at least 1.")
         if self.use and not self.alpha > 0:
-            raise ConfigError(f"lora.alpha must be above 0 but is {self.alpha}.")
+            raise ConfigError(f"lora.alpha={self.alpha} must be above 0.")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"lora.dropout is a probability below 1, not {self.dropout}.")
+            raise ConfigError(f"lora.dropout={self.dropout} must be a probability below 1.")
 
 
 def add_adapters(model: LMModel, lora: Lora) -> None:
-    """Put adapters into a language model, in place; nothing else of it learns from now on.
+    """Add adapters to a language model, in place, and freeze its other parameters.
 
-    New adapters add nothing: the model gives what it gave.
+    New adapters are zero: the output of the model does not change.
 
     Raises:
         ConfigError: `peft` is not installed.
@@ -79,26 +78,26 @@ def add_adapters(model: LMModel, lora: Lora) -> None:
 def _inject(
     peft: tp.Any, module: nn.Module, lora: Lora, layers: list[str], parameters: list[str]
 ) -> None:
-    """Put adapters beside the named layers, or the named bare parameters, of a module."""
+    """Add adapters to the named layers, or the named bare parameters, of a module."""
     config = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
-        lora_dropout=0.0 if parameters else lora.dropout,  # peft knows none for parameters
+        lora_dropout=0.0 if parameters else lora.dropout,  # peft supports none for parameters
         target_modules=layers,
         target_parameters=parameters,
     )
-    peft.inject_adapter_in_model(config, module, NAME)
-    del module.peft_config  # it would stand in the way of the next injection
+    peft.inject_adapter_in_model(config, module, ADAPTER_NAME)
+    del module.peft_config  # which would prevent the next injection
 
 
 def _linear_layers(conditioner: StyleConditioner) -> list[str]:
-    """Names of the layers before and behind a style conditioner's transformer."""
+    """Return the linear layers before and after the transformer of a style conditioner."""
     layers = {"embed": conditioner.embed, "output_proj": conditioner.output_proj}
     return [name for name, layer in layers.items() if isinstance(layer, nn.Linear)]
 
 
 def original_name(name: str) -> str:
-    """The name that a weight has without adapters."""
+    """Return the name that a weight has in a model without adapters."""
     return name.replace(".base_layer", "")
 
 
@@ -108,21 +107,21 @@ def is_adapter_weight(name: str) -> bool:
 
 
 def check_not_adapter(state: tp.Mapping[str, Tensor], path: Path) -> None:
-    """See that weights are more than an adapter.
+    """Check that weights are not an adapter without its base model.
 
     Raises:
-        CheckpointError: They are additions to a base that is not among them.
+        CheckpointError: They are.
     """
     has_base = any(".base_layer" in name and not is_adapter_weight(name) for name in state)
     if any(map(is_adapter_weight, state)) and not has_base:
         raise CheckpointError(
-            f"{path} is an adapter, which goes with its base model: load that one and call "
-            "`load_adapter`, or take //sig/SIG of the run that trained it, where it is merged."
+            f"{path} is an adapter without its base model. Load the base model and call "
+            "`load_adapter`, or load //sig/SIG of the run, which has the merged weights."
         )
 
 
 def load_base_weights(model: LMModel, state: StateDict) -> None:
-    """Give a model with adapters the weights of the one that it adapts.
+    """Load the weights of the base model into a model with adapters.
 
     Raises:
         CheckpointError: The weights are of another model.
@@ -131,37 +130,37 @@ def load_base_weights(model: LMModel, state: StateDict) -> None:
     missing, extra = names.keys() - state.keys(), state.keys() - names.keys()
     if missing or extra:
         raise CheckpointError(
-            "These weights are of another model than the one to adapt: "
-            f"{sorted(missing | extra)[0]} is in one of them only."
+            "The weights are not of the base model of these adapters: "
+            f"{sorted(missing | extra)[0]} is in one of them only. Set continue_from to its model."
         )
     model.load_state_dict({names[key]: value for key, value in state.items()}, strict=False)
 
 
 def merged_state_dict(model: LMModel) -> StateDict:
-    """The weights of a model like any other, with what its adapters add, under original names."""
+    """Return the weights with merged adapters, under the names of a model without adapters."""
     state = {
         original_name(key): value
         for key, value in model.state_dict().items()
         if not is_adapter_weight(key)
     }
-    for name, addition in adapter_deltas(model).items():
-        state[name] = state[name] + addition.to(state[name])
+    for name, delta in adapter_deltas(model).items():
+        state[name] = state[name] + delta.to(state[name])
     return state
 
 
 def adapter_deltas(model: nn.Module) -> StateDict:
-    """What each adapter adds to which weight, by original names."""
-    found: StateDict = {}
+    """Return the change of each adapted weight, by the names of a model without adapters."""
+    deltas: StateDict = {}
     for name, module in model.named_modules():
-        if NAME in getattr(module, "lora_A", {}):
+        if ADAPTER_NAME in getattr(module, "lora_A", {}):
             weight = getattr(module, "parameter_name", "weight")
-            delta = tp.cast(tp.Any, module).get_delta_weight(NAME).detach()
-            found[original_name(f"{name}.{weight}")] = delta
-    return found
+            delta = tp.cast(tp.Any, module).get_delta_weight(ADAPTER_NAME).detach()
+            deltas[original_name(f"{name}.{weight}")] = delta
+    return deltas
 
 
 def adapter_state_dict(model: LMModel, lora: Lora) -> StateDict:
-    """What was learnt beside the base: the adapters, and codebooks that followed them."""
+    """Return the trained state: the adapters, and with `lora.style` the updated buffers."""
     state = {key: value for key, value in model.state_dict().items() if is_adapter_weight(key)}
     if lora.style:
         buffers = {name for name, _ in model.named_buffers()}
@@ -170,60 +169,57 @@ def adapter_state_dict(model: LMModel, lora: Lora) -> StateDict:
 
 
 def fingerprint(state: tp.Mapping[str, Tensor]) -> str:
-    """Tells one base model from another: a digest of names, shapes and some of the numbers.
+    """Return a hash that identifies a base model, of names, shapes and some of the values.
 
-    Numbers count in half precision, so that a model and its export are the same.
+    Values are hashed in half precision, so that a model and its export have the same fingerprint.
     """
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach()
         digest.update(f"{name}{list(value.shape)}".encode())
         flat = value.flatten()
-        some = flat[:: max(1, len(flat) // FINGERPRINT_ELEMENTS)]
-        digest.update(some.cpu().half().numpy().tobytes())
+        sampled = flat[:: max(1, len(flat) // FINGERPRINT_ELEMENTS)]
+        digest.update(sampled.cpu().half().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def save_adapter(model: LMModel, lora: Lora, base: tp.Mapping[str, str], path: Path) -> None:
-    """Write what was learnt as one safetensors file.
+    """Write the adapters as a safetensors file.
 
     Args:
-        model: With adapters.
-        lora: How they were made.
+        model: Language model with adapters.
+        lora: Their parameters.
         base: `name` and `fingerprint` of the base model.
-        path: Usually `adapter.safetensors`.
+        path: File to write, usually `adapter.safetensors`.
     """
-    described = {"lora": json.dumps(asdict(lora))} | {f"base_{k}": v for k, v in base.items()}
-    temporary = path.with_name(path.name + ".part")
-    write_safetensors_file(temporary, adapter_state_dict(model, lora), described)
-    temporary.replace(path)
+    header = {"lora": json.dumps(asdict(lora))} | {f"base_{k}": v for k, v in base.items()}
+    with atomic_path(path) as temporary:
+        write_safetensors_file(temporary, adapter_state_dict(model, lora), header)
 
 
 def merge_adapter(model: LMModel, path: Path | str) -> None:
-    """Add what an adapter file holds to the weights of its base model, in place.
+    """Merge an adapter file into the weights of its base model, in place.
 
     Raises:
-        CheckpointError: The file is no adapter, or one of another base.
+        CheckpointError: The file is not an adapter, is corrupt, or belongs to another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as an adapter: {error}") from error
-    if not {"lora", "base_fingerprint", "base_name"} <= described.keys():
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no adapter at {path}.")
+    state, header = read_safetensors_file(path)
+    if not {"lora", "base_fingerprint", "base_name"} <= header.keys():
         raise CheckpointError(
-            f"{path} is no adapter of ours: train one with lora.use=true, which leaves "
-            "`adapter.safetensors` in the experiment's folder."
+            f"{path} is not an adapter of this project. Train one with lora.use=true, which writes "
+            "`adapter.safetensors` to the experiment's folder."
         )
     own = fingerprint(model.state_dict())
-    if own != described["base_fingerprint"]:
+    if own != header["base_fingerprint"]:
         raise CheckpointError(
-            f"{path} was made for {described['base_name']}, of the fingerprint "
-            f"{described['base_fingerprint']}, but this model has {own}: it is another one, or an "
-            "adapter is in it already. Load that model first."
+            f"{path} belongs to {header['base_name']} with the fingerprint "
+            f"{header['base_fingerprint']}, but this model has {own}: it is another model, or "
+            f"already has an adapter. Load {header['base_name']} first."
         )
-    lora = Lora(**json.loads(described["lora"]))
+    lora = Lora(**json.loads(header["lora"]))
     adapted = copy.deepcopy(model)
     add_adapters(adapted, lora)
     adapted.load_state_dict(state, strict=False)

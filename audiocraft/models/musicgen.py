@@ -1,7 +1,7 @@
-"""Music from a sentence, from a few seconds of music, or from both.
+"""MusicGen: the public API of music generation from text, style clips and audio prompts.
 
-The public face of the models: tensors and strings in, waveforms out. A sample depends only on its
-own description, clip and seed, never on what else is in the batch.
+Takes strings and tensors and returns waveforms. A sample depends only on its own description, clip
+and seed, not on the rest of the batch.
 
 Method: Rouard et al., 2024, https://arxiv.org/abs/2407.12563, and
 Copet et al., 2023, https://arxiv.org/abs/2306.05284.
@@ -10,6 +10,7 @@ Copet et al., 2023, https://arxiv.org/abs/2306.05284.
 import typing as tp
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,40 +20,42 @@ from ..modules.conditioners import StyleConditioner
 from ..modules.frozen import evaluation_mode
 from ..modules.sampling import Sampling
 from ..utils.device import resolve_device, resolve_dtype
+from ..utils.numbers import is_integer
 from .codecs.chunked_decoding import decode_chunked
 from .encodec import CompressionModel
 from .generation.guidance import Guidance
 from .generation.inputs import (
-    Clips,
     GenerationParams,
     Generators,
     Seed,
+    Texts,
+    Waveforms,
     broadcast,
     check_clips,
     check_descriptions,
     check_sample_rate,
-    describe,
     excerpt_starts,
     make_generators,
+    text_attributes,
 )
 from .generation.style_excerpt import extract_excerpt
 from .generation.windows import ProgressCallback, frame_progress_bar, generate_samples
 from .lm import LMModel
-from .loaders import load_musicgen
+from .loaders import full_name, load_musicgen
 from .lora import merge_adapter
 
-DEFAULT_MAX_DURATION = 30.0  # seconds; what the released models were trained on
+DEFAULT_MAX_DURATION = 30.0  # seconds; training segments of the released models
 
 
 class MusicGen:
-    """A language model of music with the tokenizer that it speaks.
+    """Language model with the tokenizer that it was trained on.
 
     Args:
-        name: How the model is called in logs.
-        compression_model: Turns audio into tokens and back; frozen.
-        lm: Continues tokens, given conditions.
-        max_duration: Longest window in seconds that the model has learnt, usually the length
-            of its training segments.
+        name: Name of the model, for messages.
+        compression_model: Tokenizer.
+        lm: Language model over its tokens.
+        max_duration: Length of a generation window in seconds, usually that of the training
+            segments; `None` is 30.
     """
 
     def __init__(
@@ -71,29 +74,31 @@ class MusicGen:
 
     @staticmethod
     def get_pretrained(
-        name_or_path: str = "facebook/musicgen-style",
+        name: str = "facebook/musicgen-style",
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
     ) -> "MusicGen":
         """Load a model.
 
         Args:
-            name_or_path: Hub id (`facebook/musicgen-style`, `facebook/musicgen-small`…), folder
-                of an exported model, training checkpoint, `//sig/SIG` or `//bundled/NAME`.
-            device: `cuda`, `mps` or `cpu`; `None` takes the best that is there.
-            dtype: Of the language model, such as `torch.float16` or `"float16"`; `None` is that
-                on a GPU and float32 elsewhere.
+            name: Hub id (`facebook/musicgen-style`, `facebook/musicgen-small`, …), folder of an
+                exported model, training checkpoint, `//sig/SIG` or `//bundled/NAME`. Short names
+                `small`, `medium`, `large`, `melody` and `style` are hub ids, with a warning;
+                `debug` is a tiny untrained model.
+            device: `cuda`, `mps` or `cpu`; `None` selects the best available one.
+            dtype: Dtype of the language model, such as `torch.float16` or `"float16"`; `None` is
+                float16 on a CUDA GPU and float32 elsewhere.
 
         Raises:
             CheckpointError: There is no such model, or its files cannot be used.
-            ConfigError: There is no such device or precision.
+            ConfigError: There is no such device or dtype.
         """
-        where = resolve_device(device)
+        device = resolve_device(device)
         if dtype is None:
-            dtype = torch.float16 if where.type == "cuda" else torch.float32
-        precision = resolve_dtype(dtype)
-        compression_model, lm, max_duration = load_musicgen(str(name_or_path), where, precision)
-        return MusicGen(str(name_or_path), compression_model, lm, max_duration)
+            dtype = torch.float16 if device.type == "cuda" else torch.float32
+        name = full_name(str(name))
+        loaded = load_musicgen(name, device, resolve_dtype(dtype))
+        return MusicGen(name, *loaded)
 
     @property
     def sample_rate(self) -> int:
@@ -102,7 +107,7 @@ class MusicGen:
 
     @property
     def frame_rate(self) -> float:
-        """Steps of the language model per second of audio."""
+        """Codec frames per second of audio."""
         return self.compression_model.frame_rate
 
     @property
@@ -112,7 +117,7 @@ class MusicGen:
 
     @property
     def device(self) -> torch.device:
-        """Where the language model lives."""
+        """Device of the language model."""
         return next(self.lm.parameters()).device
 
     def set_generation_params(
@@ -127,23 +132,23 @@ class MusicGen:
         two_step_cfg: bool = False,
         extend_stride: float | None = None,
     ) -> None:
-        """Choose how to generate.
+        """Set the parameters of generation.
 
         Args:
-            use_sampling: Draw tokens at random; otherwise always take the likeliest.
-            top_k: Draw among the k likeliest tokens; 0 is off.
-            top_p: Draw among the likeliest tokens that sum to this probability; 0 is off.
-            temperature: More than 1 is more daring, less is more careful.
-            duration: Seconds of audio to make.
-            cfg_coef: Guidance: how much further than without any condition. 1 is off.
-            cfg_coef_beta: Second guidance, for text with style: how much the *text* is pushed
-                beyond the style. Useful between 1 and 9; `None` is off.
-            two_step_cfg: Two passes instead of one twice as wide: less memory, more time.
-            extend_stride: Beyond `max_duration`, seconds that each further window adds;
-                `None` is six tenths of `max_duration`.
+            use_sampling: Sample tokens; otherwise take the most probable one (greedy decoding).
+            top_k: Sample among the k most probable tokens; 0: all.
+            top_p: Sample among the most probable tokens with this total probability; 0: all.
+            temperature: Softmax temperature.
+            duration: Seconds of audio to generate, rounded to the nearest codec frame.
+            cfg_coef: Coefficient α of classifier-free guidance; 1: no guidance.
+            cfg_coef_beta: Coefficient β of double guidance, which weights the *text* relative to
+                the style; useful from 1 to 9. `None`: single guidance.
+            two_step_cfg: Run the branches of guidance one by one: less memory, more time.
+            extend_stride: Beyond `max_duration`, seconds from the start of one window to the start
+                of the next; `None` is `0.6 * max_duration`.
 
         Raises:
-            ValueError: A value is out of its range; the message names it.
+            ValueError: A value is out of range.
         """
         self.generation_params = GenerationParams.within(
             self.max_duration,
@@ -163,16 +168,16 @@ class MusicGen:
         ds_factor: int | None = None,
         encodec_n_q: int | None = None,
     ) -> None:
-        """Choose how closely the style clip is listened to.
+        """Set the parameters of the style conditioner.
 
         Args:
-            eval_q: Codebooks of the bottleneck that pass, from 1 (loose) to all (close).
-            excerpt_length: Seconds of the clip that are heard.
-            ds_factor: Every how many feature frames one is kept; `None` leaves it.
-            encodec_n_q: Codebooks that are heard, where the listener is EnCodec.
+            eval_q: Codebooks of the bottleneck, from 1 (loosely similar) to all (closely).
+            excerpt_length: Length of the style excerpt, in seconds.
+            ds_factor: Downsampling factor of the features; `None` does not change it.
+            encodec_n_q: Codebooks of the codec, if EnCodec is the feature extractor.
 
         Raises:
-            ValueError: The model has no style conditioner, or a value is out of its range.
+            ValueError: The model has no style conditioner, or a value is out of range.
         """
         self.style_conditioner.set_params(
             eval_q=eval_q,
@@ -182,35 +187,35 @@ class MusicGen:
         )
 
     def load_adapter(self, path: str | Path) -> None:
-        """Add the `adapter.safetensors` of a run with `lora.use=true` to the weights, in place.
+        """Merge the `adapter.safetensors` of a run with `lora.use=true` into the weights, in place.
 
         Raises:
-            CheckpointError: The file is no adapter, or was made for another model.
+            CheckpointError: The file is not an adapter, or is one of another model.
         """
         merge_adapter(self.lm, path)
 
     def set_custom_progress_callback(
         self, progress_callback: ProgressCallback | None = None
     ) -> None:
-        """Have `progress_callback(done, total)` called with counts of frames."""
+        """Set a function that is called with the number of frames done and the total."""
         self.progress_callback = progress_callback
 
     @property
     def style_conditioner(self) -> StyleConditioner:
-        """What listens to style clips.
+        """Conditioner that encodes style clips.
 
         Raises:
-            ValueError: The model was trained without one.
+            ValueError: The model has none.
         """
         return self._style()[1]
 
     @property
     def style_name(self) -> str:
-        """Attribute that carries style clips; errors as `style_conditioner`."""
+        """Name of the style condition; errors as for `style_conditioner`."""
         return self._style()[0]
 
     def _style(self) -> tuple[str, StyleConditioner]:
-        """Name of the attribute that carries style clips, and what listens to them."""
+        """Return the name of the style condition and its conditioner."""
         for name, conditioner in self.lm.condition_provider.conditioners.items():
             if isinstance(conditioner, StyleConditioner):
                 return name, conditioner
@@ -221,29 +226,29 @@ class MusicGen:
 
     def generate(
         self,
-        descriptions: list[str | None],
+        descriptions: Texts,
         progress: bool = False,
         return_tokens: bool = False,
         *,
         seed: Seed = None,
         generators: Generators = None,
     ) -> tp.Any:
-        """Music from text.
+        """Generate music from text.
 
         Args:
             descriptions: One per sample; `None` is no description.
             progress: Show a progress bar.
             return_tokens: Also return the tokens.
-            seed: Of the first sample, the others counting up from it; or one per sample.
-            generators: The dice themselves, one per sample, instead of seeds.
+            seed: Seed of the first sample, incremented for each further one, or one per sample.
+            generators: Random generators, one per sample, instead of seeds.
 
         Returns:
             Audio `[B, C, T]`; with `return_tokens` a pair with the tokens `[B, K, F]`.
 
         Raises:
-            ValueError: Something given cannot be used; the message names it.
+            ValueError: An argument cannot be used; the message names it.
         """
-        attributes = describe(check_descriptions(descriptions))
+        attributes = text_attributes(check_descriptions(descriptions))
         rngs = make_generators(seed, generators, len(attributes))
         return self._generate(attributes, None, rngs, progress, return_tokens)
 
@@ -256,39 +261,41 @@ class MusicGen:
         seed: Seed = None,
         generators: Generators = None,
     ) -> tp.Any:
-        """Music from nothing; see `generate` for arguments and result.
+        """Generate music without conditions; arguments and result as for `generate`.
 
         Raises:
-            ValueError: `num_samples` is no positive number, or does not go with the seeds.
+            ValueError: `num_samples` is not a positive integer, or seeds do not match it.
         """
-        if not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(f"num_samples must be a number of at least 1 but is {num_samples!r}.")
+        if not is_integer(num_samples) or num_samples < 1:
+            raise ValueError(f"num_samples={num_samples!r} must be an integer of at least 1.")
         rngs = make_generators(seed, generators, num_samples)
-        return self._generate(describe([None] * num_samples), None, rngs, progress, return_tokens)
+        return self._generate(
+            text_attributes([None] * num_samples), None, rngs, progress, return_tokens
+        )
 
     def generate_continuation(
         self,
         prompt: Tensor,
         prompt_sample_rate: int,
-        descriptions: list[str | None] | None = None,
+        descriptions: Texts | None = None,
         progress: bool = False,
         return_tokens: bool = False,
         *,
         seed: Seed = None,
         generators: Generators = None,
     ) -> tp.Any:
-        """Music that goes on from a beginning, which is part of the result.
+        """Continue audio prompts; the result includes them.
 
         Args:
-            prompt: Beginning, `[B, C, T]` or `[C, T]`.
-            prompt_sample_rate: Of `prompt`.
+            prompt: Audio, `[B, C, T]` or `[C, T]`.
+            prompt_sample_rate: Sample rate of `prompt`, in Hz.
             descriptions: One per prompt, or one for all; `None` is no description.
-            progress, return_tokens, seed, generators: As in `generate`.
+            progress, return_tokens, seed, generators: As for `generate`.
 
         Raises:
-            ValueError: The prompt is not audio, or lasts as long as what is to be generated.
+            ValueError: The prompt is not audio, or is as long as `duration`.
         """
-        if not isinstance(prompt, Tensor):
+        if not isinstance(prompt, Tensor | np.ndarray):
             raise ValueError(
                 f"prompt must be a tensor [B, C, T] or [C, T] but is a {type(prompt).__name__}."
             )
@@ -300,13 +307,16 @@ class MusicGen:
         with torch.inference_mode(), evaluation_mode(self.compression_model):
             codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
         if scale is not None:
-            raise ValueError("The tokenizer rescales its input, which cannot be continued.")
-        return self._generate(describe(texts), codes, rngs, progress, return_tokens)
+            raise ValueError(
+                "The tokenizer renormalizes its input (renormalize=true), which continuation does "
+                "not support. Use a model with another tokenizer."
+            )
+        return self._generate(text_attributes(texts), codes, rngs, progress, return_tokens)
 
     def generate_with_style(
         self,
-        descriptions: list[str | None],
-        style_wavs: Clips,
+        descriptions: Texts,
+        style_wavs: Waveforms | None,
         style_sample_rate: int,
         progress: bool = False,
         return_tokens: bool = False,
@@ -315,19 +325,19 @@ class MusicGen:
         generators: Generators = None,
         excerpt_start: float | tp.Sequence[float | None] | None = None,
     ) -> tp.Any:
-        """Music in the style of a clip, with or without text.
+        """Generate music in the style of clips, with or without text.
 
         Args:
             descriptions: One per sample, or one for all clips; `None` is no description.
             style_wavs: Clips `[B, C, T]`, `[C, T]`, or a list of `[C, T]` of any lengths and
-                `None`; one per description, or one for all.
-            style_sample_rate: Of the clips.
-            progress, return_tokens, seed, generators: As in `generate`.
+                `None` (no clip); one per description, or one for all.
+            style_sample_rate: Sample rate of the clips, in Hz.
+            progress, return_tokens, seed, generators: As for `generate`.
             excerpt_start: Second of the clip where the excerpt starts, for all or one per
                 sample; `None` selects it by the sample's seed, as the command line does.
 
         Raises:
-            ValueError: The model hears no style, or a clip is shorter than the excerpt.
+            ValueError: The model has no style conditioner, or a clip is shorter than the excerpt.
         """
         name, style = self._style()
         check_sample_rate(style_sample_rate, "style_sample_rate")
@@ -336,7 +346,7 @@ class MusicGen:
         )
         rngs = make_generators(seed, generators, len(texts))
         starts = excerpt_starts(excerpt_start, len(texts))
-        attributes = describe(texts)
+        attributes = text_attributes(texts)
         for sample, clip, start, rng in zip(attributes, clips, starts, rngs):
             if clip is None:
                 continue
@@ -354,31 +364,47 @@ class MusicGen:
 
     def generate_with_chroma(
         self,
-        descriptions: list[str | None],
-        melody_wavs: Clips,
+        descriptions: Texts,
+        melody_wavs: Waveforms | None,
         melody_sample_rate: int,
         progress: bool = False,
         return_tokens: bool = False,
-        **kwargs: tp.Any,
+        *,
+        seed: Seed = None,
+        generators: Generators = None,
+        excerpt_start: float | tp.Sequence[float | None] | None = None,
     ) -> tp.Any:
-        """`generate_with_style` under the name that scripts for the original use."""
+        """Call `generate_with_style`; scripts for the original use this name."""
         return self.generate_with_style(
-            descriptions, melody_wavs, melody_sample_rate, progress, return_tokens, **kwargs
+            descriptions,
+            melody_wavs,
+            melody_sample_rate,
+            progress,
+            return_tokens,
+            seed=seed,
+            generators=generators,
+            excerpt_start=excerpt_start,
         )
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Turn tokens `[B, K, F]` into audio `[B, C, T]`, in constant memory beside the two."""
+        """Decode tokens `[B, K, F]` to audio `[B, C, T]`, in chunks if they are long.
+
+        Raises:
+            ValueError: The tokens have other dimensions, or one is out of range.
+        """
+        if not isinstance(tokens, Tensor):
+            raise ValueError(f"tokens must be a tensor [B, K, F] but is a {type(tokens).__name__}.")
         with torch.inference_mode(), evaluation_mode(self.compression_model):
             return decode_chunked(self.compression_model, tokens.to(self.codec_device))
 
     @property
     def codec_device(self) -> torch.device:
-        """Where the tokenizer lives."""
+        """Device of the tokenizer."""
         tensors = [*self.compression_model.parameters(), *self.compression_model.buffers()]
         return tensors[0].device
 
     def _convert(self, wav: Tensor, sample_rate: int) -> Tensor:
-        """Bring a clip `[C, T]` to the model's sample rate and channels."""
+        """Convert a clip `[C, T]` to the model's sample rate and channels."""
         return convert_audio(wav.float(), sample_rate, self.sample_rate, self.audio_channels)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Listening and looking in a notebook."""
+"""Audio players and figures in notebooks."""
 
 import io
 import typing as tp
@@ -19,24 +19,24 @@ except ImportError:  # only notebooks have it
 def display_audio(
     samples: Tensor, sample_rate: int, titles: tp.Sequence[str] | None = None
 ) -> None:
-    """Show a player for each waveform.
+    """Display an audio player for each waveform.
 
     Args:
         samples: `[B, C, T]` or `[C, T]`, on any device.
         sample_rate: Samples per second.
-        titles: What is written above each player.
+        titles: Title of each player.
 
     Raises:
-        ValueError: The tensor has another number of dimensions, or the titles another number.
-        RuntimeError: IPython is missing.
+        ValueError: The tensor has other dimensions, or the number of titles differs.
+        RuntimeError: IPython is not installed.
     """
-    _require_notebook("display_audio shows players")
+    _require_notebook("display_audio")
     if samples.dim() not in (2, 3):
         raise ValueError(f"samples must be [B, C, T] or [C, T] but is {list(samples.shape)}.")
     batch = samples.detach().float().cpu()
     batch = batch if batch.dim() == 3 else batch[None]
     if titles is not None and len(titles) != len(batch):
-        raise ValueError(f"{len(titles)} titles were given for {len(batch)} waveforms.")
+        raise ValueError(f"titles has {len(titles)} entries for {len(batch)} waveforms.")
     for i, wav in enumerate(batch):
         if titles is not None:
             ipd.display(ipd.Markdown(f"**{titles[i]}**"))
@@ -44,19 +44,21 @@ def display_audio(
 
 
 def display_pictures(figures: tp.Sequence[Figure], columns: int = 1) -> None:
-    """Show figures of equal size side by side, as one picture.
+    """Display figures of equal size in a grid, as one image.
 
     Args:
-        figures: What `audiocraft.utils.pictures` draws.
-        columns: How many go in a row.
+        figures: Figures, such as those of `audiocraft.utils.pictures`.
+        columns: Figures per row.
 
     Raises:
-        ValueError: There is no figure, or no column.
-        RuntimeError: IPython is missing.
+        ValueError: There are no figures, or no columns.
+        RuntimeError: IPython is not installed.
     """
-    _require_notebook("display_pictures shows pictures")
+    _require_notebook("display_pictures")
     if not figures or columns < 1:
-        raise ValueError(f"{len(figures)} figures in {columns} columns: give at least one of each.")
+        raise ValueError(
+            f"Cannot display {len(figures)} figures in {columns} columns; both must be at least 1."
+        )
     pixels = [figure_to_array(figure) for figure in figures]
     white = np.full_like(pixels[0], 255)
     pixels += [white] * (-len(pixels) % columns)
@@ -66,6 +68,6 @@ def display_pictures(figures: tp.Sequence[Figure], columns: int = 1) -> None:
     ipd.display(ipd.Image(data=png.getvalue(), format="png"))
 
 
-def _require_notebook(what: str) -> None:
+def _require_notebook(function: str) -> None:
     if ipd is None:
-        raise RuntimeError(f"{what} in a notebook: pip install jupyter.")
+        raise RuntimeError(f"{function} needs a notebook: pip install jupyter.")

@@ -89,7 +89,7 @@ def test_weights_too_large_for_half_precision_are_told(experiment, tmp_path):
     name = next(key for key in content["best_state"]["model"] if key.endswith("linears.0.weight"))
     content["best_state"]["model"][name] *= 1e8
     torch.save(content, experiment)
-    with pytest.raises(CheckpointError, match=r"linears.0.weight reaches .* without --half"):
+    with pytest.raises(CheckpointError, match=r"linears.0.weight .* --half"):
         export_model("abcd1234", tmp_path / "out", ".bin", torch.float16)
 
 
@@ -146,7 +146,7 @@ def test_an_export_replaces_the_one_before_under_the_feet_of_nobody(
     model = same_model(tmp_path, tiny_musicgen.lm)  # holds the old file
     export_model("abcd1234", tmp_path, ".bin")
     assert model.generate_unconditional(1, seed=0).isfinite().all()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_a_folder_that_cannot_be_written_says_so(experiment, tmp_path):

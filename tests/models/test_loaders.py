@@ -137,7 +137,7 @@ def test_missing_keys_of_a_file_take_their_default(tiny_musicgen, exported, capl
 
 def test_what_nothing_tells_is_named(exported):
     rewrite(exported / "state_dict.bin", lambda config: config.transformer_lm.pop("num_heads"))
-    with pytest.raises(ValueError, match=r"transformer_lm\.num_heads is missing"):
+    with pytest.raises(ValueError, match=r"transformer_lm\.num_heads"):
         loaders.load_lm_model(str(exported))
 
 
@@ -155,7 +155,7 @@ def test_references_to_the_environment_of_the_author_do_not_matter(exported, mon
 def test_weights_made_by_hand_can_be_continued_from_but_not_built(tiny_musicgen, tmp_path):
     weights = {key: value + 1 for key, value in tiny_musicgen.lm.state_dict().items()}
     torch.save({"best_state": {"model": weights}}, tmp_path / "mine.th")
-    with pytest.raises(CheckpointError, match=r"transformer_lm.* only be given to continue_from"):
+    with pytest.raises(CheckpointError, match=r"transformer_lm.* continue_from"):
         loaders.load_lm_model(str(tmp_path / "mine.th"))
     loaders.load_lm_weights(tiny_musicgen.lm, str(tmp_path / "mine.th"))
     torch.testing.assert_close(tiny_musicgen.lm.state_dict(), weights)
@@ -212,7 +212,7 @@ def test_a_precision_is_given_by_itself_or_by_its_name(dtype, exported):
 
 
 def test_an_unknown_precision_is_told(exported):
-    with pytest.raises(ConfigError, match=r"dtype is 'half'. Choose one of: float32, float16"):
+    with pytest.raises(ConfigError, match=r"dtype='half'.* float32, float16"):
         MusicGen.get_pretrained(str(exported), device="cpu", dtype="half")
 
 
@@ -255,7 +255,7 @@ def test_the_configuration_says_how_many_codebooks_are_used(exported):
         exported / "state_dict.bin",
         lambda config: OmegaConf.update(config, "compression_model_n_q", 3, force_add=True),
     )
-    with pytest.raises(CheckpointError, match="has 4 codebooks but its tokenizer 3"):
+    with pytest.raises(CheckpointError, match=r"4 codebooks .* 3"):
         MusicGen.get_pretrained(str(exported), device="cpu")
 
 
@@ -294,20 +294,20 @@ def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
 def test_a_tokenizer_with_too_few_entries_is_not_the_right_one(exported):
     config = composed("solver=compression/debug", "rvq.n_q=4", "rvq.bins=300")
     write_tokenizer(exported / "compression_state_dict.bin", config)
-    with pytest.raises(CheckpointError, match="400 entries per codebook but its tokenizer 300"):
+    with pytest.raises(CheckpointError, match=r"400 entries .* 300"):
         MusicGen.get_pretrained(str(exported), device="cpu")
 
 
 def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen):
     reference = str(exported / "compression_state_dict.bin")
-    with pytest.raises(CheckpointError, match="only refers to the tokenizer"):
+    with pytest.raises(CheckpointError, match="reference to the tokenizer"):
         loaders.load_lm_model(reference)
-    with pytest.raises(CheckpointError, match="only refers to the tokenizer"):
+    with pytest.raises(CheckpointError, match="reference to the tokenizer"):
         loaders.load_lm_weights(tiny_musicgen.lm, reference)
 
 
 def test_a_language_model_is_no_tokenizer(checkpoint):
-    with pytest.raises(CheckpointError, match="holds a language model, not a native EnCodec"):
+    with pytest.raises(CheckpointError, match="a language model, not a native EnCodec"):
         loaders.load_compression_model(str(checkpoint))
 
 
@@ -320,5 +320,5 @@ def test_a_folder_of_transformers_says_which_file_is_wanted(tmp_path):
 
 def test_a_tokenizer_is_no_language_model(tmp_path):
     write_tokenizer(tmp_path / "c.bin")
-    with pytest.raises(CheckpointError, match="holds a native EnCodec, not a language model"):
+    with pytest.raises(CheckpointError, match="a native EnCodec, not a language model"):
         loaders.load_lm_model(str(tmp_path / "c.bin"))

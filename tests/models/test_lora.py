@@ -91,7 +91,7 @@ def saved(base, tmp_path, **options):
 def test_the_same_adapter_is_not_merged_twice(base, tmp_path):
     path, model = saved(base, tmp_path), copy.deepcopy(base)
     merge_adapter(model, path)
-    with pytest.raises(CheckpointError, match="or an adapter is in it already"):
+    with pytest.raises(CheckpointError, match="fingerprint"):
         merge_adapter(model, path)
 
 
@@ -108,17 +108,17 @@ def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
     with torch.no_grad():
         other.emb[0].weight.add_(0.1)
     before = {key: value.clone() for key, value in other.state_dict().items()}
-    with pytest.raises(CheckpointError, match="made for //sig/base"):
+    with pytest.raises(CheckpointError, match="belongs to //sig/base"):
         merge_adapter(other, path)
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
 
 
 def test_a_file_that_is_none_is_refused(base, tmp_path):
     (tmp_path / "text.safetensors").write_text("no tensors")
-    with pytest.raises(CheckpointError, match="cannot be read as an adapter"):
+    with pytest.raises(CheckpointError, match=r"text\.safetensors"):
         merge_adapter(base, tmp_path / "text.safetensors")
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="is no adapter of ours"):
+    with pytest.raises(CheckpointError, match=r"lora\.use=true"):
         merge_adapter(base, tmp_path / "other.safetensors")
 
 
@@ -133,14 +133,14 @@ def test_the_base_goes_under_the_adapters(base):
         other.emb[0].weight.add_(0.1)
     load_base_weights(model, other.state_dict())
     assert torch.equal(model.emb[0].weight, other.emb[0].weight)
-    with pytest.raises(CheckpointError, match="of another model"):
+    with pytest.raises(CheckpointError, match="base model"):
         load_base_weights(model, {"emb.0.weight": other.emb[0].weight})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "lora.rank must be at least 1 but is 0"),
+        ({"rank": 0}, "lora.rank=0"),
         ({"alpha": 0}, "lora.alpha"),
         ({"dropout": 1.0}, "lora.dropout"),
     ],

@@ -272,79 +272,142 @@ def going_on(prompt, rate=RATE, *texts):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.generate("piano"), "'piano': put the sentence, or None, in brackets"),
-        (lambda m: m.generate(None), "descriptions must be a list but is None"),
-        (lambda m: m.generate([]), "descriptions is empty"),
-        (lambda m: m.generate([3]), "a text or None but is 3"),
-        (lambda m: m.generate_unconditional(0), "num_samples must be a number of at least 1"),
-        (lambda m: m.generate_unconditional(1.5), "is 1.5"),
-        (lambda m: m.generate(["a"], seed=[1, 2]), "2 seeds were given for 1 samples"),
-        (lambda m: m.generate(["a"], seed=["x"]), "whole number of 64 bits but is 'x'"),
-        (lambda m: m.generate(["a"], seed=2**70), "whole number of 64 bits"),
-        (lambda m: m.generate(["a"], seed=1, generators=dice(1)), "both given"),
-        (lambda m: m.generate(["a"], generators=dice(1, 2)), "2 generators were given for 1"),
-        (lambda m: m.generate(["a", "b"], generators=dice(1) * 2), "share a generator"),
-        (lambda m: m.generate(["a", "b"], generators=dice(1)[0]), "1 generators were given for 2"),
-        (params(duration=0), "duration must be more than 0 seconds but is 0"),
-        (params(duration=-1), "but is -1"),
-        (params(duration="8"), "duration must be more than 0 seconds but is '8'"),
-        (params(temperature=None), "temperature must be at least 0 but is None"),
-        (params(top_p="0.9"), "but is '0.9'"),
-        (params(extend_stride="1"), "but is '1'"),
-        (style_params(eval_q=2.5), "eval_q is 2.5"),
-        (style_params(excerpt_length="3"), "a number of seconds but is '3'"),
-        (in_style(["a"], clip(2), excerpt_start="1"), "a second of the clip but is '1'"),
-        (params(duration=float("nan")), "but is nan"),
-        (params(duration=float("inf")), "but is inf"),
-        (params(temperature=-1), "temperature must be at least 0 but is -1"),
-        (params(top_k=-5), "top_k must be at least 0 (0 is off), a whole number, but is -5"),
-        (params(top_k=2.5), "but is 2.5"),
-        (params(top_p=1.5), "top_p must lie between 0 (off) and 1 but is 1.5"),
-        (params(cfg_coef=float("nan")), "cfg_coef must be a number but is nan"),
-        (params(cfg_coef_beta=float("inf")), "cfg_coef_beta must be a number but is inf"),
-        (params(extend_stride=2.0), "extend_stride is 2.0 s but a window lasts 2.0 s"),
-        (params(extend_stride=0), "extend_stride must be more than 0 seconds but is 0"),
-        (style_params(eval_q=7), "eval_q is 7 but the bottleneck has 6 codebooks. Choose 1 to 6"),
-        (style_params(eval_q=0), "eval_q is 0"),
-        (style_params(excerpt_length=0), "excerpt_length is 0 s"),
-        (style_params(excerpt_length=-1.5), "excerpt_length is -1.5 s"),
-        (style_params(ds_factor=0), "ds_factor must be a whole number, at least 1, but is 0"),
-        (style_params(encodec_n_q=2), "encodec_n_q is 2 but MusicnnFeatures listens"),
-        (in_style(["a"] * 2, [clip(2)] * 3), "2 descriptions do not go with 3 clips"),
-        (in_style(["a"], []), "style_wavs is empty"),
-        (in_style(["a"], clip(2) * float("nan")), "holds NaN"),
-        (in_style(["a"], torch.zeros(5)), "must be [B, C, T] or [C, T] but is [5]"),
-        (in_style(["a"], [torch.zeros(1, 1, 5)]), "must be [C, T] but is [1, 1, 5]"),
-        (in_style(["a"], torch.zeros(1, 0)), "must be [C, T] but is [1, 0]"),
-        (in_style(["a"], torch.zeros(0, 5)), "has 0 channels"),
-        (in_style(["a"], clip(2, channels=9)), "has 9 channels"),
-        (in_style(["a"], clip(2).mul(100).short()), "holds torch.int16 samples"),
-        (in_style(["a"], [np.zeros((1, 5))]), "is a ndarray"),
-        (in_style(["a"], clip(2), 0), "style_sample_rate must be a whole number"),
-        (in_style(["a"], clip(2), 44.1), "but is 44.1"),
-        (in_style(["a"], clip(2), excerpt_start=[0.0, 0.0]), "2 values of excerpt_start"),
-        (in_style(["a"], clip(2), excerpt_start=-0.5), "but is -0.5"),
-        (in_style(["a"], clip(2), excerpt_start=1.9), "does not fit"),
-        (going_on(clip(1.0)), "shorter prompt or a longer duration"),
-        (going_on(clip(0.2) * float("inf")), "NaN or infinite"),
-        (going_on([clip(0.2)]), "prompt must be a tensor [B, C, T] or [C, T] but is a list"),
-        (going_on(clip(0.2), -1), "prompt_sample_rate must be a whole number"),
-        (going_on(clip(0.2)[0]), "prompt must be [B, C, T] or [C, T] but is [6400]"),
-        (going_on(clip(0.2).expand(2, 1, -1), RATE, ["a"] * 3), "3 descriptions do not go with 2"),
+        (lambda m: m.generate("piano"), "descriptions='piano'"),
+        (lambda m: m.generate(None), "descriptions=None"),
+        (lambda m: m.generate(3), "descriptions=3"),
+        (lambda m: m.generate([]), "descriptions"),
+        (lambda m: m.generate([3]), "descriptions 3"),
+        (lambda m: m.generate_unconditional(0), "num_samples=0"),
+        (lambda m: m.generate_unconditional(1.5), "num_samples=1.5"),
+        (lambda m: m.generate(["a"], seed=[1, 2]), "seed 2 1"),
+        (lambda m: m.generate(["a"], seed=["x"]), "seed='x'"),
+        (lambda m: m.generate(["a"], seed="x"), "seed='x'"),
+        (lambda m: m.generate(["a"], seed=1.5), "seed=1.5"),
+        (lambda m: m.generate(["a"], seed=2**70), f"seed={2**70}"),
+        (lambda m: m.generate(["a"], seed=1, generators=dice(1)), "seed=1 generators"),
+        (lambda m: m.generate(["a"], generators=dice(1, 2)), "2 generators 1 samples"),
+        (lambda m: m.generate(["a", "b"], generators=dice(1) * 2), "generators"),
+        (lambda m: m.generate(["a", "b"], generators=dice(1)[0]), "1 generators 2 samples"),
+        (params(duration=0), "duration=0"),
+        (params(duration=-1), "duration=-1"),
+        (params(duration="8"), "duration='8'"),
+        (params(temperature=None), "temperature None"),
+        (params(top_p="0.9"), "top_p '0.9'"),
+        (params(extend_stride="1"), "extend_stride='1'"),
+        (style_params(eval_q=2.5), "eval_q 2.5"),
+        (style_params(excerpt_length="3"), "excerpt_length '3'"),
+        (in_style(["a"], clip(2), excerpt_start="1"), "excerpt_start='1'"),
+        (params(duration=float("nan")), "duration=nan"),
+        (params(duration=float("inf")), "duration=inf"),
+        (params(temperature=-1), "temperature -1"),
+        (params(top_k=-5), "top_k -5"),
+        (params(top_k=2.5), "top_k 2.5"),
+        (params(top_p=1.5), "top_p 1.5"),
+        (params(cfg_coef=float("nan")), "cfg_coef=nan"),
+        (params(cfg_coef_beta=float("inf")), "cfg_coef_beta=inf"),
+        (params(extend_stride=2.0), "extend_stride=2.0 max_duration=2.0"),
+        (params(extend_stride=0), "extend_stride=0"),
+        (style_params(eval_q=7), "eval_q 7 6"),
+        (style_params(eval_q=0), "eval_q 0"),
+        (style_params(excerpt_length=0), "excerpt_length 0"),
+        (style_params(excerpt_length=-1.5), "excerpt_length -1.5"),
+        (style_params(ds_factor=0), "ds_factor 0"),
+        (style_params(encodec_n_q=2), "encodec_n_q 2 MusicnnFeatures"),
+        (in_style(["a"] * 2, [clip(2)] * 3), "2 descriptions 3 clips"),
+        (in_style(["a"], []), "style_wavs"),
+        (in_style(["a"], 3), "style_wavs int"),
+        (in_style(["a"], ["x"]), "style_wavs str"),
+        (in_style(["a"], clip(2) * float("nan")), "style_wavs NaN"),
+        (in_style(["a"], clip(2) / clip(2).abs().max() * 32767), "style_wavs 32767 32768"),
+        (in_style(["a"], torch.zeros(5)), "style_wavs [B, C, T] [5]"),
+        (in_style(["a"], [torch.zeros(1, 1, 5)]), "style_wavs [C, T] [1, 1, 5]"),
+        (in_style(["a"], torch.zeros(1, 0)), "style_wavs [C, T] [1, 0]"),
+        (in_style(["a"], torch.zeros(0, 5)), "style_wavs 0 channels"),
+        (in_style(["a"], clip(2, channels=9)), "style_wavs 9 channels"),
+        (in_style(["a"], clip(2).bool()), "style_wavs torch.bool"),
+        (in_style(["a"], clip(2), 0), "style_sample_rate=0"),
+        (in_style(["a"], clip(2), 44.1), "style_sample_rate=44.1"),
+        (in_style(["a"], clip(2), excerpt_start=[0.0, 0.0]), "excerpt_start 2 1"),
+        (in_style(["a"], clip(2), excerpt_start=-0.5), "excerpt_start=-0.5"),
+        (in_style(["a"], clip(2), excerpt_start=1.9), "1.9"),
+        (going_on(clip(1.0)), "prompt 1.00 duration"),
+        (going_on(clip(0.2) * float("inf")), "prompt infinite"),
+        (going_on([clip(0.2)]), "prompt [B, C, T] list"),
+        (going_on(clip(0.2), -1), "prompt_sample_rate=-1"),
+        (going_on(clip(0.2)[0]), "prompt [B, C, T] [6400]"),
+        (going_on(clip(0.2).expand(2, 1, -1), RATE, ["a"] * 3), "3 descriptions 2"),
+        (lambda m: m.decode(torch.zeros(4, 5).long()), "[B, K, F] [4, 5]"),
+        (lambda m: m.decode(torch.full((1, 4, 5), 400)), "399 400"),
+        (lambda m: m.decode(-torch.ones(1, 4, 5).long()), "399 -1"),
+        (lambda m: m.decode(torch.zeros(1, 5, 5).long()), "4"),
+        (lambda m: m.decode(torch.zeros(1, 4, 5)), "torch.float32"),
+        (lambda m: m.decode([[1]]), "[B, K, F] list"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_value(tiny_musicgen, call, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_an_argument_that_cannot_be_used_is_an_error_with_its_name_and_value(
+    tiny_musicgen, call, message
+):
+    """`message`: words that the error contains in this order."""
+    with pytest.raises(ValueError, match=".*".join(map(re.escape, message.split(" ")))):
         call(tiny_musicgen)
 
 
-def test_less_than_a_frame_is_nothing(tiny_musicgen):
-    tiny_musicgen.set_generation_params(duration=0.01)
-    with pytest.raises(ValueError, match=r"0\.01 s, less than one frame of 0\.02 s"):
+@pytest.mark.parametrize(
+    "descriptions",
+    [("a", None), (text for text in ("a", None)), np.array(["a", "b"]), ["\ud83c", "a\0b"]],
+    ids=["tuple", "generator", "numpy", "surrogate"],
+)
+def test_descriptions_may_be_any_iterable_of_texts(tiny_musicgen, descriptions):
+    assert len(tiny_musicgen.generate(descriptions, seed=1)) == 2
+
+
+def test_a_seed_may_be_a_tensor_or_a_numpy_integer(tiny_musicgen):
+    expected = tiny_musicgen.generate(["a"], seed=3)
+    for seed in (torch.tensor(3), np.int64(3), [torch.tensor(3)], np.array([3])):
+        torch.testing.assert_close(tiny_musicgen.generate(["a"], seed=seed), expected)
+
+
+def test_no_clip_may_be_none_instead_of_a_list(tiny_musicgen):
+    expected = tiny_musicgen.generate(["a", "b"], seed=3)
+    given = tiny_musicgen.generate_with_style(["a", "b"], None, RATE, seed=3)
+    torch.testing.assert_close(given, expected)
+
+
+def test_integer_and_numpy_clips_are_those_of_their_scaled_floats(tiny_musicgen):
+    integers = (clip(2) / clip(2).abs().max() * 32767).short()
+    expected = tiny_musicgen.generate_with_style(["a"], integers.float() / 32768, RATE, seed=3)
+    for wav in (integers, integers.numpy()):
+        given = tiny_musicgen.generate_with_style(["a"], wav, RATE, seed=3)
+        torch.testing.assert_close(given, expected)
+
+
+def test_a_tokenizer_stays_in_float32(tiny_musicgen):
+    codec = tiny_musicgen.compression_model
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    expected = tiny_musicgen.generate_continuation(clip(0.2), RATE, seed=1)
+    codec.half()
+    for name, value in codec.state_dict().items():
+        assert torch.equal(value, before[name])
+    torch.testing.assert_close(
+        tiny_musicgen.generate_continuation(clip(0.2), RATE, seed=1), expected
+    )
+    assert next(codec.double().parameters()).dtype is torch.float64
+
+
+@pytest.mark.parametrize("hundredths", [35, 57, 58, 59, 115, 116, 199])
+def test_a_duration_is_rounded_to_the_nearest_frame(tiny_musicgen, hundredths):
+    tiny_musicgen.set_generation_params(duration=hundredths / 100, use_sampling=False)
+    _, tokens = tiny_musicgen.generate([None], return_tokens=True)
+    assert abs(tokens.shape[-1] - hundredths / 2) <= 0.5
+
+
+def test_a_duration_of_less_than_half_a_frame_is_an_error(tiny_musicgen):
+    tiny_musicgen.set_generation_params(duration=0.009)
+    with pytest.raises(ValueError, match=r"duration=0\.009 .* 0\.02 s"):
         tiny_musicgen.generate([None])
 
 
-def test_a_prompt_as_long_as_a_window_says_what_a_window_holds(tiny_musicgen):
+def test_a_prompt_as_long_as_a_window_is_an_error_with_both_lengths(tiny_musicgen):
     tiny_musicgen.set_generation_params(duration=5.0)
-    with pytest.raises(ValueError, match=r"lasts 2\.50 s .* in 2\.00 s\. Give only its end"):
+    with pytest.raises(ValueError, match=r"2\.50 s.* 2\.00 s"):
         tiny_musicgen.generate_continuation(clip(2.5), RATE)

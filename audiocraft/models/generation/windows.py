@@ -1,8 +1,10 @@
-"""Samples of different conditions side by side, and pieces longer than a model's memory.
+"""Long-form generation in overlapping windows, for samples with different conditions.
 
-Released models attend to the padding of their conditions, and know no more than one window of
-time. Here both stay the model's own affair: a sample never notices its neighbours, and a long
-piece is a chain of windows that hear the same conditions.
+A model generates at most `max_duration` seconds at once. Longer samples are generated in windows:
+each starts with the end of the previous one as its prompt, and all have the same conditions.
+
+Released models attend to padded condition steps, so only samples whose conditions have equal
+lengths share a batch: the result of a sample does not depend on the other samples.
 """
 
 import contextlib
@@ -18,8 +20,30 @@ from ..lm import LMModel
 from .decoding import generate_tokens
 from .inputs import GenerationParams
 
-ProgressCallback = tp.Callable[[int, int], None]  # frames that are done, of how many
-Group = tuple[list[int], dict[str, Condition]]
+ProgressCallback = tp.Callable[[int, int], None]  # (frames done, total frames)
+Group = tuple[list[int], dict[str, Condition]]  # indices of samples, and their conditions
+
+
+class WindowSizes(tp.NamedTuple):
+    """Lengths of long-form generation, in frames."""
+
+    total: int  # of the sample
+    window: int  # of the longest window
+    stride: int  # between the starts of two windows
+
+
+def nearest_frame_count(seconds: float, frame_rate: float) -> int:
+    """Return the number of frames nearest to a duration."""
+    return round(seconds * frame_rate)
+
+
+def window_sizes(params: GenerationParams, frame_rate: float, max_duration: float) -> WindowSizes:
+    """Return the lengths in frames of `params` and of a model with windows of `max_duration`."""
+    return WindowSizes(
+        total=nearest_frame_count(params.duration, frame_rate),
+        window=nearest_frame_count(max_duration, frame_rate),
+        stride=max(1, int(params.extend_stride * frame_rate)),
+    )
 
 
 def generate_samples(
@@ -31,33 +55,33 @@ def generate_samples(
     prompt: Tensor | None,
     frame_rate: float,
     max_duration: float,
-    report: tp.Callable[[int, int], None],
+    report: ProgressCallback,
 ) -> Tensor:
-    """Generate codes for samples of any conditions; each is what it would be alone.
+    """Generate codes for samples with any conditions, each as if generated alone.
 
     Args:
-        lm: The model, in eval mode.
-        attributes: What is told of each sample; read and listened to once.
-        generators: Dice, one per sample.
+        lm: Language model, in eval mode.
+        attributes: Condition attributes of each sample; encoded once.
+        generators: One per sample.
         params: Duration, stride, sampling, guidance.
-        prompt: Codes to start with, `[B, K, F]`.
-        frame_rate: Frames per second.
-        max_duration: Seconds that one window holds.
-        report: Called with the number of frames done and of all frames.
+        prompt: Codes at the beginning, `[B, K, F]`.
+        frame_rate: Codec frames per second.
+        max_duration: Length of a window, in seconds.
+        report: Called with the number of frames done and the total.
 
     Returns:
         Codes, `[B, K, F]`.
 
     Raises:
-        ValueError: There is nothing to generate.
+        ValueError: The duration is less than a frame, or the prompt is too long.
     """
-    length = int(params.duration * frame_rate)
+    length = nearest_frame_count(params.duration, frame_rate)
     if length < 1:
         raise ValueError(
-            f"duration is {params.duration} s, less than one frame of {1 / frame_rate} s."
+            f"duration={params.duration} s is less than one frame of {1 / frame_rate:g} s."
         )
     groups = group_by_condition_shape(lm.condition_provider, attributes)
-    tokens: list[Tensor | None] = [None] * len(attributes)
+    codes_of: list[Tensor | None] = [None] * len(attributes)
     for number, (members, conditions) in enumerate(groups):
         codes = generate_windows(
             lm,
@@ -70,31 +94,24 @@ def generate_samples(
             report=lambda done, n=number: report(n * length + done, len(groups) * length),
         )
         for i, row in zip(members, codes):
-            tokens[i] = row
-    return torch.stack(tp.cast(list[Tensor], tokens))
+            codes_of[i] = row
+    return torch.stack(tp.cast(list[Tensor], codes_of))
 
 
 def group_by_condition_shape(
     provider: ConditionProvider, attributes: list[ConditioningAttributes]
 ) -> list[Group]:
-    """Conditions, computed once for each sample, joined where they have the same form.
-
-    A text that is padded to the length of its neighbour's would sound different, so only samples
-    whose conditions are equally long share a batch.
-
-    Returns:
-        For each batch the numbers of its samples, and their conditions.
-    """
+    """Encode the conditions of each sample, and batch those of equal lengths."""
     groups: dict[tuple, list[tuple[int, dict[str, Condition]]]] = {}
     for i, sample in enumerate(attributes):
         conditions = provider(provider.prepare([sample], None))
-        form = tuple((c.embed.shape[1], bool(c.mask.any())) for c in conditions.values())
-        groups.setdefault(form, []).append((i, conditions))
-    return [([i for i, _ in group], _join([c for _, c in group])) for group in groups.values()]
+        shape = tuple((c.embed.shape[1], bool(c.mask.any())) for c in conditions.values())
+        groups.setdefault(shape, []).append((i, conditions))
+    return [([i for i, _ in group], _concat([c for _, c in group])) for group in groups.values()]
 
 
-def _join(conditions: list[dict[str, Condition]]) -> dict[str, Condition]:
-    """Conditions of single samples as those of a batch."""
+def _concat(conditions: list[dict[str, Condition]]) -> dict[str, Condition]:
+    """Concatenate the conditions of single samples to a batch."""
     return {
         name: Condition(
             torch.cat([sample[name].embed for sample in conditions]),
@@ -115,28 +132,24 @@ def generate_windows(
     max_duration: float,
     report: tp.Callable[[int], None],
 ) -> Tensor:
-    """Generate codes of any length, sliding a window where they are more than one holds.
+    """Generate codes of any length for a batch, in overlapping windows if needed.
 
     Args:
-        lm: The model, in eval mode.
-        conditions: Of every sample; each window hears the same.
-        generators: Dice, one per sample.
-        params: Duration, stride, sampling, guidance.
-        prompt: Codes to start with, `[B, K, F]`.
-        frame_rate: Frames per second.
-        max_duration: Seconds that one window holds.
+        lm: Language model, in eval mode.
+        conditions: Conditions of the batch, the same in each window.
+        generators, params, prompt, frame_rate, max_duration: As in `generate_samples`.
         report: Called with the number of frames done.
 
     Returns:
         Codes, `[B, K, F]`.
 
     Raises:
-        ValueError: The prompt leaves nothing to generate.
+        ValueError: The prompt is as long as the first window.
     """
-    total, longest, stride = _in_frames(params, frame_rate, max_duration)
+    total, longest, stride = window_sizes(params, frame_rate, max_duration)
     if prompt is not None and prompt.shape[-1] >= min(total, longest):
-        _refuse_prompt(prompt.shape[-1] / frame_rate, params.duration, max_duration)
-    pieces: list[Tensor] = []
+        raise _prompt_too_long(prompt.shape[-1] / frame_rate, params.duration, max_duration)
+    new_codes: list[Tensor] = []
     offset = 0
     while True:
         window = min(total - offset, longest)
@@ -151,20 +164,20 @@ def generate_windows(
             generators=generators,
             on_step=lambda done, _, start=offset: report(min(start + done, total)),
         )
-        known = prompt.shape[-1] if prompt is not None and pieces else 0
-        pieces.append(codes[..., known:])
+        overlap = prompt.shape[-1] if prompt is not None and new_codes else 0
+        new_codes.append(codes[..., overlap:])
         if offset + window >= total:
-            return torch.cat(pieces, dim=-1)
+            return torch.cat(new_codes, dim=-1)
         prompt = codes[..., stride:]
         offset += stride
 
 
-def _refuse_prompt(seconds: float, duration: float, max_duration: float) -> tp.NoReturn:
-    remedy = "Give a shorter prompt or a longer duration."
+def _prompt_too_long(seconds: float, duration: float, max_duration: float) -> ValueError:
+    remedy = "Pass a shorter prompt or a longer duration."
     if duration > max_duration:
-        remedy = "Give only its end: a window of the model holds no more."
-    raise ValueError(
-        f"The prompt lasts {seconds:.2f} s and leaves nothing to generate in "
+        remedy = "Pass only its end: a window of the model is not longer."
+    return ValueError(
+        f"The prompt lasts {seconds:.2f} s, which leaves nothing to generate in "
         f"{min(duration, max_duration):.2f} s. {remedy}"
     )
 
@@ -173,7 +186,7 @@ def _refuse_prompt(seconds: float, duration: float, max_duration: float) -> tp.N
 def frame_progress_bar(
     shown: bool, callback: ProgressCallback | None
 ) -> tp.Iterator[ProgressCallback]:
-    """A progress bar for a while: what is reported moves it and goes on to the callback."""
+    """Yield a function that updates a progress bar and calls `callback`."""
     with tqdm(disable=not shown, unit="frame") as bar:
 
         def report(done: int, total: int) -> None:
@@ -188,14 +201,6 @@ def frame_progress_bar(
 def window_boundaries(
     params: GenerationParams, frame_rate: float, max_duration: float
 ) -> list[int]:
-    """The frames with which a further window of `generate_windows` begins to add to a piece."""
-    total, longest, stride = _in_frames(params, frame_rate, max_duration)
-    return list(range(longest, total, stride))
-
-
-def _in_frames(
-    params: GenerationParams, frame_rate: float, max_duration: float
-) -> tuple[int, int, int]:
-    """Frames of the piece, of a window, and between the starts of two windows."""
-    stride = max(1, int(params.extend_stride * frame_rate))
-    return int(params.duration * frame_rate), int(max_duration * frame_rate), stride
+    """Return the first new frame of each window of `generate_windows` after the first."""
+    sizes = window_sizes(params, frame_rate, max_duration)
+    return list(range(sizes.window, sizes.total, sizes.stride))

@@ -83,7 +83,7 @@ def test_other_codecs_encode_windows_that_overlap(layers, stereo):
 
 
 def test_a_window_without_room_for_its_context_is_refused(encodec):
-    with pytest.raises(ValueError, match=r"no room for 1\.0 s at both ends"):
+    with pytest.raises(ValueError, match=r"context=1\.0"):
         encode_chunked(encodec, facts_of(encodec), music(4.0, 32_000), chunk=2.0, context=1.0)
 
 
@@ -97,7 +97,7 @@ def test_a_tokenizer_that_rescales_is_refused(encodec):
     model = builders.get_compression_model(
         composed("solver=compression/debug", "encodec.renormalize=true", "encodec.causal=false")
     ).eval()
-    with pytest.raises(ConfigError, match="rescales"):
+    with pytest.raises(ConfigError, match="renormalize"):
         encode_chunked(model, facts_of(model), torch.randn(model.channels, model.sample_rate))
 
 

@@ -128,7 +128,7 @@ def test_a_saved_tokenizer_is_the_same_again(tiny, tmp_path):
 
 def test_stereo_and_empty_audio_are_refused(tiny):
     for shape in [(1, 2, 100), (1, 1, 0), (1, 100)]:
-        with pytest.raises(ValueError, match=r"reads audio \[B, 1, T\]"):
+        with pytest.raises(ValueError, match=r"\[B, 1, T\]"):
             tiny.encode(torch.zeros(shape))
 
 

@@ -42,7 +42,7 @@ def test_a_bundled_name_that_is_wrong_lists_the_right_ones():
 
 
 def test_an_experiment_that_never_ran_says_what_to_do():
-    with pytest.raises(CheckpointError, match="Train that experiment first"):
+    with pytest.raises(CheckpointError, match="AUDIOCRAFT_DORA_DIR"):
         hub.local_path("//sig/ffffffff")
 
 

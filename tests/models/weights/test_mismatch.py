@@ -1,4 +1,4 @@
-"""Weights that do not fit: the difference is told by part, and its cause is guessed right."""
+"""Diagnosis of mismatching weights: differing keys by part, and the probable cause."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def model(*overrides: str) -> nn.Module:
         return builders.get_lm_model(composed(*overrides))
 
 
-def complaint(wanted: nn.Module, state) -> str:
+def error_of(wanted: nn.Module, state) -> str:
     with pytest.raises(CheckpointError) as caught:
         mismatch.load_matching_state(wanted, state, "x.th")
     return str(caught.value)
@@ -32,8 +32,7 @@ def complaint(wanted: nn.Module, state) -> str:
         (
             ("solver=musicgen/musicgen_style_32khz", "model/lm/model_scale=medium"),
             ("solver=musicgen/musicgen_style_32khz",),
-            "model_scale. The file's transformer is 1536 wide and has 48 layers, but 1024 and 24 "
-            "are asked for. Set model/lm/model_scale=medium.",
+            "Set model/lm/model_scale=medium.",
         ),
         (
             (*TEXT, "transformer_lm.num_layers=3"),
@@ -49,11 +48,11 @@ def complaint(wanted: nn.Module, state) -> str:
             STYLE,
             "Set conditioner=chroma2music.",
         ),
-        ((*TEXT, "transformer_lm.card=50"), TEXT, "transformer_lm.card. It is 50 in the file"),
+        ((*TEXT, "transformer_lm.card=50"), TEXT, "transformer_lm.card. It is 50"),
         (
             (*TEXT, "transformer_lm.n_q=2", "codebooks_pattern.delay.delays=[0,1]"),
             TEXT,
-            "transformer_lm.n_q. It is 2 in the file and 4 here",
+            "transformer_lm.n_q. It is 2 in the file and 4",
         ),
         ((*TEXT, "transformer_lm.bias_ff=true"), TEXT, "Set transformer_lm.bias_ff=true"),
         ((*TEXT, "transformer_lm.norm_first=false"), TEXT, "Set transformer_lm.norm_first=false"),
@@ -80,7 +79,7 @@ def complaint(wanted: nn.Module, state) -> str:
     ],
 )
 def test_the_setting_that_differs_is_guessed(file, asked_for, guess):
-    told = complaint(model(*asked_for), model(*file).state_dict())
+    told = error_of(model(*asked_for), model(*file).state_dict())
     assert guess in told
     assert told.count("Probable cause") == 1
 
@@ -90,7 +89,7 @@ def test_keys_are_told_by_part_with_an_example():
     del state["out_norm.weight"]
     state["emb.0.weight"] = state["emb.0.weight"][:, :8]
     state["extra.a"] = state["extra.b"] = torch.zeros(1)
-    told = complaint(model(*TEXT), state)
+    told = error_of(model(*TEXT), state)
     assert "1 missing: out_norm.weight" in told
     assert "2 unexpected: extra (2); such as extra.a" in told
     assert "1 of another shape: emb.0.weight [41, 8] instead of [41, 32]" in told
@@ -99,30 +98,30 @@ def test_keys_are_told_by_part_with_an_example():
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
 def test_a_prefix_of_all_keys_is_seen(prefix):
     state = {prefix + key: value for key, value in model(*TEXT).state_dict().items()}
-    assert f"each key begins with '{prefix}'" in complaint(model(*TEXT), state)
+    assert f"each key begins with '{prefix}'" in error_of(model(*TEXT), state)
 
 
 def test_a_tokenizer_in_place_of_a_language_model_is_seen():
     tokenizer = builders.get_debug_compression_model()
-    assert "the file is a native EnCodec" in complaint(model(*TEXT), tokenizer.state_dict())
-    assert "the file is a language model" in complaint(tokenizer, model(*TEXT).state_dict())
+    assert "the file is a native EnCodec" in error_of(model(*TEXT), tokenizer.state_dict())
+    assert "the file is a language model" in error_of(tokenizer, model(*TEXT).state_dict())
     bundled = {"components": torch.zeros(2, 3), "quantizer.x": torch.zeros(1)}
-    assert "the file is a spectral tokenizer" in complaint(model(*TEXT), bundled)
+    assert "the file is a spectral tokenizer" in error_of(model(*TEXT), bundled)
 
 
 def test_adapters_in_place_of_a_model_are_seen():
     state = {"linears.0.lora_A.default.weight": torch.zeros(3, 2)}
-    assert "the file holds adapters" in complaint(model(*TEXT), state)
+    assert "the file holds adapters" in error_of(model(*TEXT), state)
 
 
 def test_weights_in_the_format_of_transformers_are_seen():
     state = {"decoder.model.decoder.embed_tokens.0.weight": torch.zeros(3, 2)}
-    assert "Take the state_dict.bin beside it" in complaint(model(*TEXT), state)
+    assert "Take the state_dict.bin beside it" in error_of(model(*TEXT), state)
 
 
 def test_a_difference_that_nothing_explains_is_still_told():
     own = nn.Linear(2, 3)
-    told = complaint(own, {"weight": own.weight})
+    told = error_of(own, {"weight": own.weight})
     assert "1 missing: bias" in told
     assert "Probable cause: unknown" in told
 
@@ -130,7 +129,7 @@ def test_a_difference_that_nothing_explains_is_still_told():
 def test_nothing_is_loaded_from_weights_that_do_not_fit():
     own = nn.Linear(2, 3)
     before = own.weight.clone()
-    complaint(own, {"weight": torch.zeros(3, 2)})
+    error_of(own, {"weight": torch.zeros(3, 2)})
     assert torch.equal(own.weight, before)
 
 

@@ -156,7 +156,7 @@ def test_without_hub_it_is_told_where_t5_goes(offline):
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors"])
 def test_a_folder_of_t5_that_is_not_whole_says_so(with_t5, lacking):
     (with_t5.folder / "t5-base" / lacking).unlink()
-    with pytest.raises(CheckpointError, match=rf"t5-base lacks {lacking}"):
+    with pytest.raises(CheckpointError, match=rf"t5-base has no {lacking}"):
         pretrained.load_t5("t5-base")
 
 
@@ -172,7 +172,7 @@ def test_weights_that_a_file_lacks_are_not_made_up(with_t5):
     state = load_file(path)
     del state["encoder.final_layer_norm.weight"]
     save_file(state, path, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"lacks 1 weights .*final_layer_norm"):
+    with pytest.raises(CheckpointError, match=r"1 weights .*final_layer_norm"):
         pretrained.load_t5("t5-base")
 
 
@@ -232,7 +232,7 @@ def test_a_dac_of_transformers_is_read_by_hub_id_and_folder(called, offline, tmp
 
 
 def test_a_model_of_transformers_that_is_no_codec_is_named(t5_folder):
-    with pytest.raises(CheckpointError, match="is a t5 of transformers, not one of its codecs"):
+    with pytest.raises(CheckpointError, match=r"t5.*encodec, dac"):
         loaders.load_compression_model(str(t5_folder))
 
 
