@@ -15,6 +15,7 @@ from ...data.audio_utils import f32_pcm
 from ...data.conditions import ConditioningAttributes
 from ...modules.sampling import Sampling
 from ...utils.numbers import is_integer, is_number
+from ...utils.text import valid_unicode
 from .guidance import Guidance
 
 Seed = int | tp.Sequence[int] | Tensor | None
@@ -137,12 +138,7 @@ def check_descriptions(descriptions: Texts | None) -> list[str | None]:
             raise ValueError(f"descriptions has {text!r}, which is neither a text nor None.")
     if not texts:
         raise ValueError("descriptions is empty. Pass one text (or None) per sample.")
-    return [None if text is None else _as_unicode(text) for text in texts]
-
-
-def _as_unicode(text: str) -> str:
-    """Return a Python string in which lone surrogates, which tokenizers reject, are replaced."""
-    return str(text).encode(errors="replace").decode()
+    return [None if text is None else valid_unicode(str(text)) for text in texts]
 
 
 def check_clips(wavs: Waveforms | None, name: str) -> list[Tensor | None]:

@@ -73,16 +73,16 @@ def test_without_any_condition_nothing_guides(given):
     assert len(Guidance(cfg_coef_beta=5.0).expand(null, STYLE)) == 1
 
 
-def test_without_a_style_double_guidance_becomes_single_and_says_so(given, caplog):
+def test_without_a_style_double_guidance_becomes_single_with_a_log_line(given, caplog):
     text = {"description": given["description"]}
 
-    guidance._tell_of_single_guidance.cache_clear()
+    guidance._log_single_guidance.cache_clear()
     with caplog.at_level(logging.INFO):
         double, count = guided(Guidance(cfg_coef_beta=5.0), text)
 
     assert count == 2
     torch.testing.assert_close(double, guided(Guidance(), text)[0])
-    assert "needs a style clip" in caplog.text
+    assert "cfg_coef_beta=5.0" in caplog.text
 
 
 @pytest.mark.parametrize(("two_step", "num_steps"), [(False, 4), (True, 1)])

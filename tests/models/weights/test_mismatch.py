@@ -79,20 +79,20 @@ def error_of(wanted: nn.Module, state) -> str:
     ],
 )
 def test_the_setting_that_differs_is_guessed(file, asked_for, guess):
-    told = error_of(model(*asked_for), model(*file).state_dict())
-    assert guess in told
+    message = error_of(model(*asked_for), model(*file).state_dict())
+    assert guess in message
     assert told.count("Probable cause") == 1
 
 
-def test_keys_are_told_by_part_with_an_example():
+def test_keys_are_listed_by_part_with_an_example():
     state = model(*TEXT).state_dict()
     del state["out_norm.weight"]
     state["emb.0.weight"] = state["emb.0.weight"][:, :8]
     state["extra.a"] = state["extra.b"] = torch.zeros(1)
-    told = error_of(model(*TEXT), state)
-    assert "1 missing: out_norm.weight" in told
-    assert "2 unexpected: extra (2); such as extra.a" in told
-    assert "1 of another shape: emb.0.weight [41, 8] instead of [41, 32]" in told
+    message = error_of(model(*TEXT), state)
+    assert "1 missing: out_norm.weight" in message
+    assert "2 unexpected: extra (2); such as extra.a" in message
+    assert "1 with another shape: emb.0.weight [41, 8] instead of [41, 32]" in message
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
@@ -111,19 +111,19 @@ def test_a_tokenizer_in_place_of_a_language_model_is_seen():
 
 def test_adapters_in_place_of_a_model_are_seen():
     state = {"linears.0.lora_A.default.weight": torch.zeros(3, 2)}
-    assert "the file holds adapters" in error_of(model(*TEXT), state)
+    assert "the file is an adapter" in error_of(model(*TEXT), state)
 
 
 def test_weights_in_the_format_of_transformers_are_seen():
     state = {"decoder.model.decoder.embed_tokens.0.weight": torch.zeros(3, 2)}
-    assert "Take the state_dict.bin beside it" in error_of(model(*TEXT), state)
+    assert "Use the state_dict.bin beside it" in error_of(model(*TEXT), state)
 
 
-def test_a_difference_that_nothing_explains_is_still_told():
+def test_a_difference_that_nothing_explains_is_still_listed():
     own = nn.Linear(2, 3)
-    told = error_of(own, {"weight": own.weight})
-    assert "1 missing: bias" in told
-    assert "Probable cause: unknown" in told
+    message = error_of(own, {"weight": own.weight})
+    assert "1 missing: bias" in message
+    assert "Probable cause: unknown" in message
 
 
 def test_nothing_is_loaded_from_weights_that_do_not_fit():
