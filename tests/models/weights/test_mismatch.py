@@ -81,7 +81,7 @@ def error_of(wanted: nn.Module, state) -> str:
 def test_the_setting_that_differs_is_guessed(file, asked_for, guess):
     message = error_of(model(*asked_for), model(*file).state_dict())
     assert guess in message
-    assert told.count("Probable cause") == 1
+    assert message.count("Probable cause") == 1
 
 
 def test_keys_are_listed_by_part_with_an_example():
