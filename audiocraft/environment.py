@@ -45,7 +45,7 @@ class Environment:
     cache_dir: Path
     partitions: dict[
         str, str | None
-    ]  # kind of partition -> its name; None is the cluster's default
+    ]  # kind -> name; None is the cluster's default
     slurm_exclude: tuple[str, ...]  # excluded nodes
     dataset_mappers: tuple[tuple[re.Pattern[str], str], ...]  # replacements in paths of manifests
 
@@ -108,8 +108,8 @@ def _team_file(team: str, config: str | None) -> Path | None:
         file = Path(config).expanduser()
         if not file.is_file():
             raise ConfigError(
-                f"AUDIOCRAFT_CONFIG is {config}, which does not exist. Set it to a team's YAML file "
-                "or a configuration folder, or unset it."
+                f"AUDIOCRAFT_CONFIG is {config}, which does not exist. Set it to a team's YAML "
+                "file or a configuration folder, or unset it."
             )
         return file
     teams = (Path(config).expanduser() if config else ROOT / "config") / "teams"
@@ -129,7 +129,7 @@ def _read_sections(file: Path) -> dict[str, dict[str, tp.Any]]:
     sections = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     if not isinstance(sections, dict) or not all(isinstance(s, dict) for s in sections.values()):
         raise ConfigError(
-            f"{file} must map names of clusters to settings, like teams/default.yaml."
+            f"{file} must map clusters to their settings, like teams/default.yaml."
         )
     return tp.cast(dict[str, dict[str, tp.Any]], sections)
 

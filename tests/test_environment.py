@@ -40,7 +40,7 @@ def test_experiments_are_in_the_checkout_by_default():
 
 def test_no_default_is_a_folder_of_temporary_files():
     settings = read_environment({})
-    kept = (module.CHECKOUT, Path.home())
+    kept = (module.ROOT, Path.home())
     for folder in (settings.dora_dir, settings.reference_dir, settings.cache_dir):
         assert folder.is_absolute()
         assert any(folder.is_relative_to(place) for place in kept)
@@ -82,7 +82,7 @@ def test_an_unknown_name_is_refused_and_known_ones_are_listed(variables, remedy)
 def test_a_file_without_sections_is_refused(tmp_path):
     file = tmp_path / "team.yaml"
     file.write_text("dora_dir: ./outputs")
-    with pytest.raises(ConfigError, match="must map names of clusters"):
+    with pytest.raises(ConfigError, match="must map clusters"):
         read_environment({"AUDIOCRAFT_CONFIG": str(file)})
 
 
