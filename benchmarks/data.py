@@ -62,13 +62,13 @@ def fill(folder: Path) -> None:
         wav = torch.cat(list(read), dim=1)[:, : SECONDS * RATE]
         for name in FORMATS:
             path = audio_write(folder / name / f"{number}", wav, RATE, name)
-            path.with_suffix(".json").write_text(json.dumps(INFO))
+            path.with_suffix(".json").write_text(json.dumps(INFO), encoding="utf-8")
 
 
 def with_metadata(metas: list[AudioMeta], folder: Path) -> list[AudioMeta]:
     """Give files without a JSON file one in another folder."""
     shared = folder / "info.json"
-    shared.write_text(json.dumps(INFO))
+    shared.write_text(json.dumps(INFO), encoding="utf-8")
     return [
         m if Path(m.path).with_suffix(".json").is_file() else replace(m, info_path=str(shared))
         for m in metas
@@ -140,7 +140,7 @@ def cpu_seconds() -> float:
     for child in multiprocessing.active_children():
         stat = Path(f"/proc/{child.pid}/stat")
         if stat.exists():
-            user, system = stat.read_text().rsplit(")", 1)[1].split()[11:13]
+            user, system = stat.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[11:13]
             total += (int(user) + int(system)) / TICKS
     return total
 
@@ -200,7 +200,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     if args.json:
         settings = vars(args) | {"folder": str(args.folder), "json": None, "workers": workers}
         report = {"machine": machine, "settings": settings, "results": results}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

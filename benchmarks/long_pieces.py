@@ -87,7 +87,7 @@ def record_memory() -> tp.Iterator[list[float]]:
 
 def resident_megabytes() -> float:
     """Return the resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
@@ -139,7 +139,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         f"{report['at_once_mb']:.0f} MB at once; the waveform has {report['waveform_mb']:.1f} MB"
     )
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

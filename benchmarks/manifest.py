@@ -32,7 +32,7 @@ def made_up(lines: int) -> tp.Iterator[AudioMeta]:
 
 def own_megabytes() -> float:
     """Memory that this process shares with nobody."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
     return float("nan")
@@ -90,7 +90,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         grown, draw = report[method]["grown_mb"], report[method]["draw_ms"]
         print(f"a worker by {method:10}: {grown:5.1f} MB of its own, {draw:.3f} ms a weighted draw")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

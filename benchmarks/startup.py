@@ -61,7 +61,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         print(f"{name:40} {clock:6.2f} s, of a CPU {cpu:6.2f} s")
     if args.json:
         report = {"load": os.getloadavg(), "seconds": timings}  # of each run: clock, CPU
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

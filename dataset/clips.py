@@ -79,7 +79,7 @@ def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
             sample_rate=rate,
             extension=extension,
         )
-        path.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
+        path.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
         entries.append(manifest_entry(path, duration, rate))
     return entries
 
@@ -118,7 +118,7 @@ def manifest_entry(path: Path, duration: float, sample_rate: int) -> dict:
 def write_manifest(path: Path, entries: list[dict]) -> None:
     """Write JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
 
 def write_manifests(root: Path, made: list[tuple[PiecePlan, list[dict]]]) -> None:

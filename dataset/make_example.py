@@ -86,11 +86,11 @@ def write_licences(clips: list[Path]) -> None:
     """Replace the table at the end of the README: one line per file."""
     lines = ["| file | title | genre | licence |", "| --- | --- | --- | --- |"]
     for clip in clips:
-        info = json.loads(clip.with_suffix(".json").read_text())
+        info = json.loads(clip.with_suffix(".json").read_text(encoding="utf-8"))
         lines.append(f"| `{clip.name}` | {info['title']} | {info['genre']} | {LICENCE} |")
     lines.append(f"| `{ELECTRONIC.as_posix()}` | Yellow Circuit No. 0 | electronic | {LICENCE} |")
-    kept = README.read_text().split(TABLE_HEADING)[0]
-    README.write_text(f"{kept}{TABLE_HEADING}\n" + "\n".join(lines) + "\n")
+    kept = README.read_text(encoding="utf-8").split(TABLE_HEADING)[0]
+    README.write_text(f"{kept}{TABLE_HEADING}\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _make(plan: PiecePlan) -> tuple[PiecePlan, list[dict]]:

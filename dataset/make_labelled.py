@@ -116,7 +116,9 @@ def main() -> None:
             made.append(piece)
             print(f"\r{count} of {len(plans)} pieces", end="", flush=True)
     write_manifests(out / "egs", made)
-    (out / "options.json").write_text(json.dumps(vars(args), indent=2, default=str) + "\n")
+    (out / "options.json").write_text(
+        json.dumps(vars(args), indent=2, default=str) + "\n", encoding="utf-8"
+    )
     hours = sum(entry["duration"] for _, entries in made for entry in entries) / 3600
     print(f"\n{hours:.2f} hours of {len(STYLES)} styles. Train with the manifests in {out}/egs.")
 

@@ -20,7 +20,7 @@ def test_a_command_line_without_a_solver_is_refused():
 
 @pytest.mark.parametrize("argv", [["optim.lr=1e-3,2e-3"], ["-m"], ["seed=range(3)"]])
 def test_a_sweep_is_refused_in_favour_of_a_grid(argv):
-    with pytest.raises(ConfigError, match="grids/NAME.py"):
+    with pytest.raises(ConfigError, match=r"grids/NAME\.py"):
         main.resolve(["solver=musicgen/musicgen_style_tiny", *argv])
 
 

@@ -305,12 +305,14 @@ def host_memory() -> tuple[float, float]:
     total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     free = total
     if MEMINFO.is_file():
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines()
+        )
         free = 1024 * float(lines["MemAvailable"].split()[0])
     limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
-        most = float(limit.read_text())
-        total, free = min(total, most), min(free, most - float(used.read_text()))
+    if limit.is_file() and used.is_file() and limit.read_text(encoding="utf-8").strip().isdigit():
+        most = float(limit.read_text(encoding="utf-8"))
+        total, free = min(total, most), min(free, most - float(used.read_text(encoding="utf-8")))
     return free, total
 
 

@@ -114,7 +114,7 @@ class LocalGrid:
     def _start(self, run: LocalRun) -> bool:
         """Start the process of an experiment; `False` if another process runs it."""
         self.main.init_xp(run.xp)
-        lock = open(run.xp.folder / LOCK, "a+")  # noqa: SIM115
+        lock = open(run.xp.folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -407,7 +407,9 @@ class StandardSolver(flashy.BaseSolver):
                     raise AudioError(f"The samples cannot be written: {error}") from error
                 raise
             kind = type(error).__name__
-            logger.warning("The samples of epoch %d cannot be generated: %s: %s", self.epoch, kind, error)
+            logger.warning(
+                "The samples of epoch %d cannot be generated: %s: %s", self.epoch, kind, error
+            )
             logger.debug("Traceback:", exc_info=True)
             metrics = {"samples": 0.0, "real_time_factor": 0.0}
         totals = torch.tensor(list(metrics.values()), dtype=torch.float64)

@@ -366,7 +366,7 @@ def test_a_clip_whose_name_is_not_utf_8_is_used(tmp_path, clip, capsys):
 def test_a_closed_pipe_does_not_end_the_work(tmp_path, monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, "w") as closed:
+    with open(writer, "w", encoding="utf-8") as closed:
         monkeypatch.setattr("sys.stdout", closed)
         generate("--text", "waltz", "--count", "2", "--batch-size", "1", "--out", "folder")
     assert len(made(tmp_path / "folder")) == 2

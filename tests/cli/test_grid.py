@@ -70,5 +70,5 @@ def test_without_local_it_is_the_command_of_dora(outputs, monkeypatch):
 def test_outputs_that_cannot_be_written_are_told(outputs, monkeypatch):
     (outputs / "file").touch()
     monkeypatch.setattr(train.main.dora, "dir", outputs / "file" / "outputs")
-    with pytest.raises(SystemExit, match="error: .*cannot be written"):
+    with pytest.raises(SystemExit, match=r"error: .*cannot be written"):
         main(["grid", GRID, "--local"])

@@ -60,7 +60,7 @@ def imported(node: ast.AST, path: Path) -> list[str]:
 
 
 def all_imports(path: Path) -> list[tuple[int, str]]:
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     return [(node.lineno, name) for node in ast.walk(tree) for name in imported(node, path)]  # type: ignore[attr-defined]
 
 

@@ -196,7 +196,7 @@ class Collected(logging.Handler):
         self.path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        with open(self.path, "a", errors="backslashreplace") as file:
+        with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(ascii(record.getMessage()) + "\n")
 
 

@@ -20,7 +20,7 @@ OPTIONS = {"segment_duration": 1.0, "sample_rate": RATE, "channels": 1}
 
 def own_bytes(pid="self") -> int:
     """Memory of a process that it shares with nobody."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return 1024 * int(line.split()[1])
     raise AssertionError(f"no RssAnon of {pid}")

@@ -149,7 +149,7 @@ class Slurm:
         return {job: state for job, state, _ in (row.split("|") for row in rows)}
 
     def _start(self, name: str, *options: str) -> None:
-        with open(self.folder / f"{name}.out", "w") as log:
+        with open(self.folder / f"{name}.out", "w", encoding="utf-8") as log:
             daemon = subprocess.Popen(
                 [shutil.which(name, path=self.env["PATH"]) or name, *options],
                 env=os.environ | self.env,

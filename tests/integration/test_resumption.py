@@ -70,7 +70,7 @@ def weights(run: Run):
 def logged(run: Run):
     """The content of both files of metrics, without measured times."""
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    with open(run.folder / "metrics.csv", newline="") as file:
+    with open(run.folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["stage"]) for row in rows] == [
         (str(line["epoch"]), line["stage"]) for line in lines

@@ -76,7 +76,7 @@ def test_the_doctor_finds_no_problem_on_the_device(tmp_path):
 
 def test_tokens_equal_those_of_the_cpu(tmp_path):
     manifest = tmp_path / "data.jsonl"
-    with open(ROOT / "egs/example/valid/data.jsonl") as file:
+    with open(ROOT / "egs/example/valid/data.jsonl", encoding="utf-8") as file:
         manifest.write_text(file.readline())
     for device in ("gpu", "cpu"):
         job = ("audiocraft", "encode-dataset", str(manifest), str(tmp_path / device))

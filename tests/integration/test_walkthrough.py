@@ -24,7 +24,7 @@ def lay_out(folder) -> None:
         {"path": str(path), "caption": f"Song {path.stem}", "artist": path.stem[:4], "title": i}
         for i, path in enumerate(paths)
     ]
-    with open(folder / "songs" / "songs.csv", "w", newline="") as file:
+    with open(folder / "songs" / "songs.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

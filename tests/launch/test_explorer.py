@@ -178,7 +178,7 @@ def test_the_last_error_of_a_log_is_found(tmp_path):
     assert last_error(log) is None
     log.write_text("error: of an earlier run\n")
     size = log.stat().st_size
-    with open(log, "a") as file:
+    with open(log, "a", encoding="utf-8") as file:
         file.write("train 1/2: 10%\rtrain 1/2: 100%\nValueError: too short\nlast words\n")
     assert last_error(log) == "ValueError: too short"
     assert last_error(log, since=log.stat().st_size) is None

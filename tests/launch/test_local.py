@@ -181,7 +181,7 @@ def test_an_experiment_outlives_who_started_it_and_is_locked_as_long(main, tmp_p
     assert states(grid) == {"a": "ELSEWHERE", "b": "COMPLETED"}
     assert grid.runs[0].note == f"process {pid} is running it"
     (tmp_path / "go").touch()
-    with open(tmp_path / "xps" / "a" / LOCK) as lock:
+    with open(tmp_path / "xps" / "a" / LOCK, encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits until it has ended
     assert states(new_grid(main, a="train")) == {"a": "COMPLETED"}
 
@@ -219,7 +219,7 @@ def test_experiments_share_the_machine(main, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     grid = new_grid(main, 3, a="after_b", b="after_c", c="train")
     assert grid.run() == 0
-    shares = [Path(run.log).read_text().split()[1:] for run in grid.runs]
+    shares = [Path(run.log).read_text(encoding="utf-8").split()[1:] for run in grid.runs]
     assert shares == [["0", "2"], ["1", "2"], ["0", "2"]]
 
 

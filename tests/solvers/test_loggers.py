@@ -74,7 +74,7 @@ def logged(logger, rows, start=1, stage=None):
 
 def rows_of(path):
     if path.suffix == ".csv":
-        with open(path, newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
         return [{k: v if k == "stage" else float(v) for k, v in row.items()} for row in rows]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -116,7 +116,7 @@ def test_a_table_has_a_column_for_each_metric_of_any_stage(tmp_path):
 def test_an_incomplete_line_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     logged(JsonLinesLogger(path), WHOLE[:2])
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write('{"epoch": 2, "sta')
     logged(JsonLinesLogger(path), WHOLE[2:], start=2)
     assert [row["stage"] for row in rows_of(path)] == [stage for stage, _, _ in WHOLE]

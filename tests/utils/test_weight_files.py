@@ -26,7 +26,7 @@ def saved(folder, content, **options):
 def test_tensors_stay_on_disk_until_they_are_used(tmp_path):
     path = saved(tmp_path, {"best_state": {"big": torch.ones(2**22)}})  # 16 MB
     weight = read_torch_file(path)["best_state"]["big"]
-    maps = pathlib.Path("/proc/self/smaps").read_text().split(str(path))[1:]
+    maps = pathlib.Path("/proc/self/smaps").read_text(encoding="utf-8").split(str(path))[1:]
     resident = [int(line.split()[1]) for line in maps[0].splitlines() if line.startswith("Rss:")]
     assert resident[0] < 1024  # kB
     assert float(weight.sum()) == 2**22

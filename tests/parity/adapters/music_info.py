@@ -54,7 +54,7 @@ def check_missing(recorded):
     assert recorded.startswith("KeyError")
     assert not any(MusicInfo.from_dict({}).texts.values())
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "a.json").write_text("{}")
+        Path(folder, "a.json").write_text("{}", encoding="utf-8")
         with pytest.raises(ManifestError, match="no field 'title'"):
             ours.load_music_info(AudioMeta(f"{folder}/a.wav", 1.0, 8000), required=["title"])
 
