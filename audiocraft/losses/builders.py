@@ -44,7 +44,7 @@ def get_balancer(weights: tp.Mapping[str, float], node: DictConfig) -> Balancer:
         ConfigError: A setting is unknown or out of range.
     """
     return _built(
-        Balancer, "balancer", arguments(node, "balancer", Balancer, own=["weights"]), weights
+        Balancer, "balancer", arguments(node, "balancer", Balancer, provided=["weights"]), weights
     )
 
 
