@@ -6,10 +6,11 @@ signals and exit status are those of a process of its own, and so is all that th
 `sys.executable` is that path inside the program, so that what it starts is forked as well
 (torchrun, `dora run -d`, local grids, data workers).
 
-Two differences: environment variables that are read while PyTorch or `audiocraft` is imported have
-no effect (except in `audiocraft.train`, which each program imports), and `audiocraft` is that of
-this repository. A test of either uses `sys.executable`. With `AUDIOCRAFT_COLD_START=1`, and on
-systems other than Linux, `forked_python()` is `sys.executable`.
+Three differences: environment variables that are read while PyTorch or `audiocraft` is imported
+have no effect (except in `audiocraft.train`, which each program imports); `audiocraft` is that of
+this repository; a process ends without the last steps of an interpreter. A test of any of these
+uses `sys.executable`. With `AUDIOCRAFT_COLD_START=1`, and on systems other than Linux,
+`forked_python()` is `sys.executable`.
 """
 
 import array

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -90,7 +91,8 @@ def test_processes_end_after_threads_of_gloo_are_idle():
     for free in sockets:
         free.close()
     run = subprocess.run(
-        [forked_python(), "-W", "ignore", "-c", ENDING, *ports],
+        # Not forked: the end of an interpreter is what is tested.
+        [sys.executable, "-W", "ignore", "-c", ENDING, *ports],
         capture_output=True,
         text=True,
         timeout=300,
