@@ -11,18 +11,18 @@ def x():
     return torch.randn(2, 7, 16)
 
 
-def torch_twin(attention, dim=16, num_heads=4):
+def torch_reference(attention, dim=16, num_heads=4):
     """PyTorch's own attention with the same weights."""
-    twin = nn.MultiheadAttention(dim, num_heads, batch_first=True).eval()
-    twin.load_state_dict(attention.state_dict())
-    return twin
+    reference = nn.MultiheadAttention(dim, num_heads, batch_first=True).eval()
+    reference.load_state_dict(attention.state_dict())
+    return reference
 
 
 def test_it_is_the_attention_of_pytorch(x):
     attention = MultiheadAttention(16, 4).eval()
     hidden = torch.ones(7, 7, dtype=torch.bool).triu(1)
 
-    expected, _ = torch_twin(attention)(x, x, x, attn_mask=hidden)
+    expected, _ = torch_reference(attention)(x, x, x, attn_mask=hidden)
 
     torch.testing.assert_close(attention(x, is_causal=True), expected)
     torch.testing.assert_close(attention(x, mask=~hidden), expected)
@@ -31,7 +31,7 @@ def test_it_is_the_attention_of_pytorch(x):
 def test_cross_attention_is_that_of_pytorch(x):
     attention, source = MultiheadAttention(16, 4).eval(), torch.randn(2, 3, 16)
 
-    expected, _ = torch_twin(attention)(x, source, source)
+    expected, _ = torch_reference(attention)(x, source, source)
 
     torch.testing.assert_close(attention.cross(x, source), expected)
 
@@ -75,7 +75,7 @@ def test_attention_as_float32_is_float32_under_autocast(x):
     rough = MultiheadAttention(16, 4).eval()
     fine = MultiheadAttention(16, 4, as_float32=True).eval()
     fine.load_state_dict(rough.state_dict())
-    # Large products, which bfloat16 cannot tell apart.
+    # Large products, which bfloat16 cannot distinguish.
     state = {k: v * 30 if k == "in_proj_weight" else v for k, v in rough.state_dict().items()}
     rough.load_state_dict(state)
     fine.load_state_dict(state)

@@ -50,18 +50,18 @@ def test_weight_norm_is_the_one_of_pytorch_under_its_old_names(ours, plain):
 
 def test_a_copied_weight_norm_learns_on_its_own():
     conv = scrambled(WeightNormConv1d(2, 2, 3))
-    twin = copy.deepcopy(conv)
+    copied = copy.deepcopy(conv)
     x = torch.randn(1, 2, 10)
     before = conv(x)
 
-    torch.optim.SGD(twin.parameters(), lr=1.0).zero_grad()
-    twin(x).sum().backward()
+    torch.optim.SGD(copied.parameters(), lr=1.0).zero_grad()
+    copied(x).sum().backward()
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in copied.parameters():
             parameter -= parameter.grad
 
     torch.testing.assert_close(conv(x), before)
-    assert not torch.allclose(twin(x), before)
+    assert not torch.allclose(copied(x), before)
 
 
 @pytest.mark.parametrize("causal", [False, True])

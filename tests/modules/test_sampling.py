@@ -90,11 +90,11 @@ def test_half_precision_is_drawn_from_in_float32():
     assert filtered_probs(logits, Sampling()).dtype == torch.float32
 
 
-def test_dice_stay_within_reach():
-    dice = draw_uniform(2, (5000,), generators(1, 2))
+def test_drawn_numbers_are_above_0_and_at_most_1():
+    draws = draw_uniform(2, (5000,), generators(1, 2))
 
-    assert dice.min() > 0
-    assert dice.max() <= 1
+    assert draws.min() > 0
+    assert draws.max() <= 1
 
 
 def test_a_missing_generator_says_so():

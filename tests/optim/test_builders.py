@@ -79,7 +79,7 @@ def test_dadam_with_two_learning_rates_says_what_to_do(model):
         get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(optimizer="dadam"))
 
 
-def test_an_unknown_optimizer_lists_the_known_ones(model):
+def test_an_unsupported_optimizer_lists_the_supported_ones(model):
     with pytest.raises(ConfigError, match=r"'sgd'.*adam, adamw, adamw8bit, dadam"):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer="sgd"))
 
@@ -94,7 +94,7 @@ def test_an_unknown_optimizer_lists_the_known_ones(model):
         ({"adam": {"betas": [0.9, 0.9], "speed": 3}}, r"optim\.adam: .*'speed'"),
     ],
 )
-def test_settings_out_of_range_are_told(name, changes, message, model):
+def test_settings_out_of_range_are_refused(name, changes, message, model):
     with pytest.raises(ConfigError, match=message):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name, **changes))
 
@@ -147,7 +147,7 @@ def test_a_schedule_that_cannot_be_built_says_why(cfg, message, model):
         get_lr_scheduler(optimizer, cfg, total_updates=10)
 
 
-def test_an_average_is_kept_only_if_asked_for(model):
+def test_an_average_is_optional(model):
     node = OmegaConf.create({"use": False, "updates": 10, "device": "auto", "decay": 0.99})
     assert get_ema(model, node) is None
     node.use = True

@@ -1,4 +1,4 @@
-"""Learning rates as laws, whatever the numbers."""
+"""Learning rate schedules, as laws for any numbers."""
 
 import math
 

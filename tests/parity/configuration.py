@@ -20,10 +20,10 @@ MISSING = "<no such key>"
 ADDED_KEYS = {
     "dora.grid_package": "grids lie outside of the package",
     "fsdp.cpu_offload": "weights may wait in the memory of the CPU",
-    "fsdp.async_save": "checkpoints are written while training goes on",
+    "fsdp.async_save": "checkpoints are written while training continues",
     **{f"lora.{key}": "LoRA" for key in ("use", "rank", "alpha", "dropout", "style")},
     "continue_from_config": "settings of the model that training starts from",
-    "optim.accumulate": "batches that do not fit are learnt in pieces",
+    "optim.accumulate": "batches that do not fit are split into micro-batches",
     "compile.use": "torch.compile",
     "compile.mode": "torch.compile",
     "as_one_process": "training that does not depend on the number of processes",
@@ -47,7 +47,7 @@ DIFFERENT_VALUES: dict[tuple[str, str], tp.Any] = {
     ("datasource.valid", "egs/example"): "egs/example/valid",
     ("datasource.evaluate", "egs/example"): "egs/example/evaluate",
     ("datasource.generate", "egs/example"): "egs/example/generate",
-    # A missing manifest is told in our own words; Dora cannot compare what is mandatory.
+    # A missing manifest has an error of its own; Dora cannot compare what is mandatory.
     ("datasource.max_sample_rate", "???"): None,
     ("datasource.max_channels", "???"): None,
     ("datasource.train", "???"): None,

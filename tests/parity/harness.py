@@ -3,7 +3,7 @@
 The folders come from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
 beside it, or a folder that holds an exported model; its kind is the longest registered prefix of
 its name. One adapter per kind builds our module from the recorded arguments and replays a call.
-Nothing here knows a particular case, so a folder with other seeds, sizes and options runs
+No code is specific to a case, so a folder with other seeds, sizes and options runs
 unchanged.
 """
 
@@ -38,7 +38,7 @@ def parity_folders() -> list[Path]:
 
 
 class Recorded(dict[str, tp.Any]):
-    """The outputs of a call. It remembers which of them nobody has looked at yet."""
+    """The outputs of a call. It records which of them have not been read yet."""
 
     def __init__(self, outputs: tp.Mapping[str, tp.Any]):
         super().__init__(outputs)
@@ -112,7 +112,7 @@ class Case:
         return self._recorded[call["name"]]
 
     def forget(self) -> None:
-        """Nobody has looked at any output."""
+        """Mark all outputs as not read."""
         self._recorded.clear()
 
 
@@ -146,7 +146,7 @@ LEFT_ALONE += ("frequencies", "decay_rates")
 
 
 def fill_with_recipe(module: torch.nn.Module, seed: int) -> None:
-    """Fill a module's state as "the state recipe" of the parity README asks."""
+    """Fill a module's state as "the state recipe" of the parity README describes."""
     state = module.state_dict()
     for key, value in state.items():
         last = key.rsplit(".", 1)[-1]

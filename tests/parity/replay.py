@@ -1,6 +1,6 @@
 """From a folder to its calls, and from a recorded call to a verdict.
 
-A file that nobody replays fails, and so does a recorded output that nobody compared.
+A file without adapter fails, and so does a recorded output that is not compared.
 """
 
 import importlib
@@ -17,7 +17,7 @@ for module in pkgutil.iter_modules(adapters.__path__):
 
 
 def discover(folder: Path) -> list[Case]:
-    """Every case of a folder. What belongs to no case is listed too: nobody will replay it."""
+    """Every case of a folder. What belongs to no case is listed too, and will fail."""
     paths = sorted(folder.iterdir())
     described = {path.with_suffix(".safetensors") for path in paths if path.suffix == ".json"}
     return [Case(p) for p in paths if p.suffix != ".md" and p not in described]
@@ -42,7 +42,7 @@ def replay(case: Case, call: Call | None) -> None:
         AssertionError: They differ, or something recorded was left aside.
     """
     kind = kind_of(case.name)
-    assert kind, f"nobody replays {case.path.name}; known kinds: {sorted(ADAPTERS)}"
+    assert kind, f"no adapter replays {case.path.name}; known kinds: {sorted(ADAPTERS)}"
     assert is_described(case), f"{case.path.name} has no JSON that describes it"
     case.forget()
     differs = deviation_of(kind, case, call)

@@ -28,7 +28,7 @@ FACTS = {
 
 @pytest.fixture
 def renamed(tmp_path):
-    """The recorded cases under names that nobody has seen."""
+    """The recorded cases under other names."""
     for case in CASES:
         name = f"{kind_of(case.name)}_of_another_day"
         if (tmp_path / f"{name}.json").exists():
@@ -57,13 +57,13 @@ def test_names_of_files_do_not_matter_beyond_their_kind(renamed):
 
 
 @pytest.mark.parametrize("name", ["mystery.json", "mystery.safetensors", "mystery"])
-def test_a_prefix_that_nobody_knows_fails(name, tmp_path):
+def test_an_unknown_prefix_fails(name, tmp_path):
     if "." in name:
         (tmp_path / name).write_text("{}")
     else:
         (tmp_path / name).mkdir()
     ((case, call),) = calls_of(tmp_path)
-    with pytest.raises(AssertionError, match="nobody replays mystery"):
+    with pytest.raises(AssertionError, match="no adapter replays mystery"):
         replay(case, call)
 
 
@@ -131,7 +131,7 @@ def test_any_fact_that_is_off_fails(case):
 
 
 def carries_nothing(value):
-    """Not a number: whatever is added to it, it stays so."""
+    """Not a number: sums with it are not a number either."""
     return isinstance(value, torch.Tensor) and value.is_floating_point() and value.isnan().all()
 
 

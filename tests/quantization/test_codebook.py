@@ -70,7 +70,7 @@ def test_the_start_finds_the_centres_of_the_first_batch():
 
 
 @pytest.mark.parametrize("kmeans_init", [True, False])
-def test_evaluation_learns_nothing(kmeans_init):
+def test_evaluation_updates_nothing(kmeans_init):
     book = EuclideanCodebook(dim=3, bins=8, kmeans_init=kmeans_init).eval()
     before = snapshot(book)
 
@@ -79,7 +79,7 @@ def test_evaluation_learns_nothing(kmeans_init):
     assert_unchanged(book, before)
 
 
-def test_a_batch_without_rows_teaches_nothing():
+def test_a_batch_without_rows_updates_nothing():
     book = EuclideanCodebook(dim=3, bins=8)
     before = snapshot(book)
     quantized, codes = book(torch.randn(0, 6, 3), generator())
@@ -185,7 +185,7 @@ def test_a_dead_entry_is_put_on_a_row_of_the_batch_and_stays_there():
     assert (nearest(rows, book.embed) == 3).any()
 
 
-def test_a_revived_entry_that_nobody_chooses_is_given_time():
+def test_a_revived_entry_without_rows_is_not_revived_again_at_once():
     book, rows = dead_entry()
     book(rows, generator())
     elsewhere = rows[nearest(rows, book.embed) != 3]
@@ -208,7 +208,7 @@ def test_a_threshold_that_no_entry_can_reach_leaves_the_busy_ones_alone():
     assert_found(book, centres)
 
 
-def test_a_threshold_of_zero_revives_nobody():
+def test_a_threshold_of_zero_revives_no_entry():
     book, rows = dead_entry()
     book.threshold_ema_dead_code = 0
     book.pick_rows = lambda *_: pytest.fail("a row was picked")
@@ -217,7 +217,7 @@ def test_a_threshold_of_zero_revives_nobody():
 
 
 def learn(rows, rng):
-    """Three steps: a start, and revivals of entries that nobody chose."""
+    """Three steps: a start, and revivals of entries without rows."""
     book = EuclideanCodebook(dim=3, bins=6, kmeans_iters=3, threshold_ema_dead_code=2)
     for _ in range(3):
         book(rows, rng)
@@ -231,11 +231,11 @@ def learn_a_share(rank, shares):
 @pytest.mark.integration
 def test_several_processes_learn_what_one_with_the_whole_batch_learns():
     rows = torch.randn(30, 3, generator=generator())
-    shares = [rows[:20], rows[:0], rows[20:]]  # one process has nothing to teach
+    shares = [rows[:20], rows[:0], rows[20:]]  # one process has no rows
     expected = learn(rows, generator())
-    for learnt in in_processes(learn_a_share, 3, shares):
+    for state in in_processes(learn_a_share, 3, shares):
         for name, value in expected.items():
-            torch.testing.assert_close(learnt[name], value, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(state[name], value, atol=1e-5, rtol=1e-5)
 
 
 def pick_a_share(rank, shares):
@@ -246,6 +246,6 @@ def pick_a_share(rank, shares):
 def test_picks_are_the_same_in_every_process_and_those_of_the_whole_batch():
     rows = torch.arange(16.0).view(8, 2)
     shares = [rows[:0], rows[:3], rows[3:]]
-    expected = pick_rows(rows, 5, generator(0))  # the dice of the first process count
+    expected = pick_rows(rows, 5, generator(0))  # the generator of the first process decides
     for picked in in_processes(pick_a_share, 3, shares):
         assert torch.equal(picked, expected)

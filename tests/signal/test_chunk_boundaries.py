@@ -33,7 +33,7 @@ def test_a_level_that_jumps_is_found():
 
 
 @pytest.mark.parametrize("offset", [-80, 0, 80])
-def test_a_click_near_a_seam_is_found(offset):
+def test_a_click_near_a_boundary_is_found(offset):
     wav = music()
     wav[:, BOUNDARIES[2] + offset] += 0.5
     found = measure_boundaries(wav, RATE, BOUNDARIES)
@@ -41,7 +41,7 @@ def test_a_click_near_a_seam_is_found(offset):
     assert found.step_ranks()[0] > 0
 
 
-def test_a_click_elsewhere_makes_no_seam_worse():
+def test_a_click_elsewhere_does_not_change_boundaries():
     wav = music()
     wav[:, 14000] += 1.5
     found = measure_boundaries(wav, RATE, BOUNDARIES)

@@ -32,7 +32,7 @@ def test_the_phase_that_is_found_explains_the_magnitudes():
     assert (found - magnitude).norm() < 0.1 * magnitude.norm()
 
 
-def test_the_phase_does_not_depend_on_global_dice():
+def test_the_phase_does_not_depend_on_the_global_generator():
     stft = STFT(64, 16)
     magnitude = stft(wave(16 * 8)).abs()
     first = griffin_lim(stft, magnitude, iterations=3)

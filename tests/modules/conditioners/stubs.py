@@ -1,4 +1,4 @@
-"""A listener for tests: cheap, deterministic, and it keeps what it was given."""
+"""Feature extractor for tests: cheap, deterministic, and it records its inputs."""
 
 import torch
 
@@ -15,10 +15,10 @@ class StubFeatureExtractor(FeatureExtractor):
     dim = 8
 
     def __init__(self):
-        self.heard = []
+        self.inputs = []
 
     def features(self, wav):
-        self.heard.append(wav)
+        self.inputs.append(wav)
         return wav.unfold(1, self.dim, self.dim)
 
     def num_frames(self, num_samples):

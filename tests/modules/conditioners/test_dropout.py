@@ -27,7 +27,7 @@ def test_a_batch_loses_an_attribute_together():
         assert len({clip_is_null(sample) for sample in samples}) == 1
 
 
-def test_attributes_are_lost_as_often_as_asked():
+def test_attributes_are_dropped_with_their_probability():
     dropout = AttributeDropout({"text": {"description": 0.4}, "wav": {"self_wav": 0.4}})
     rng = generator()
     drawn = [dropout.draw(rng) for _ in range(2000)]

@@ -20,7 +20,7 @@ def test_an_excerpt_lies_inside_the_audio(length, spare, seed):
     assert excerpt.stop <= length + spare
 
 
-def test_without_dice_the_middle_is_taken():
+def test_without_a_generator_the_middle_is_taken():
     assert draw_excerpt(100, 20, 10) == slice(40, 60)
 
 

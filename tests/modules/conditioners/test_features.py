@@ -82,7 +82,7 @@ def test_other_weights_are_refused(hubert, tmp_path):
         load_hubert_state(hubert, tmp_path / "pytorch_model.bin")
 
 
-def test_tokens_of_a_codec_can_be_heard():
+def test_tokens_of_a_codec_can_be_features():
     style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).eval()
     assert style.state_dict()["embed.1.weight"].shape == (16, 16)
     assert encode(style, clips(1.0, 0.0)).embed[0].any()
@@ -96,7 +96,7 @@ def test_tables_of_the_codebooks_are_summed():
     torch.testing.assert_close(embed(tokens), expected)
 
 
-def test_fewer_codebooks_of_the_codec_can_be_heard():
+def test_fewer_codebooks_of_the_codec_can_be_used():
     style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).eval()
     style.set_params(encodec_n_q=1)
     assert style.feature_extractor.features(torch.randn(1, 80)).shape == (1, 10, 1)
@@ -110,7 +110,7 @@ def test_a_codec_with_too_few_codebooks_is_refused():
         EncodecFeatures(TinyCodec(), n_q=3)
 
 
-def test_a_null_batch_gives_tokens_no_trouble():
+def test_a_null_batch_works_with_token_features():
     style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).train()
     encode(style, clips(0.0), rng()).embed.sum().backward()
     assert all(weight.grad is not None for weight in style.parameters())

@@ -9,7 +9,7 @@ def condition(num_steps, value):
     return Condition(torch.full((2, num_steps, 4), value), torch.ones(2, num_steps).bool())
 
 
-def test_texts_are_prepended_after_clips_whatever_the_order_of_the_configuration():
+def test_texts_are_prepended_after_clips_for_any_order_of_the_configuration():
     conditions = {"description": condition(2, 1.0), "self_wav": condition(3, 2.0)}
     for order in (["self_wav", "description"], ["description", "self_wav"]):
         fused = ConditionFuser({"prepend": order})(torch.zeros(2, 5, 4), conditions)
@@ -44,7 +44,7 @@ def test_ignored_conditions_leave_no_trace():
     assert fused.cross is None
 
 
-def test_a_condition_that_nobody_fuses_is_named():
+def test_a_condition_without_fuse_method_is_named():
     with pytest.raises(ConfigError, match="'genre'"):
         ConditionFuser({"cross": ["description"]})(torch.zeros(2, 1, 4), {"genre": condition(1, 1)})
 

@@ -37,7 +37,7 @@ def test_texts_come_before_clips():
     assert all(isinstance(condition, Condition) for condition in conditions.values())
 
 
-def test_what_a_sample_lacks_is_null_and_what_nobody_reads_is_ignored():
+def test_a_missing_attribute_is_null_and_one_without_conditioner_is_ignored():
     ours = provider()
     samples = [
         ConditioningAttributes({"description": "x", "mood": "calm"}),

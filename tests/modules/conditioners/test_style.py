@@ -42,19 +42,19 @@ def encode(style, values, generators=None):
     return style(style.prepare(values, generators))
 
 
-# What is heard
+# Excerpts
 
 
-def test_evaluation_hears_the_middle_of_the_real_audio():
+def test_evaluation_takes_the_middle_of_the_valid_audio():
     style = style_conditioner().eval()
     values = clips(1.0, 0.5)
-    heard = style.prepare(values).excerpts
-    assert torch.equal(heard[0], values.wav[0, 0, 280:520])
-    assert torch.equal(heard[1], values.wav[1, 0, 80:320])
+    excerpts = style.prepare(values).excerpts
+    assert torch.equal(excerpts[0], values.wav[0, 0, 280:520])
+    assert torch.equal(excerpts[1], values.wav[1, 0, 80:320])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_clips_at_the_rate_of_the_listener_are_heard_in_the_same_place(seed):
+def test_the_rate_of_the_clips_does_not_change_the_excerpts(seed):
     """Data sets of tokens keep them so; what is drawn must not depend on it."""
     rate = 3 * SAMPLE_RATE
     style = style_conditioner(sample_rate=rate, ds_rate_compression=48).train()
@@ -81,7 +81,7 @@ def test_clips_of_any_other_rate_are_refused(rates):
         style.prepare(clips(1.0, 1.0)._replace(sample_rate=rates), rng())
 
 
-def test_padding_is_never_heard():
+def test_excerpts_contain_no_padding():
     style = style_conditioner().train()
     for seed in range(50):
         assert style.prepare(clips(0.5, 1.0, total=4000), rng(seed)).excerpts.abs().min() > 0
@@ -105,10 +105,10 @@ def test_training_leaves_no_length_behind_for_evaluation():
     assert style.eval().prepare(clips(1.0, 1.0), rng()).excerpts.shape[1] == 0.3 * SAMPLE_RATE
 
 
-def test_a_start_can_be_asked_for():
+def test_a_start_can_be_requested():
     values = clips(1.0, start=[0.25])
-    heard = style_conditioner().eval().prepare(values, rng()).excerpts
-    assert torch.equal(heard[0], values.wav[0, 0, 200:440])
+    excerpts = style_conditioner().eval().prepare(values, rng()).excerpts
+    assert torch.equal(excerpts[0], values.wav[0, 0, 200:440])
 
 
 def test_a_start_too_late_says_what_does_not_fit():
@@ -121,7 +121,7 @@ def test_an_excerpt_longer_than_the_audio_names_both():
         style_conditioner().eval().prepare(clips(1.0, 0.2))
 
 
-def test_training_goes_on_with_what_fits_into_a_short_clip():
+def test_training_excerpts_are_reduced_to_the_shortest_clip():
     style = style_conditioner().train()
     for seed in range(20):
         num_samples = style.prepare(clips(1.0, 0.2), rng(seed)).excerpts.shape[1]
@@ -140,14 +140,14 @@ def test_the_middle_can_be_fixed():
     )
 
 
-def test_a_sample_hears_the_same_whoever_is_beside_it():
+def test_an_excerpt_does_not_depend_on_the_rest_of_the_batch():
     style = style_conditioner().eval()
     alone = style.prepare(clips(1.0, 1.0)._replace(), [generator(1), generator(2)]).excerpts[1]
     other = style.prepare(clips(1.0, 1.0), [generator(9), generator(2)]).excerpts[1]
     assert torch.equal(alone, other)
 
 
-def test_the_same_dice_give_the_same_condition():
+def test_the_same_generators_give_the_same_condition():
     for training in (True, False):
         one, other = (style_conditioner().train(training) for _ in range(2))
         first, second = encode(one, clips(1.0, 1.0), rng()), encode(other, clips(1.0, 1.0), rng())
@@ -160,10 +160,10 @@ def test_clips_of_another_rate_are_refused():
         style_conditioner().prepare(clips(1.0, sample_rate=44100))
 
 
-# What is shown
+# Excerpt masks
 
 
-def test_shown_frames_are_those_of_the_excerpt():
+def test_the_excerpt_mask_covers_the_frames_of_the_excerpt():
     # Quirk of released models: `length // hop` frames from `start // hop`, hop is 16 here.
     style = style_conditioner().eval()
     condition = encode(style, clips(1.0, 0.0, start=[0.26, None]))
@@ -172,7 +172,7 @@ def test_shown_frames_are_those_of_the_excerpt():
     assert not excerpt_mask[1].any()
 
 
-def test_shown_frames_can_be_left_out():
+def test_the_excerpt_mask_can_be_left_out():
     assert encode(style_conditioner(compute_mask=False).eval(), clips(1.0)).excerpt_mask is None
 
 
@@ -186,7 +186,7 @@ def test_a_null_clip_gives_zero_vectors():
     assert not condition.embed[1].any()
 
 
-def test_a_batch_of_null_clips_is_one_zero_step_and_wakes_nobody():
+def test_a_batch_of_null_clips_is_one_zero_step_and_loads_nothing():
     def load():
         raise AssertionError("loaded")
 
@@ -198,7 +198,7 @@ def test_a_batch_of_null_clips_is_one_zero_step_and_wakes_nobody():
     assert condition.excerpt_mask is None
 
 
-def test_null_clips_teach_nothing():
+def test_null_clips_update_no_statistics():
     # Ten such batches would halve the variance, a first one would make the k-means start collapse.
     style = style_conditioner().train()
     before = statistics(style)
@@ -235,7 +235,7 @@ def test_a_first_null_batch_leaves_the_start_of_the_codebooks_to_the_next_one():
 # The bottleneck
 
 
-def test_evaluation_learns_nothing():
+def test_evaluation_updates_nothing():
     style = style_conditioner().eval()
     before = statistics(style)
     encode(style, clips(1.0, 1.0), rng())
@@ -299,15 +299,15 @@ def test_released_excerpts_give_eight_to_twenty_three_steps(seconds, steps):
 # Settings
 
 
-def test_the_listener_is_not_part_of_the_weights():
+def test_the_feature_extractor_is_not_part_of_the_weights():
     names = {key.split(".")[0] for key in style_conditioner().state_dict()}
     assert names == {"embed", "transformer", "batch_norm", "rvq", "output_proj"}
 
 
-def test_copies_share_the_listener():
+def test_copies_share_the_feature_extractor():
     style = StyleConditioner(MertFeatures(torch.nn.Identity()), 6, transformer_scale="none", bins=8)
-    twin = copy.deepcopy(style)
-    assert twin.feature_extractor.network.module is style.feature_extractor.network.module
+    copied = copy.deepcopy(style)
+    assert copied.feature_extractor.network.module is style.feature_extractor.network.module
 
 
 def test_fewer_frames_can_be_kept():
@@ -364,8 +364,16 @@ def test_it_works_in_half_precision():
     assert encode(style, clips(1.0)).embed.dtype == torch.float16
 
 
-def test_clips_at_the_rate_of_the_model_are_resampled_for_the_listener():
+def test_clips_at_the_rate_of_the_model_are_resampled_for_the_feature_extractor():
     feature_extractor = StubFeatureExtractor()
     feature_extractor.sample_rate = SAMPLE_RATE // 2
     encode(style_conditioner(feature_extractor=feature_extractor).eval(), clips(1.0))
-    assert feature_extractor.heard[0].shape == (1, 120)
+    assert feature_extractor.inputs[0].shape == (1, 120)
+
+
+@pytest.mark.parametrize("middle", [True, False])
+@pytest.mark.parametrize("start", [None, 0.1])
+def test_an_excerpt_is_never_shortened_silently(middle, start):
+    style = style_conditioner(use_middle_of_segment=middle).eval()
+    with pytest.raises(ValueError, match=r"of 0\.3 s .* clip of 0\.2 s"):
+        style.prepare(clips(0.2, start=[start]))

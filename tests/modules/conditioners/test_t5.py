@@ -41,7 +41,7 @@ def read(conditioner, texts, rng=None):
     return conditioner(conditioner.prepare(texts, rng))
 
 
-def test_a_text_means_the_same_whatever_is_beside_it(t5):
+def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(t5):
     conditioner = t5()
     alone = read(conditioner, ["calm piano"])
     beside = read(conditioner, ["calm piano", "fast drums and a loud bass line"])
@@ -125,7 +125,7 @@ def test_copies_share_a_frozen_encoder(t5):
 
 
 @pytest.mark.parametrize("name", ["t5-base", "google-t5/t5-base", "/models/t5-base/"])
-def test_the_width_is_known_by_the_last_part_of_the_name(name):
+def test_the_width_follows_from_the_last_component_of_the_name(name):
     assert T5Conditioner(name, 6, load=lambda name: None).dim == 768
 
 

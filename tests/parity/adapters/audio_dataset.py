@@ -58,11 +58,11 @@ def check_dataset(metas, recorded):
 
 def check_unknown_epoch(metas, recorded):
     """Before any epoch the original seeded with `random`; the second half is the same."""
-    dice = random.Random(recorded["python_seed"])
+    draws = random.Random(recorded["python_seed"])
     kwargs = {k: v for k, v in recorded.items() if k not in ("python_seed", "rows")}
     dataset = AudioDataset(metas, **kwargs)
     for index, row in enumerate(recorded["rows"]):
-        epoch = dice.randint(0, 2**24)
+        epoch = draws.randint(0, 2**24)
         rng = dataset.sampler.generator(epoch, index)
         file, seek_time = dataset.sampler.draw(epoch, index, rng)
         assert Path(dataset.meta[file].path).name == row["track"]

@@ -22,7 +22,7 @@ TRAINED = {
     "compression": ("solver=compression/debug", get_compression_model, "export_encodec"),
 }
 EXPORTS = ("export_lm", "export_encodec", "export_pretrained_compression_model")
-NOT_A_FORMAT = "files_of_an_experiment"  # nobody reads an experiment of the original
+NOT_A_FORMAT = "files_of_an_experiment"  # an experiment of the original is not loaded
 
 
 @adapter("checkpoint_formats")
@@ -31,7 +31,7 @@ def check(case, call):
     trained = [key for key in sections if key.startswith("solver_checkpoint")]
     assert trained
     unknown = set(sections) - {*trained, *EXPORTS}
-    assert not unknown, f"nobody compares {unknown}"
+    assert not unknown, f"{unknown} is not compared"
     for key in trained:
         solver = key.partition("(")[2].split(",")[0].rstrip(")")
         with tempfile.TemporaryDirectory() as folder:

@@ -83,7 +83,7 @@ def check_collation(facts):
     for name in ("length", "sample_rate", "path", "seek_time"):
         assert list(getattr(clips, name)) == facts[name]
 
-    # Texts come before clips, whatever the order of the configuration.
+    # Texts come before clips, for any order of the configuration.
     provider = ConditionProvider(
         {"self_wav": WavConditioner(1, 4), "description": LUTConditioner(5, 4, 4)}
     )

@@ -31,7 +31,7 @@ def check(case, call):
 def generated(model, case, call):
     """Audio and tokens of one recorded call."""
     args = call["args"]
-    # The original could not be built with windows as short as this model's: it was told a length.
+    # The original could not be built with windows as short as this model's.
     model.max_duration = float(args.get("max_duration", case.meta["max_duration"]))
     guidance = {k: args[k] for k in ("cfg_coef", "cfg_coef_beta", "two_step_cfg") if k in args}
     model.set_generation_params(

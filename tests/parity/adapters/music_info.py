@@ -24,7 +24,7 @@ READERS = {
     "get_keyword_or_keyword_list": ours.read_keyword_or_keywords,
 }
 
-# The original's fields of one sample, in its order: it throws a die for each.
+# The original's fields of one sample, in its order: it draws once for each.
 BEFORE = ("meta", "seek_time", "n_frames", "total_frames", "sample_rate", "channels")
 FIELDS = (*BEFORE, "audio_tokens", *ours.READERS, "self_wav", "joint_embed")
 
@@ -60,7 +60,7 @@ def check_missing(recorded):
 
 
 def replay_draws(info, rng, merge_text_p, drop_desc_p, drop_other_p):
-    """The recorded dice of Python's `random`, as decisions."""
+    """The recorded draws of Python's `random`, as decisions."""
     if not rng.uniform(0, 1) < merge_text_p:
         return TextAugmentation()
     kept = [name for name in FIELDS if rng.uniform(0, 1) < drop_other_p]

@@ -1,4 +1,4 @@
-"""`style_conditioner*`: the whole conditioner behind a listener that returns recorded features."""
+"""`style_conditioner*`: the whole conditioner with recorded features."""
 
 import random
 
@@ -15,7 +15,7 @@ from ..harness import adapter, assert_close, fill_with_recipe, recipe
 RECORDED_ONLY = ("device", "inner_dim", "output_dim")
 
 
-class RecordedListener(MertFeatures):
+class RecordedFeatures(MertFeatures):
     """Returns what the recipe says, and keeps what it was given."""
 
     def __init__(self, seed: int, batch_size: int, rows: list[int]):
@@ -23,7 +23,7 @@ class RecordedListener(MertFeatures):
         self.seed, self.batch_size, self.rows = seed, batch_size, rows
 
     def features(self, wav):
-        self.heard = wav
+        self.inputs = wav
         shape = [self.batch_size, self.num_frames(wav.shape[-1]), self.dim]
         key = f"features/{shape[0]}/{shape[1]}"
         return recipe(self.seed, key, shape)[self.rows]
@@ -52,7 +52,7 @@ def clips_of(case, call) -> WavCondition:
 def conditioner_of(case, clips: WavCondition, args: dict) -> StyleConditioner:
     config = {k: v for k, v in case.meta["config"].items() if k not in RECORDED_ONLY}
     rows = (clips.length > 0).nonzero().flatten().tolist()
-    feature_extractor = RecordedListener(case.meta["feature_seed"], len(clips.wav), rows)
+    feature_extractor = RecordedFeatures(case.meta["feature_seed"], len(clips.wav), rows)
     config["transformer_scale"] = scale_of(config["transformer_scale"])
     style = StyleConditioner(feature_extractor, case.meta["config"]["output_dim"], **config).eval()
     if "state_seed" in case.meta:
@@ -97,9 +97,9 @@ def check_condition(case, call, style, clips):
     loss_mask = expected["loss_mask"][present]  # [N, K, F], the same for all codebooks
     excerpt_mask = merge_excerpt_masks({"self_wav": condition}, loss_mask.shape[-1])[present]
     assert_close(~excerpt_mask[:, None].expand_as(loss_mask), loss_mask)
-    heard = style.feature_extractor.heard
-    assert heard.shape[-1] == call["extractor_input_shape"][-1]
-    parts = {"head": heard[:, :200], "tail": heard[:, -200:], "strided": heard[:, ::101]}
+    excerpts = style.feature_extractor.inputs
+    assert excerpts.shape[-1] == call["extractor_input_shape"][-1]
+    parts = {"head": excerpts[:, :200], "tail": excerpts[:, -200:], "strided": excerpts[:, ::101]}
     for name, part in parts.items():
         assert_close(part, expected[f"extractor_input_{name}"][present])
 
@@ -145,13 +145,13 @@ def does_not_fit(case, call) -> bool:
 @deviation(
     "style_conditioner",
     does_not_fit,
-    "The original crashes, or silently hears less than was asked for.",
+    "The original crashes, or silently takes a shorter excerpt than requested.",
 )
 def check_too_short(case, call):
     style, clips = setup(case, call)
     with pytest.raises(ValueError, match="does not fit"):
         style.prepare(clips)
-    if "embeds" in case.outputs(call):  # the whole clip, then: which may be asked for
+    if "embeds" in case.outputs(call):  # of the whole clip, which may be requested
         style.set_params(excerpt_length=(clips.wav.shape[-1] + 0.5) / style.sample_rate)
         check_where_padding_counts(case, call, style, clips)
 
@@ -159,7 +159,7 @@ def check_too_short(case, call):
 @deviation(
     "style_conditioner",
     has_padded_clips,
-    "The original listens to the padding that collation put behind a short clip.",
+    "The original takes excerpts from the padding behind a short clip.",
 )
 def check_padded(case, call):
     style, clips = setup(case, call)
@@ -171,8 +171,8 @@ def check_padded(case, call):
             style.prepare(unplaced)
     else:
         middles = [slice((n - length) // 2, (n - length) // 2 + length) for n in real.tolist()]
-        heard = [wav[0, middle] for wav, middle in zip(clips.wav[clips.length > 0], middles)]
-        assert_close(style.prepare(unplaced).excerpts, torch.stack(heard))
+        excerpts = [wav[0, middle] for wav, middle in zip(clips.wav[clips.length > 0], middles)]
+        assert_close(style.prepare(unplaced).excerpts, torch.stack(excerpts))
     check_where_padding_counts(case, call, style, clips)
 
 
@@ -184,7 +184,7 @@ def has_a_null_clip_among_others(case, call) -> bool:
 @deviation(
     "style_conditioner",
     has_a_null_clip_among_others,
-    "The original masks frames out of the loss of samples whose clip was not heard.",
+    "The original masks frames out of the loss of samples whose clip is null.",
 )
 def check_null_among_others(case, call):
     style, clips = setup(case, call)
