@@ -1,6 +1,7 @@
 """`audiocraft encode-dataset`: encode a data set to tokens, or verify one."""
 
 import argparse
+import shlex
 import typing as tp
 from dataclasses import fields
 from pathlib import Path
@@ -16,9 +17,11 @@ from ..errors import ManifestError
 from ..inference.encode_dataset import EncodingParams, encode_dataset, encode_file
 from ..models.codecs.chunked_encoding import describe_tokenizer
 from ..utils.device import resolve_device
+from ..utils.hydra_quoting import override
 from .parser import CommandParser
 
-EXPECTED_AGREEMENT = 0.99  # another device, or another version of torch, rounds differently
+EXPECTED_AGREEMENT = 0.99  # of codes; devices and versions of PyTorch round differently
+SPLITS = ("train", "valid", "evaluate", "generate")
 
 
 def get_parser() -> CommandParser:
@@ -80,13 +83,18 @@ def main(argv: tp.Sequence[str]) -> None:
         args.wave_rate = 0
     encoding = EncodingParams(**{f.name: getattr(args, f.name) for f in fields(EncodingParams)})
     if encode_dataset(metas, args.out, encoding, args.part, args.parts, progress=True):
-        print(describe_folder(args.out))
+        print(describe_folder(args.out, args.manifest))
     else:
         print(f"{args.out} holds the shards of part {args.part} of {args.parts}.")
 
 
-def describe_folder(folder: Path) -> str:
-    """What a finished folder holds, and what to do with it."""
+def describe_folder(folder: Path, manifest: str = "") -> str:
+    """Describe a finished folder, and the setting that selects it.
+
+    Args:
+        folder: Token data set.
+        manifest: Its source, whose path may name a split.
+    """
     tokens = TokenFolder(folder)
     arrays, facts = tokens.files.arrays, tokens.header.tokenizer
     hours = arrays["num_samples"].sum() / facts.sample_rate / 3600
@@ -105,16 +113,18 @@ def describe_folder(folder: Path) -> str:
     if len(damaged) > 10:
         lines.append(f"Not encoded: {len(damaged) - 10} more.")
     if unlabelled:
-        lines.append(f"{unlabelled} files have no readable metadata: training will skip them.")
-    lines.append(f"Train on it with datasource.train={folder}")
+        lines.append(f"{unlabelled} files have no readable metadata: training skips them.")
+    split = next((name for name in SPLITS if name in Path(manifest).parts), "train")
+    setting = shlex.quote(override(f"datasource.{split}", str(folder.absolute())))
+    lines.append(f"To use it: {setting}")
     return "\n".join(lines)
 
 
 def verify(metas: MetaTable, args: argparse.Namespace) -> None:
-    """Read a folder from end to end, and encode some of its files again.
+    """Check the checksums of a folder, and encode some of its files again.
 
     Raises:
-        ManifestError: Something is wrong; the message says what.
+        ManifestError: The folder is damaged or belongs to another manifest.
     """
     header = read_header(args.out)
     problems = verify_folder(args.out, args.workers or 2)
@@ -129,13 +139,13 @@ def verify(metas: MetaTable, args: argparse.Namespace) -> None:
         listed = "\n  ".join(problems)
         raise ManifestError(
             f"{args.out} is damaged:\n  {listed}\nDelete {shards}, and encode again with the same "
-            "command: only what is missing is written."
+            "command: only missing shards are written."
         )
-    print(f"{args.out} is as it was written; {compared} files were encoded again and agree.")
+    print(f"{args.out} is intact; {compared} files were encoded again and agree.")
 
 
 def encode_again(metas: MetaTable, args: argparse.Namespace) -> tuple[int, list[str]]:
-    """Encode some files again: how many, and which of them have other tokens."""
+    """Encode some files again; returns their number and a description of each difference."""
     tokens = TokenFolder(args.out)
     facts = tokens.header.tokenizer
     stereo = None
@@ -162,5 +172,5 @@ def encode_again(metas: MetaTable, args: argparse.Namespace) -> tuple[int, list[
             problems.append(f"{metas[row].path} has {len(again.codes)} frames, not {len(written)}.")
         elif np.mean(again.codes == written) < EXPECTED_AGREEMENT:
             share = np.mean(again.codes == written)
-            problems.append(f"Of {metas[row].path} only {share:.1%} of the tokens are the same.")
+            problems.append(f"Only {share:.1%} of the tokens of {metas[row].path} agree.")
     return compared, problems

@@ -1,6 +1,5 @@
 """`audiocraft export`: write an experiment as a folder that `MusicGen.get_pretrained` loads."""
 
-import re
 import typing as tp
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import torch
 
 from ..errors import CheckpointError
 from ..models.loaders import COMPRESSION_FILES, LM_FILES, find_model_file
-from ..models.weights.hub import BUNDLED, PRETRAINED, SIGNATURE, hub_id
+from ..models.weights.hub import BUNDLED, PRETRAINED, expand_signature, hub_id
 from ..utils.checkpoint_files import read_checkpoint_file
 from ..utils.export import export_encodec, export_lm, export_pretrained_compression_model
+from ..utils.hydra_quoting import override
 from .parser import CommandParser
 
 SUFFIXES = {"release": ".bin", "safetensors": ".safetensors"}
@@ -41,9 +41,9 @@ def main(argv: tp.Sequence[str]) -> None:
     for file in files:
         print(f"{file} ({file.stat().st_size / 1e6:.3g} MB)")
     if any(file.stem == "state_dict" for file in files):
-        print(f"Use it: MusicGen.get_pretrained({str(args.out)!r})")
+        print(f"To use it: MusicGen.get_pretrained({str(args.out)!r})")
     else:
-        print(f"Use it: compression_model_checkpoint={args.out}")
+        print(f"To use it: {override('compression_model_checkpoint', str(args.out))}")
 
 
 def export_model(
@@ -52,17 +52,16 @@ def export_model(
     """Export a language model with its tokenizer, or a tokenizer alone.
 
     Args:
-        experiment: Signature, or any name that `find_model_file` understands.
+        experiment: Signature, or any name that `find_model_file` accepts.
         out: Folder to write.
         suffix: `.bin` or `.safetensors`.
-        dtype: Of the language model's weights; `None` keeps theirs.
+        dtype: Type of the language model's weights; `None` keeps that of the checkpoint.
 
     Raises:
         CheckpointError: There is no such experiment, or the folder holds an export of the other
             format.
     """
-    is_signature = re.fullmatch(r"[0-9a-f]{8}", experiment) and not Path(experiment).exists()
-    name = SIGNATURE + experiment if is_signature else experiment
+    name = expand_signature(experiment)
     checkpoint = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES)
     config = read_checkpoint_file(checkpoint).config
     _refuse_two_formats(out, suffix)
@@ -79,7 +78,7 @@ def export_model(
 
 
 def _tokenizer_of(name: str, checkpoint: Path, reference: str | None) -> Path | str | None:
-    """The tokenizer of a language model: a name if others publish it, else the file of weights."""
+    """The tokenizer of a language model: a name if it is published elsewhere, else its file."""
     beside = [checkpoint.with_name(filename) for filename in COMPRESSION_FILES]
     own = next((file for file in beside if file.is_file()), None)
     if own is not None:
@@ -92,11 +91,11 @@ def _tokenizer_of(name: str, checkpoint: Path, reference: str | None) -> Path | 
 
 
 def _refuse_two_formats(out: Path, suffix: str) -> None:
-    """See that no older export of the other format would be taken instead of this one."""
+    """Check that the folder has no export of the other format, which might be loaded instead."""
     for other in set(SUFFIXES.values()) - {suffix}:
         for stem in ("state_dict", "compression_state_dict"):
             file = out / f"{stem}{other}"
             if file.exists():
                 raise CheckpointError(
-                    f"{file} is of another export. Remove it, or choose another folder."
+                    f"{file} belongs to another export. Remove it, or choose another folder."
                 )

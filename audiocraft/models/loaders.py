@@ -31,7 +31,15 @@ from .weights.checkpoint_config import (
     read_checkpoint,
     read_lm_checkpoint,
 )
-from .weights.hub import PRETRAINED, CacheDir, HubFileMissing, fetch, hub_id, local_path
+from .weights.hub import (
+    PRETRAINED,
+    CacheDir,
+    HubFileMissing,
+    expand_signature,
+    fetch,
+    hub_id,
+    local_path,
+)
 from .weights.mismatch import load_matching_state
 from .weights.pretrained import load_codec, load_package_encodec
 
@@ -91,6 +99,7 @@ def load_musicgen(
         tokenizer = builders.get_debug_compression_model().to(device).eval()
         lm = builders.get_debug_lm_model()
         return tokenizer, _place(lm, device, dtype), None
+    name = expand_signature(name)
     path = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES, cache_dir=cache_dir)
     content, config = read_lm_checkpoint(path)
     tokenizer = _tokenizer_of(name, path, config, device, cache_dir)

@@ -238,6 +238,12 @@ def test_the_command_says_what_it_made_and_what_to_do_next(place, tmp_path, caps
     assert f"datasource.train={tmp_path / 'out'}" in reported
 
 
+def test_the_advice_names_the_split_of_the_manifest(finished):
+    for manifest, split in (("egs/mine/valid", "valid"), ("egs/mine", "train")):
+        advice = encode_command.describe_folder(finished, manifest)
+        assert f"datasource.{split}={finished}" in advice
+
+
 def test_a_folder_is_verified(place, finished, capsys):
     encode_command.main([str(place), str(finished), "--verify"])
     assert "2 files were encoded again and agree" in capsys.readouterr().out
@@ -274,7 +280,7 @@ def test_verification_sees_another_manifest_and_other_audio(place, finished, tmp
     kept = original.read_bytes()
     original.write_bytes(silent.read_bytes())
     try:
-        with pytest.raises(ManifestError, match=r"0\.wav only .*% of the tokens are the same"):
+        with pytest.raises(ManifestError, match=r"% of the tokens of .*0\.wav agree"):
             encode_command.main([str(place), str(folder), "--verify"])
     finally:
         original.write_bytes(kept)

@@ -7,6 +7,7 @@ Downloads are kept in the cache (`AUDIOCRAFT_CACHE_DIR`). Files that the user ha
 """
 
 import hashlib
+import re
 import typing as tp
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def hub_id(name: str) -> str | None:
         return None
     owner, _, model = name.partition("/")
     return name if owner and model and "/" not in model and not name.startswith(".") else None
+
+
+def expand_signature(name: str) -> str:
+    """Return `//sig/SIG` for the bare signature of an experiment; other names are unchanged."""
+    is_signature = re.fullmatch(r"[0-9a-f]{8}", name) and not Path(name).exists()
+    return SIGNATURE + name if is_signature else name
 
 
 def local_path(name: str, cache_dir: CacheDir = None) -> Path:

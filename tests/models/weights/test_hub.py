@@ -131,3 +131,11 @@ def test_a_refusal_of_the_hub_is_told(monkeypatch):
     answering(monkeypatch, {"x.bin": RepositoryNotFoundError("no such model", response=Response())})
     with pytest.raises(CheckpointError, match="hf auth login"):
         hub.fetch("a/b", "x.bin")
+
+
+def test_a_bare_signature_is_an_experiment_unless_a_path_has_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub.expand_signature("0123abcd") == "//sig/0123abcd"
+    assert hub.expand_signature("medium") == "medium"
+    (tmp_path / "0123abcd").mkdir()
+    assert hub.expand_signature("0123abcd") == "0123abcd"
