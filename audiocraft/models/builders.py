@@ -284,7 +284,7 @@ def get_debug_lm_model() -> LMModel:
         if style.rvq is not None:
             style.rvq.initialize(torch.randn(1, style.dim, 2000))
         text = cond.LUTConditioner(n_bins=64, dim=16, output_dim=16)
-        return LMModel(
+        lm = LMModel(
             patterns.DelayedPatternProvider(4),
             cond.ConditionProvider({"self_wav": style, "description": text}),
             cond.ConditionFuser({"prepend": ["self_wav", "description"]}),
@@ -295,6 +295,9 @@ def get_debug_lm_model() -> LMModel:
             num_layers=2,
             dropout=0.0,
         )
+        for linear in lm.linears:
+            torch.nn.init.normal_(linear.weight)  # so that conditions change the tokens
+        return lm
 
 
 NOT_CONFIGURABLE = ("max_period", "positional_scale", "custom")  # as in released models

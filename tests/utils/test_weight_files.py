@@ -1,4 +1,4 @@
-"""Files of weights: mapped, never run, and a bad one is told by name, cause and remedy."""
+"""Weight files: memory-mapped, without code, with checksums; errors name file and cause."""
 
 import collections
 import os
@@ -13,7 +13,13 @@ from safetensors.torch import save_file
 
 from audiocraft.errors import CheckpointError
 from audiocraft.utils import weight_files
-from audiocraft.utils.weight_files import read_safetensors_file, read_torch_file
+from audiocraft.utils.weight_files import (
+    CHECKSUM,
+    CRC32,
+    read_safetensors_file,
+    read_torch_file,
+    write_safetensors_file,
+)
 
 STATE = {"emb.0.weight": torch.arange(6.0).view(2, 3)}
 
@@ -149,3 +155,37 @@ def test_a_truncated_safetensors_file_is_an_error(kept, tmp_path):
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(CheckpointError, match=r"x\.safetensors \(\d+ bytes\)"):
         read_safetensors_file(path)
+
+
+def flip_a_bit(path, needle: bytes) -> None:
+    """Change one bit of the bytes of a tensor."""
+    content = bytearray(path.read_bytes())
+    content[content.index(needle) + 1] ^= 4
+    path.write_bytes(content)
+
+
+WEIGHT = torch.linspace(1, 2, 1000)
+
+
+def test_a_flipped_bit_in_a_safetensors_file_is_an_error(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_safetensors_file(path, {"w": WEIGHT, "n": torch.tensor(3)}, {"xp.cfg": "a: 1"})
+    state, header = read_safetensors_file(path)
+    assert header == {"format": "pt", "xp.cfg": "a: 1"}
+    assert torch.equal(state["w"], WEIGHT)
+    flip_a_bit(path, WEIGHT.numpy().tobytes())
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is corrupt"):
+        read_safetensors_file(path)
+
+
+def test_a_flipped_bit_in_a_torch_file_is_an_error_if_it_has_checksums(tmp_path):
+    path = saved(tmp_path, {"best_state": {"w": WEIGHT}, CHECKSUM: CRC32})
+    read_torch_file(path)
+    flip_a_bit(path, WEIGHT.numpy().tobytes())
+    with pytest.raises(CheckpointError, match=r"x\.th is corrupt"):
+        read_torch_file(path)
+
+
+def test_files_without_checksum_are_read(tmp_path):
+    save_file({"w": WEIGHT}, tmp_path / "x.safetensors", metadata={"format": "pt"})
+    assert torch.equal(read_safetensors_file(tmp_path / "x.safetensors")[0]["w"], WEIGHT)

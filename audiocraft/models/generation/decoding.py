@@ -141,8 +141,8 @@ def generate_tokens(
     for step in range(first, num_steps):
         logits = decoder.step(sequence[..., start:step])
         drawn = pick(logits, sampling, None if uniform is None else uniform[:, step - first])
-        known = sequence[..., step]
-        sequence[..., step] = torch.where(known == TO_GENERATE, drawn, known)
+        given = sequence[..., step]  # special tokens, and codes of the prompt
+        sequence[..., step] = torch.where(given == TO_GENERATE, drawn, given)
         start = step
         if on_step is not None:
             on_step(step - first + 1, num_steps - first)
