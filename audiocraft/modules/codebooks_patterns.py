@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..utils.device import to_device
+
 
 class LayoutCoord(tp.NamedTuple):
     """Position of a code in the grid: frame `t`, codebook `q`."""
@@ -129,7 +131,7 @@ class Pattern:
         num_steps = self.num_valid_steps if keep_only_valid_steps else self.num_steps
         indexes = torch.full((K, self.num_steps), K * F)
         indexes.scatter_(1, self.code_steps, torch.arange(K * F).view(K, F))
-        indexes = indexes[:, :num_steps].to(z.device)
+        indexes = to_device(indexes[:, :num_steps], z.device)
         mask = indexes < K * F
         values = pad(z.flatten(1), (0, 1), value=special_token)[:, indexes]
         return PatternOutput(values, indexes, mask)
@@ -163,7 +165,8 @@ class Pattern:
             )
         mask = self.code_steps < num_steps  # of the code itself, not of its logits
         indexes = steps + torch.arange(K)[:, None] * num_steps
-        return indexes.where(mask, K * num_steps).to(device), mask.to(device)
+        indexes = indexes.where(mask, K * num_steps)
+        return to_device(indexes, device), to_device(mask, device)
 
 
 class CodebooksPatternProvider(ABC):

@@ -152,13 +152,6 @@ def length_to_mask(lengths: Tensor, max_len: int | None = None) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to `device`; the host does not wait for a GPU."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 def generator_for(rng: Rng, item: int) -> torch.Generator | None:
     """Generator of one sample of a batch."""
     if rng is None or isinstance(rng, torch.Generator):

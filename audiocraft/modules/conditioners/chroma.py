@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...data.conditions import WavCondition
 from ...signal.chroma import ChromaExtractor
-from .base import Condition, Rng, WavConditioner, length_to_mask, to_device
+from ...utils.device import to_device
+from .base import Condition, Rng, WavConditioner, length_to_mask
 
 logger = logging.getLogger(__name__)
 

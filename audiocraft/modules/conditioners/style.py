@@ -17,10 +17,11 @@ from torch import Tensor
 from ...data.audio_utils import resample
 from ...data.conditions import WavCondition
 from ...quantization.vq import ResidualVectorQuantizer, draw_num_codebooks
+from ...utils.device import to_device
 from ...utils.numbers import is_integer, is_number
 from ..batch_norm import SharedBatchNorm1d
 from ..transformer import StreamingTransformer, TransformerSpec
-from .base import BatchGenerators, Condition, Rng, WavConditioner, length_to_mask, to_device
+from .base import BatchGenerators, Condition, Rng, WavConditioner, length_to_mask
 from .excerpt import covered_frames, draw_excerpts, draw_length
 from .features import EncodecFeatures, FeatureExtractor
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
+from ...utils.device import to_device
 from ...utils.text import valid_unicode
 from ..frozen import Frozen
-from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask, to_device
+from .base import Condition, Rng, TextConditioner, generator_for, length_to_mask
 
 T5_DIMS = {  # width of the encoder, by the last component of the name
     "t5-small": 512,
