@@ -131,7 +131,7 @@ def test_processes_take_turns_on_the_gpus(gpus, expected, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tmp_path, how):
+def test_a_killed_encoding_resumes_and_gives_the_same_folder(place, tmp_path, how):
     """As soon as there is a shard: nothing is lost, no process lives on."""
     metas = 20 * metas_of(place)
     save_manifest(tmp_path / "many" / "data.jsonl", metas)
@@ -140,8 +140,8 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
     run = subprocess.Popen(
         [sys.executable, "-m", "audiocraft", "encode-dataset", *argv],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -156,7 +156,7 @@ def test_whoever_is_killed_goes_on_and_ends_as_if_nothing_had_happened(place, tm
         for child in task.read_text().split()
     ]
     run.send_signal(how)
-    _, reported = run.communicate()
+    reported, _ = run.communicate()
     assert "Traceback" not in reported
     assert how is signal.SIGKILL or "resume" in reported
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
