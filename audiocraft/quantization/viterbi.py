@@ -1,7 +1,7 @@
 """Change-penalised quantization: codes with the least distance plus a cost per change of code.
 
 The nearest entry flickers between entries of about equal distance, which a language model cannot
-predict and which is audible. A small cost per change keeps a held note at one code for hardly more
+predict and which can be perceived. A small cost per change keeps a held note at one code for hardly more
 distance. The decoder is unchanged.
 
 The Viterbi search processes long sequences in blocks and stores one bit per frame and entry: an

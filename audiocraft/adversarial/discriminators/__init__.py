@@ -1,4 +1,4 @@
-"""Discriminators: networks that tell real waveforms from reconstructed ones."""
+"""Discriminators: networks that classify waveforms as real or reconstructed."""
 
 from .base import MultiDiscriminator
 from .mpd import MultiPeriodDiscriminator
