@@ -43,9 +43,7 @@ class Environment:
     dora_dir: Path
     reference_dir: Path
     cache_dir: Path
-    partitions: dict[
-        str, str | None
-    ]  # kind -> name; None is the cluster's default
+    partitions: dict[str, str | None]  # kind -> name; None is the cluster's default
     slurm_exclude: tuple[str, ...]  # excluded nodes
     dataset_mappers: tuple[tuple[re.Pattern[str], str], ...]  # replacements in paths of manifests
 
@@ -128,9 +126,7 @@ def _read_sections(file: Path) -> dict[str, dict[str, tp.Any]]:
     """Read the settings of each cluster."""
     sections = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     if not isinstance(sections, dict) or not all(isinstance(s, dict) for s in sections.values()):
-        raise ConfigError(
-            f"{file} must map clusters to their settings, like teams/default.yaml."
-        )
+        raise ConfigError(f"{file} must map clusters to their settings, like teams/default.yaml.")
     return tp.cast(dict[str, dict[str, tp.Any]], sections)
 
 

@@ -4,8 +4,10 @@ import logging
 import typing as tp
 from pathlib import Path
 
+from ..data.io.files import check_writable
 from ..data.manifest import MANIFEST_NAMES, find_audio_files, save_manifest
 from ..data.resume_log import ResumeLog
+from .output import print_line
 from .parser import CommandParser
 
 
@@ -36,6 +38,7 @@ def main(argv: tp.Sequence[str]) -> None:
     args = get_parser().parse_args(argv)
     out = Path(args.manifest)
     out = out / MANIFEST_NAMES[0] if out.is_dir() else out
+    check_writable(out)
     settings = f"manifest minimal={args.minimal} resolve={args.resolve}"
     with ResumeLog(out, settings) as resume_log:
         metas = find_audio_files(
@@ -48,4 +51,4 @@ def main(argv: tp.Sequence[str]) -> None:
         )
         save_manifest(out, metas)
     hours = sum(meta.duration for meta in metas) / 3600
-    print(f"{len(metas)} files, {hours:.2f} hours: {out}")
+    print_line(f"{len(metas)} file{'s' * (len(metas) != 1)}, {hours:.2f} hours: {out}")

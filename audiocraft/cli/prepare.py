@@ -3,12 +3,15 @@
 import argparse
 import math
 import os
+import shlex
 import statistics
 import typing as tp
 from pathlib import Path
 
 from ..data.prepare.pipeline import REST, SHARES, PreparedDataset, SplitOptions, prepare
 from ..data.prepare.sources import COLUMN_NAMES
+from ..utils.hydra_quoting import override
+from .output import print_line
 from .parser import CommandParser
 
 MAX_LISTED = 10  # files that are named where there are many
@@ -83,23 +86,26 @@ def _print_findings(dataset: PreparedDataset, by: str) -> None:
     """Print the number of files that need attention."""
     tracks = dataset.tracks
     _print_files("left out", dataset.left_out)
+    _print_files("metadata fields ignored", dataset.ignored_fields)
     without_text = sum(not track.source.fields.get("description") for track in tracks)
     if without_text:
-        print(
+        print_line(
             f"{without_text} of {len(tracks)} have no description, so the model cannot learn from "
             "their text. Put a sentence into a .txt file beside each."
         )
     short = [t.source.origin for t in tracks if t.statistics.duration < SHORT]
     _print_files(f"shorter than {SHORT:g} s", short)
     if dataset.num_ungrouped:
-        print(f"{dataset.num_ungrouped} of {len(tracks)} have no {by}: each is its own group.")
+        print_line(f"{dataset.num_ungrouped} of {len(tracks)} have no {by}: each is its own group.")
     if dataset.num_duplicates:
-        print(f"{dataset.num_duplicates} contain the same music as another, and share its split.")
+        print_line(
+            f"{dataset.num_duplicates} contain the same music as another, and share its split."
+        )
 
 
 def _print_splits(dataset: PreparedDataset, out: Path) -> None:
     """Print the size of each split, and the command that trains on them."""
-    print(f"{'split':10} {'files':>8} {'groups':>8} {'hours':>8}")
+    print_line(f"{'split':10} {'files':>8} {'groups':>8} {'hours':>8}")
     settings = []
     for split in (REST, *SHARES):
         tracks = dataset.in_split(split)
@@ -107,9 +113,10 @@ def _print_splits(dataset: PreparedDataset, out: Path) -> None:
             continue
         hours = sum(track.statistics.duration for track in tracks) / 3600
         groups = len({track.group for track in tracks})
-        print(f"{split:10} {len(tracks):8} {groups:8} {hours:8.2f}")
-        settings.append(f"datasource.{split}={out / 'egs' / split}")
-    print("Train with: dora run solver=musicgen/musicgen_style_tiny " + " ".join(settings))
+        print_line(f"{split:10} {len(tracks):8} {groups:8} {hours:8.2f}")
+        folder = os.path.abspath(out / "egs" / split)
+        settings.append(shlex.quote(override(f"datasource.{split}", folder)))
+    print_line("Train with: dora run solver=musicgen/musicgen_style_tiny " + " ".join(settings))
 
 
 def _print_levels(dataset: PreparedDataset, path: Path) -> None:
@@ -118,7 +125,7 @@ def _print_levels(dataset: PreparedDataset, path: Path) -> None:
     loudness = {t.source.origin: t.statistics.loudness for t in tracks}
     measured = sorted(value for value in loudness.values() if value is not None)
     if measured:
-        print(
+        print_line(
             f"Loudness: median {statistics.median(measured):.1f} LUFS, from {measured[0]:.1f} to "
             f"{measured[-1]:.1f}."
         )
@@ -126,18 +133,18 @@ def _print_levels(dataset: PreparedDataset, path: Path) -> None:
     _print_files(f"quieter than {QUIET:g} LUFS", quiet)
     silent = [t.source.origin for t in tracks if t.statistics.silence > SILENT]
     _print_files(f"silent for more than {SILENT:.0%} of their time", silent)
-    print(f"Statistics of every file: {path}")
+    print_line(f"Statistics of every file: {path}")
 
 
 def _print_files(what: str, files: tp.Sequence[str]) -> None:
     """Print the number of files, and at most `MAX_LISTED` of them."""
     if not files:
         return
-    print(f"{len(files)} {what}:")
+    print_line(f"{len(files)} {what}:")
     for name in files[:MAX_LISTED]:
-        print(f"  {name}")
+        print_line(f"  {name}")
     if len(files) > MAX_LISTED:
-        print(f"  … and {len(files) - MAX_LISTED} more")
+        print_line(f"  … and {len(files) - MAX_LISTED} more")
 
 
 def _column(text: str) -> tuple[str, str]:

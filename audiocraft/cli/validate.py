@@ -6,13 +6,14 @@ import os
 import sys
 import typing as tp
 
-from ..data.io.files import save_json
+from ..data.io.files import check_writable, save_json
 from ..data.manifest import load_manifest
 from ..data.prepare.statistics import AudioStatistics, compute_file_statistics
 from ..data.prepare.validate import KINDS, Limits, Problem, as_json, find_problems
 from ..data.resume_log import ResumeLog
 from ..data.worker_pool import TIME_LIMIT
 from ..errors import AudiocraftError
+from .output import print_line
 from .parser import CommandParser
 
 MAX_LISTED = 20  # files of each kind in the table
@@ -59,6 +60,8 @@ def main(argv: tp.Sequence[str]) -> int:
         min_duration=args.min_duration, max_silence=args.max_silence, max_clipped=args.max_clipped
     )
     try:
+        if args.json:
+            check_writable(args.json)
         metas = [meta for manifest in args.manifests for meta in load_manifest(manifest)]
     except AudiocraftError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,7 +77,7 @@ def main(argv: tp.Sequence[str]) -> int:
             if args.json:
                 save_json(args.json, as_json(problems, args.manifests, *amount))
     except KeyboardInterrupt:
-        print("Stopped. The same command resumes." if args.json else "Stopped.")
+        print_line("Stopped. The same command resumes." if args.json else "Stopped.")
         return 130
     print_table(problems, *amount)
     tolerated = set(args.tolerate)
@@ -87,19 +90,19 @@ def print_table(problems: tp.Sequence[Problem], num_files: int, hours: float) ->
     for problem in problems:
         by_kind[problem.kind].append(problem)
     for kind, group in by_kind.items():
-        print(f"{kind}: {KINDS[kind]}")
+        print_line(f"{kind}: {KINDS[kind]}")
         width = max(len(_printable(problem.path)) for problem in group[:MAX_LISTED])
         for problem in group[:MAX_LISTED]:
-            print(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
+            print_line(f"  {_printable(problem.path):{width}}  {_printable(problem.detail)}")
         if len(group) > MAX_LISTED:
-            print(f"  … and {len(group) - MAX_LISTED} more; --json FILE lists all")
-    files = f"{num_files} files, {hours:.2f} hours"
+            print_line(f"  … and {len(group) - MAX_LISTED} more; --json FILE lists all")
+    files = f"{num_files} file{'s' * (num_files != 1)}, {hours:.2f} hours"
     if not problems:
-        print(f"{files}: no problem found.")
+        print_line(f"{files}: no problem found.")
         return
     affected = len({problem.path for problem in problems})
     counts = ", ".join(f"{len(group)} {kind}" for kind, group in by_kind.items())
-    print(f"{files}: {affected} with problems ({counts}). No file was changed.")
+    print_line(f"{files}: {affected} with problems ({counts}). No file was changed.")
 
 
 def _printable(text: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ManifestError
+from ..utils.text import valid_unicode
 from .batch import SegmentInfo
 from .conditions import ConditioningAttributes, WavCondition
 from .io.files import open_binary
@@ -25,17 +26,42 @@ class InvalidInfoError(ManifestError):
     """A JSON file that exists but cannot be read."""
 
 
-def read_string(value: tp.Any) -> str | None:
-    """Text without surrounding spaces; `None` if empty.
+def normalize(value: tp.Any) -> str | int | float | list[str] | None:
+    """Normalize a value of any source (JSON, a table, tags) to what a JSON file contains.
+
+    Args:
+        value: A number, a text or a list of these; `None`, "", NaN and an empty list are missing.
+
+    Returns:
+        A number, a text without surrounding spaces, a list of texts, or `None` if missing.
 
     Raises:
-        TypeError: The value is a list or an object.
+        TypeError: The value has another type, such as an object.
     """
+    if isinstance(value, list | tuple):
+        entries = [normalize(entry) for entry in value]
+        if any(isinstance(entry, list) for entry in entries):
+            raise TypeError(f"must be a text or a list of texts but is {value!r}")
+        return [str(entry) for entry in entries if entry is not None] or None
     if _is_missing(value):
         return None
-    if not isinstance(value, str | int | float):
-        raise TypeError(f"must be a text but is {value!r}")
-    return str(value).strip() or None
+    if isinstance(value, bool | bytes | dict):
+        raise TypeError(f"must be a text or a list of texts but is {value!r}")
+    if isinstance(value, int | float):
+        return value
+    return valid_unicode(str(value)).strip() or None
+
+
+def read_string(value: tp.Any) -> str | None:
+    """Text without surrounding spaces; a list is joined by commas; `None` if empty.
+
+    Raises:
+        TypeError: The value is neither a text, a number nor a list of these.
+    """
+    value = normalize(value)
+    if isinstance(value, list):
+        return ", ".join(value)
+    return None if value is None else str(value)
 
 
 def read_keyword(value: tp.Any) -> str | None:
@@ -46,8 +72,9 @@ def read_keyword(value: tp.Any) -> str | None:
 
 def read_keywords(value: tp.Any) -> list[str] | None:
     """List of keywords; a text is split at commas and spaces."""
+    value = normalize(value)
     if isinstance(value, list):
-        words = [str(word).strip().lower() for word in value if not _is_missing(word)]
+        words = [word.lower() for word in value]
     else:
         words = re.split(r"[\s,]+", read_keyword(value) or "")
     return [word for word in words if word] or None
@@ -55,7 +82,7 @@ def read_keywords(value: tp.Any) -> list[str] | None:
 
 def read_keyword_or_keywords(value: tp.Any) -> str | list[str] | None:
     """Keywords if given a list, else one keyword that may contain spaces."""
-    return read_keywords(value) if isinstance(value, list) else read_keyword(value)
+    return read_keywords(value) if isinstance(value, list | tuple) else read_keyword(value)
 
 
 def read_key(value: tp.Any) -> str | None:
@@ -67,7 +94,7 @@ def read_key(value: tp.Any) -> str | None:
 def read_bpm(value: tp.Any) -> float | None:
     """Beats per minute; `None` if not a finite number."""
     try:
-        bpm = float(value)
+        bpm = float(read_string(value) or "nan")
     except (TypeError, ValueError):
         return None
     return bpm if math.isfinite(bpm) else None

@@ -221,7 +221,7 @@ def run(*argv) -> int | str | None:
 def test_the_command_writes_the_manifest_of_a_folder(tmp_path, capsys):
     write_tone(tmp_path / "music/a.wav", 36.0)
     assert run(tmp_path / "music", tmp_path / "egs/data.jsonl.gz") == 0
-    assert "1 files, 0.01 hours" in capsys.readouterr().out
+    assert "1 file, 0.01 hours" in capsys.readouterr().out
     assert [meta.duration for meta in load_manifest(tmp_path / "egs")] == [36.0]
     assert run(tmp_path / "music", tmp_path / "egs", "--complete", "--resolve") == 0
     (meta,) = load_manifest(tmp_path / "egs/data.jsonl")

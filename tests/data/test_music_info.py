@@ -11,6 +11,7 @@ from audiocraft.data.music_info import (
     READERS,
     MusicInfo,
     load_music_info,
+    normalize,
     read_bpm,
     read_key,
     read_keywords,
@@ -38,9 +39,25 @@ def test_a_field_has_one_form_however_it_is_spelled():
         assert read_bpm(spelling) == 120.0
 
 
-@pytest.mark.parametrize("value", ["fast", "inf", [120], {}, "nan"])
+@pytest.mark.parametrize("value", ["fast", "inf", [120, 130], {}, "nan"])
 def test_a_tempo_that_is_no_number_is_unknown(value):
     assert read_bpm(value) is None
+
+
+@pytest.mark.parametrize("missing", [None, "", " ", "None", float("nan"), [], [""], [None]])
+def test_missing_values_have_one_form(missing):
+    assert normalize(missing) is None
+    assert all(read(missing) is None for read in READERS.values())
+
+
+def test_lists_become_one_text_where_one_is_expected():
+    assert read_string(["Ann"]) == read_string("Ann") == "Ann"
+    assert read_string(["rock", None, " pop "]) == "rock, pop"
+    assert read_bpm(["120"]) == 120.0
+
+
+def test_half_an_emoji_is_replaced():
+    assert read_string("a \ud83c song") == "a \ufffd song"
 
 
 def test_numbers_may_be_texts():
@@ -94,7 +111,16 @@ def test_missing_metadata_names_the_file_that_is_expected(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"title": ["a"]}', b'{"name": {}}'],
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"title": [["a"]]}',
+        b'{"name": {}}',
+    ],
 )
 def test_metadata_that_is_no_object_of_texts_is_named(tmp_path, content):
     meta = write_piece(tmp_path / "a.wav")

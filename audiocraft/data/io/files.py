@@ -9,12 +9,14 @@ import json
 import logging
 import os
 import stat
+import tempfile
 import typing as tp
 import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
 
+from ...errors import ManifestError
 from ...utils.atomic_write import write_text
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,31 @@ def save_json(path: str | Path, content: tp.Any) -> None:
     """Write indented JSON atomically; its folder is created."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that a file can be written, before its content is computed; its folder is created.
+
+    Raises:
+        ManifestError: It cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if os.path.exists(path) and not os.path.isfile(path):
+            open(path, "ab").close()  # a folder, or a device such as /dev/stdout
+        else:
+            _create_temporary(Path(path).parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ManifestError(
+            f"{path} cannot be written: {reason}. Choose a file in a folder that you can write to."
+        ) from None
+
+
+def _create_temporary(folder: Path) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    os.close(descriptor)
+    os.unlink(name)
 
 
 def exists(path: str | Path) -> bool:

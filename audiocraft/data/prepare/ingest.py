@@ -3,16 +3,22 @@
 import errno
 import io
 import os
+import re
 import shutil
 import typing as tp
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import ManifestError
 from ...utils.atomic_write import atomic_file
 from ..io.files import open_binary
+from ..music_info import read_string
 from .sources import Track
 
+TRACK_FIELDS = ("artist", "track", "piece")  # `piece` is the former spelling of `track`
+GUEST = re.compile(r"\s*[(\[]?\b(feat\.?|ft\.?|featuring)\s.*$")  # guest artists after a name
+MAX_STEM = 240  # bytes; with a number and .json a name stays below 255
 BLOCK = 2**20  # bytes compared at once
 FATAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # affect every file
 
@@ -24,6 +30,7 @@ class IngestedTrack:
     name: str  # file, relative to the folder of the audio
     origin: str  # where it comes from, for messages
     fields: dict[str, tp.Any]  # metadata
+    ignored: list[str]  # fields of an unsupported type, with the reason
     group: str | None  # tracks of a group stay in one split; None if unknown
 
 
@@ -59,17 +66,32 @@ class AudioFolder:
                 if not (self.link and _link(content, target)):
                     _copy(content, target)
         group = group_of(track, self.by)
-        return IngestedTrack(name=name, origin=track.origin, fields=track.fields, group=group)
+        return IngestedTrack(
+            name=name,
+            origin=track.origin,
+            fields=track.fields,
+            ignored=track.ignored,
+            group=group,
+        )
 
     def _unique_name(self, name: str) -> str:
         """A name whose stem is unique, so that the JSON file beside it is as well."""
         path = PurePosixPath(name)
-        stem, count = path.with_suffix(""), 1
-        while str(stem).lower() in self._stems:
+        short = _shorten(path.stem, MAX_STEM)
+        stem, count = path.with_name(short), 1
+        while (key := unicodedata.normalize("NFC", str(stem)).lower()) in self._stems:
             count += 1
-            stem = path.with_name(f"{path.stem}_{count}")
-        self._stems.add(str(stem).lower())
+            stem = path.with_name(f"{short}_{count}")
+        self._stems.add(key)
         return f"{stem}{path.suffix}"
+
+
+def _shorten(name: str, num_bytes: int) -> str:
+    """Truncate a file name to a number of bytes, between characters."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= num_bytes:
+        return name
+    return encoded[:num_bytes].decode("utf-8", "ignore")
 
 
 def _link(content: tp.BinaryIO, target: Path) -> bool:
@@ -116,23 +138,28 @@ def _is_equal(content: tp.BinaryIO, target: Path) -> bool:
 def group_of(track: Track, by: str) -> str | None:
     """The group of a track; `None` if the metadata does not define it.
 
+    Names are compared without case, repeated spaces and Unicode form (NFC or NFD). A guest artist
+    (`Ann feat. Bob`) does not make another artist.
+
     Args:
         track: The track.
         by: `artist`; `track` (artist and title), which is also used without an artist; or a column
             of the source, such as `folder`.
     """
     if by not in TRACK_FIELDS:
-        return _normalize(track.fields.get(by) or track.row.get(by))
-    artist, title = (_normalize(track.fields.get(field)) for field in ("artist", "title"))
+        return _comparable(track.fields.get(by) or track.row.get(by))
+    artist, title = (_comparable(track.fields.get(field)) for field in ("artist", "title"))
+    artist = artist and (GUEST.sub("", artist) or artist)
     if by == "artist" and artist:
         return f"artist {artist}"
     # Group names seed the draw of splits: "piece" keeps the splits of earlier versions.
     return f"piece {artist or ''}: {title}" if title else None
 
 
-TRACK_FIELDS = ("artist", "track", "piece")  # `piece` is the former spelling of `track`
-
-
-def _normalize(value: tp.Any) -> str | None:
-    """One spelling of a name: case and spaces are ignored."""
-    return " ".join(str(value).casefold().split()) or None if value is not None else None
+def _comparable(value: tp.Any) -> str | None:
+    """One spelling of a name, for comparison; `None` if empty."""
+    try:
+        text = read_string(value)
+    except TypeError:
+        text = str(value)
+    return None if text is None else " ".join(unicodedata.normalize("NFC", text).casefold().split())

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...errors import AudioError, ManifestError
-from ..io.files import save_json
+from ..io.files import check_writable, save_json
 from ..manifest import MANIFEST_NAMES, AudioMeta, save_manifest
 from ..resume_log import ResumeLog
 from .duplicates import find_duplicates
@@ -70,6 +70,7 @@ class PreparedDataset:
 
     tracks: list[PreparedTrack]
     left_out: list[str]  # files that cannot be used, with the reason
+    ignored_fields: list[str]  # metadata of an unsupported type, with the reason
     num_ungrouped: int  # tracks without the field that defines groups; each is its own group
     num_duplicates: int  # tracks with the same music as an earlier one; they share its split
 
@@ -104,6 +105,7 @@ def prepare(
             contains another data set.
     """
     _check_folders(source, out, options.shares)
+    check_writable(out / "report.json")
     folder = AudioFolder(out / "audio", link, options.by)
     ingested, left_out = _ingest(source, folder, columns or {})
     _check_groups(ingested, folder, options)
@@ -137,7 +139,7 @@ def _check_folders(source: Path, out: Path, shares: tp.Mapping[str, float]) -> N
     check_shares(shares, REST)
     if not source.exists():
         raise ManifestError(f"{source} does not exist. Give a folder of audio or a table.")
-    if out.exists() and not out.is_dir():
+    if not out.is_dir() and os.path.lexists(out):
         raise ManifestError(f"{out} is a file. Give a folder for the data set.")
     inner, outer = Path(os.path.realpath(out)), Path(os.path.realpath(source))
     if outer.is_dir() and inner.is_relative_to(outer):
@@ -210,6 +212,7 @@ def _split(
     return PreparedDataset(
         tracks=tracks,
         left_out=left_out,
+        ignored_fields=[reason for track, _ in usable for reason in track.ignored],
         num_ungrouped=sum(track.group is None for track, _ in usable),
         num_duplicates=sum(len(group.members) - 1 for group in duplicates),
     )

@@ -4,7 +4,6 @@ All are read as `Track`s: audio, metadata, and the raw row, whose columns define
 """
 
 import json
-import math
 import typing as tp
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from ...errors import ManifestError
 from ..io.decoders import read_tags
 from ..io.files import is_audio_name, list_audio_files
 from ..io.tables import SUFFIXES, Row, read_rows
-from ..music_info import READERS
+from ..music_info import READERS, normalize
 
 # Column names of each field, unless given explicitly; `File Name` is normalized to `file_name`.
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
@@ -29,6 +28,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "instrument": ("instrument", "instruments"),
     "name": ("name",),
 }
+LIST_FIELDS = ("moods", "keywords", "instrument")
 TAGS = {"title": "title", "artist": "artist", "genre": "genre", "bpm": "bpm", "tbpm": "bpm"}
 TAGS |= {"initialkey": "key", "tkey": "key"}
 SIGNATURES = (  # first bytes of audio files, and their extension
@@ -52,6 +52,7 @@ class Track:
     audio: str | bytes  # a path, a zip member, or the content of a file
     fields: dict[str, tp.Any]  # fields of `READERS` with a value
     row: dict[str, tp.Any]  # all metadata
+    ignored: list[str]  # fields of an unsupported type, with the reason
 
 
 def read_tracks(source: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track | ManifestError]:
@@ -117,9 +118,15 @@ def _from_file(path: Path, folder: Path) -> Track:
     row |= {TAGS[tag]: text for tag, text in read_tags(path).items() if tag in TAGS}
     name = path.relative_to(folder).as_posix()
     row |= _beside(path) | {"folder": _folder_of(name)}
-    known = [field for field in READERS if _is_known(row.get(field))]
-    fields = {field: _plain(row[field], f"{path}, field {field!r},") for field in known}
-    return Track(origin=str(path), name=_safe(name), audio=str(path), fields=fields, row=row)
+    fields, ignored = _normalize_fields({field: row.get(field) for field in READERS}, str(path))
+    return Track(
+        origin=str(path),
+        name=_safe(name),
+        audio=str(path),
+        fields=fields,
+        row=row,
+        ignored=ignored,
+    )
 
 
 def _beside(path: Path) -> dict[str, tp.Any]:
@@ -163,13 +170,31 @@ def _from_table(table: Path, columns: tp.Mapping[str, str]) -> tp.Iterator[Track
 def _from_row(row: Row, chosen: tp.Mapping[str, str], table: Path, number: int) -> Track:
     origin = f"{table}, row {number}"
     audio, name = _audio_of(row.get(chosen["audio"]), table, number, origin)
-    fields = {
-        field: _plain(row[column], f"{origin}, column {column!r},")
-        for field, column in chosen.items()
-        if field != "audio" and _is_known(row.get(column))
-    }
+    origin = f"{origin} ({name})"
+    values = {field: row.get(chosen[field]) for field in READERS if field in chosen}
+    fields, ignored = _normalize_fields(values, origin)
     row = row | {"folder": _folder_of(name)}
-    return Track(origin=origin, name=_safe(name), audio=audio, fields=fields, row=row)
+    return Track(
+        origin=origin, name=_safe(name), audio=audio, fields=fields, row=row, ignored=ignored
+    )
+
+
+def _normalize_fields(
+    values: tp.Mapping[str, tp.Any], origin: str
+) -> tuple[dict[str, tp.Any], list[str]]:
+    """Metadata as written to a JSON file, and the fields that are ignored, with the reason."""
+    fields, ignored = {}, []
+    for field, value in values.items():
+        try:
+            value = normalize(value)
+        except TypeError as error:
+            ignored.append(f"{origin}: {field} {error}")
+            continue
+        if isinstance(value, list) and field not in LIST_FIELDS:
+            value = ", ".join(value)
+        if value is not None:
+            fields[field] = value
+    return fields, ignored
 
 
 def _choose_columns(
@@ -221,19 +246,6 @@ def _suffix_of(content: bytes) -> str:
     if content[4:8] == b"ftyp":
         return ".m4a"
     return next((suffix for start, suffix in SIGNATURES if content.startswith(start)), ".wav")
-
-
-def _is_known(cell: tp.Any) -> bool:
-    return cell not in (None, "", []) and not (isinstance(cell, float) and math.isnan(cell))
-
-
-def _plain(cell: tp.Any, origin: str) -> tp.Any:
-    """Convert a cell to a JSON value: a number, a text or a list of texts."""
-    if isinstance(cell, list):
-        return [str(entry) for entry in cell if _is_known(entry)]
-    if isinstance(cell, bool | dict | bytes):
-        raise ManifestError(f"{origin} must be a text but is a {type(cell).__name__}.")
-    return cell if isinstance(cell, int | float) else str(cell)
 
 
 def _safe(name: str) -> str:
