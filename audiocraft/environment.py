@@ -60,8 +60,15 @@ def bundled_dir() -> Path:
 
 
 def grid_package(name: str) -> str:
-    """Import name of a package of grids: `name` if it can be imported, else that in the wheel."""
+    """Return the package of grids with this name: importable as it is, else part of the wheel."""
+    add_checkout_to_path()
     return name if importlib.util.find_spec(name) is not None else f"{__package__}.{name}"
+
+
+def add_checkout_to_path() -> None:
+    """Make `grids` and `demos` of a checkout importable from any current directory."""
+    if ROOT != PACKAGE and str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
 
 
 def read_environment(variables: tp.Mapping[str, str]) -> Environment:
