@@ -57,6 +57,7 @@ MOVED = {
     "modules.stft": "signal.stft",
     "modules.transformer_spec": "modules.transformer",
     "quantization.steady": "quantization.viterbi",
+    "solvers.batches": "solvers.training_data",
     "solvers.best_state": "solvers.checkpoint",
     "solvers.caching": "solvers.token_caching",
     "solvers.checks": "solvers.validation",

@@ -34,7 +34,7 @@ for epoch in epochs:
     loggers.log_image("picture", np.zeros((4, 5, 3), np.uint8), epoch)
     loggers.log_metrics("generate", {"samples": 3.0}, epoch)
 loggers.close()
-print("the run goes on")
+print("the run continues")
 """
 
 
@@ -82,7 +82,7 @@ def test_a_run_is_announced_with_its_curves_and_its_samples(server, tmp_path):
         assert all(server.files[path].startswith(start) for path in paths)
 
 
-def test_a_resumed_run_goes_on_in_the_same_curves(server, tmp_path):
+def test_a_resumed_run_continues_the_same_curves(server, tmp_path):
     log(server, tmp_path, 1, 2)
     printed = log(server, tmp_path, 2, 3)  # killed in epoch 2, which is done again
     assert curve(server, "valid/ce") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
@@ -90,17 +90,17 @@ def test_a_resumed_run_goes_on_in_the_same_curves(server, tmp_path):
     assert "less than the current step" not in printed
 
 
-def test_a_server_that_refuses_does_not_stop_the_run(server, tmp_path):
+def test_a_server_that_refuses_does_not_end_the_run(server, tmp_path):
     server.status = 403
     printed = log(server, tmp_path, 1, 1)
-    assert "WandbLogger is off: " in printed
-    assert "the run goes on" in printed
+    assert "WandbLogger is disabled: " in printed
+    assert "the run continues" in printed
 
 
-def test_a_server_that_is_lost_does_not_hold_the_run_up(server, tmp_path):
+def test_a_server_that_is_lost_does_not_delay_the_run(server, tmp_path):
     server.status_later = 503  # try again
     printed = log(server, tmp_path, 1, 2, finish_timeout=2.0)
-    assert "the run goes on" in printed
+    assert "the run continues" in printed
     assert server.run["name"] == "abcd1234"
     assert not curve(server, "valid/ce")
     assert list(tmp_path.glob("wandb/run-*/*.wandb"))  # for `wandb sync`
