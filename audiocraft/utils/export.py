@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import CheckpointError
 from .atomic_write import atomic_path
 from .checkpoint_files import read_checkpoint_file
-from .weight_files import CHECKSUM, CRC32, write_safetensors_file
+from .weight_files import CRC32_COMMENT, write_safetensors_file
 
 
 def export_lm(
@@ -98,7 +98,10 @@ def _write(texts: dict[str, str], state: dict[str, Tensor], out_file: Path) -> P
             else:
                 # Cloned, since torch.save writes the whole storage of a sliced tensor.
                 weights = {"best_state": {k: v.clone() for k, v in state.items()}} if state else {}
-                content = {**weights, **texts, "exported": True, CHECKSUM: CRC32}
+                if "xp.cfg" in texts:
+                    config = texts["xp.cfg"].removesuffix(CRC32_COMMENT).rstrip("\n")
+                    texts["xp.cfg"] = f"{config}\n{CRC32_COMMENT}"
+                content = {**weights, **texts, "exported": True}
                 with open(temporary, "wb") as file:
                     torch.save(content, file)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch: a RuntimeError if disk full
