@@ -63,7 +63,7 @@ def _resample_in_blocks(wav: Tensor, old: int, new: int) -> Tensor:
     outputs = []
     for support, filters in groups:
         inputs = flat[:, support.start : (num_blocks - 1) * step + support.stop]
-        outputs.append(_convolve(inputs, filters.to(wav), step))
+        outputs.append(_convolve(inputs, filters.to(wav, non_blocking=wav.is_cuda), step))
     blocks = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
     return blocks.flatten(1)[:, :num_samples].reshape(*wav.shape[:-1], num_samples)
 

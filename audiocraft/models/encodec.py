@@ -10,6 +10,7 @@ al., 2023, https://arxiv.org/abs/2306.05284.
 import torch
 from torch import Tensor, nn
 
+from ..modules.frozen import evaluation_mode
 from ..quantization import QuantizedResult, ResidualVectorQuantizer, draw_num_codebooks
 from .codecs.base import CompressionModel, FixedRateCodec, check_audio, check_codes
 from .codecs.wrappers import (
@@ -107,7 +108,8 @@ class EncodecModel(FixedRateCodec):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         check_audio(x, self.channels)
         normalized, scale = self._normalize(x)
-        return self.quantizer.encode(self.encoder(normalized)), scale
+        with evaluation_mode(self.encoder):  # spectral norm updates buffers in training mode
+            return self.quantizer.encode(self.encoder(normalized)), scale
 
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         return _scaled(self.decoder(self.decode_latent(codes)), scale)

@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from audiocraft.models.encodec import EncodecModel
+from audiocraft.modules import SEANetDecoder, SEANetEncoder
+from audiocraft.quantization import ResidualVectorQuantizer
+
 CLIP = torch.sin(torch.arange(64_000) / 20)[None]
 
 CALLS = {
@@ -45,3 +49,16 @@ def test_inference_changes_neither_tensors_nor_modes_nor_depends_on_them(tiny_mu
     assert torch.equal(CALLS[call](tiny_musicgen), expected)
     assert modes(tiny_musicgen) == modes_before
     assert all(torch.equal(before[key], value) for key, value in tensors(tiny_musicgen).items())
+
+
+def test_encoding_with_spectral_norm_in_training_mode_changes_no_buffer():
+    seanet = {"dimension": 8, "n_filters": 2, "ratios": [4, 2], "norm": "spectral_norm"}
+    encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
+    quantizer = ResidualVectorQuantizer(dimension=8, n_q=2, bins=4)
+    codec = EncodecModel(
+        encoder, decoder, quantizer, frame_rate=4000, sample_rate=32_000, channels=1
+    ).train()
+    before = {key: value.clone() for key, value in codec.state_dict().items()}
+    codec.encode(CLIP[None])
+    assert all(torch.equal(before[key], value) for key, value in codec.state_dict().items())
+    assert all(module.training for module in codec.modules())

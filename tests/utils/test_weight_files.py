@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from audiocraft.errors import CheckpointError
 from audiocraft.utils import weight_files
 from audiocraft.utils.weight_files import (
-    CHECKSUM,
-    CRC32,
+    CRC32_COMMENT,
     read_safetensors_file,
     read_torch_file,
     write_safetensors_file,
@@ -179,7 +178,7 @@ def test_a_flipped_bit_in_a_safetensors_file_is_an_error(tmp_path):
 
 
 def test_a_flipped_bit_in_a_torch_file_is_an_error_if_it_has_checksums(tmp_path):
-    path = saved(tmp_path, {"best_state": {"w": WEIGHT}, CHECKSUM: CRC32})
+    path = saved(tmp_path, {"best_state": {"w": WEIGHT}, "xp.cfg": f"a: 1\n{CRC32_COMMENT}"})
     read_torch_file(path)
     flip_a_bit(path, WEIGHT.numpy().tobytes())
     with pytest.raises(CheckpointError, match=r"x\.th is corrupt"):
@@ -189,3 +188,5 @@ def test_a_flipped_bit_in_a_torch_file_is_an_error_if_it_has_checksums(tmp_path)
 def test_files_without_checksum_are_read(tmp_path):
     save_file({"w": WEIGHT}, tmp_path / "x.safetensors", metadata={"format": "pt"})
     assert torch.equal(read_safetensors_file(tmp_path / "x.safetensors")[0]["w"], WEIGHT)
+    path = saved(tmp_path, {"best_state": {"w": WEIGHT}, "xp.cfg": "a: 1"})  # of the original
+    assert torch.equal(read_torch_file(path)["best_state"]["w"], WEIGHT)
