@@ -113,7 +113,7 @@ def test_init_files_only_re_export(path):
 
 def test_every_directory_of_the_package_belongs_to_a_layer():
     known = set().union(*LAYERS) | {"__init__", "__pycache__"}
-    assert {path.stem for path in PACKAGE.iterdir()} <= known
+    assert {path.stem for path in PACKAGE.iterdir() if path.name != "py.typed"} <= known
 
 
 def test_optional_packages_are_not_part_of_python():
