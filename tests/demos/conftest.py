@@ -1,4 +1,4 @@
-"""Clips that visitors might bring, and a studio of a model with random weights."""
+"""Style clips, and a generation service of a model with random weights."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def clip(tmp_path) -> Path:
 def service(tiny_musicgen) -> GenerationService:
     quantizer = tiny_musicgen.compression_model.quantizer
     rng = torch.Generator().manual_seed(0)
-    quantizer.initialize(torch.randn(1, 32, 2000, generator=rng))  # else all tokens sound the same
+    quantizer.initialize(torch.randn(1, 32, 2000, generator=rng))  # else all decode alike
     return GenerationService(SampleGenerator(tiny_musicgen))
 
 
@@ -46,7 +46,7 @@ def sessions(tmp_path) -> SessionStore:
 
 
 def form(**changes) -> FormValues:
-    """A wish that a visitor might have."""
+    """Values of the form, with changes."""
     usual = {
         "text": "slow jazz",
         "clip": None,

@@ -1,4 +1,4 @@
-"""Runs the notebook, and finds what it lets one hear and see."""
+"""Execution of the notebook, and its audio players and plots."""
 
 import base64
 import io

@@ -181,7 +181,7 @@ def test_a_closed_session_is_deleted(service, sessions):
     assert session.cancelled.is_set()
     assert list(sessions.folder.iterdir()) == []
     assert sessions.get("../../etc").results == []
-    sessions.remove("nobody")
+    sessions.remove("unknown")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and what it shows can be heard and seen."""
+"""The notebook runs from top to bottom; its players and plots have content."""
 
 import itertools
 
@@ -13,7 +13,7 @@ def test_the_file_holds_no_outputs():
     assert FILE.stat().st_size < 30_000
 
 
-def test_all_that_is_heard_is_introduced():
+def test_each_cell_with_audio_follows_an_explanation():
     cells = load().cells
     pairs = itertools.pairwise(cells)
     introduced = [after.id for before, after in pairs if before.cell_type == "markdown"]
@@ -31,7 +31,7 @@ def test_every_cell_shows_its_players_and_pictures(executed):
 
 
 @pytest.mark.slow
-def test_nothing_is_silent_blank_or_told_twice(executed):
+def test_no_output_is_silent_blank_or_repeated(executed):
     for name in EXPECTED:
         sounds = [wav for wav, _ in players_of(executed[name])]
         assert all(wav.std() > 0.01 for wav in sounds), name
@@ -41,6 +41,6 @@ def test_nothing_is_silent_blank_or_told_twice(executed):
 
 
 @pytest.mark.slow
-def test_nothing_is_printed_that_a_reader_would_worry_about(executed):
+def test_nothing_is_printed_to_standard_error(executed):
     printed = [output for outputs in executed.values() for output in outputs if "text" in output]
     assert [output.name for output in printed] == ["stdout"]

@@ -1,4 +1,4 @@
-"""A small model, and clips that sound like something."""
+"""A tiny model and a style clip."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""From a manifest to a folder of tokens, whoever is killed on the way."""
+"""Encoding of a data set: tokens, resuming, verification."""
 
 import json
 import multiprocessing
@@ -86,7 +86,7 @@ def test_tokens_and_waveforms_are_those_of_the_files(place, finished):
         assert tokens.info(row) == {"description": f"piece {row}"}
 
 
-def test_the_waveform_of_a_listener_can_be_exact_or_absent(place, tmp_path):
+def test_the_waveforms_can_be_lossless_or_absent(place, tmp_path):
     exact = encoding(place, wave_type="float32", wave_rate=5000)
     encode_dataset(metas_of(place), tmp_path / "exact", exact)
     tokens = TokenFolder(tmp_path / "exact")
@@ -209,19 +209,19 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_and_nothing_is_written(place, tmp_path, mistake):
+def test_a_mistake_is_refused_and_nothing_is_written(place, tmp_path, mistake):
     changes, message = MISTAKES[mistake]
     with pytest.raises(AudiocraftError, match=message):
         encode_dataset(metas_of(place), tmp_path / "out", encoding(place, **changes))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_part_that_nobody_has_is_told(place, tmp_path):
+def test_a_part_out_of_range_is_refused(place, tmp_path):
     with pytest.raises(ConfigError, match=r"part=2 .*parts=2"):
         encode_dataset(metas_of(place), tmp_path, encoding(place), part=2, parts=2)
 
 
-def test_a_folder_that_cannot_be_written_is_told(place, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(place, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ManifestError, match="cannot be written"):
         encode_dataset(metas_of(place), tmp_path / "file" / "out", encoding(place))

@@ -1,4 +1,4 @@
-"""What is asked for is checked once, wherever it comes from."""
+"""Requests: conversion and validation of their values."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from audiocraft.errors import ConfigError
 from audiocraft.inference.request import MAX_SEED, MAX_TEXT, Request
 
 
-def test_cells_of_a_table_are_read_as_what_they_stand_for():
+def test_cells_of_a_table_are_converted_to_the_types_of_the_fields():
     row = {"text": " waltz ", "seed": "7", "duration": "2.5", "top_k": "0", "excerpt_start": ""}
     request = Request.from_dict(row, "row")
     assert request == Request(text="waltz", seed=7, duration=2.5, top_k=0)
@@ -75,7 +75,7 @@ def test_a_seed_is_a_number_that_every_generator_takes(seed):
     assert [Request(seed=seed).seed for seed in (0, MAX_SEED)] == [0, MAX_SEED]
 
 
-def test_pieces_that_differ_in_words_and_seeds_only_are_computed_together():
+def test_requests_that_differ_only_in_text_and_seed_share_a_batch():
     one, other = Request(text="waltz", seed=1), Request(text="polka", seed=2)
     assert one.settings == other.settings
     assert one.settings != Request(text="waltz", seed=1, duration=5).settings

@@ -1,4 +1,4 @@
-"""A piece depends on its request alone, and its recipe makes it again."""
+"""Samples depend only on their request, and recipes reproduce them."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def requests(sample_generator, clip):
     ]
 
 
-def test_every_recipe_makes_its_piece_again_bit_for_bit(sample_generator, requests, tmp_path):
+def test_every_recipe_reproduces_its_sample_bit_for_bit(sample_generator, requests, tmp_path):
     for number, sample in enumerate(sample_generator.generate(requests, batch_size=4)):
         write_sample(tmp_path, str(number), sample)
         recipe = Recipe.load(tmp_path / f"{number}.json")
@@ -47,13 +47,13 @@ def test_every_recipe_makes_its_piece_again_bit_for_bit(sample_generator, reques
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_pieces_are_the_same_in_any_batch(sample_generator, requests):
+def test_samples_are_the_same_in_any_batch(sample_generator, requests):
     alone = [sample.wav for sample in sample_generator.generate(requests, 1)]
     together = [sample.wav for sample in sample_generator.generate(requests, 4)]
     torch.testing.assert_close(together, alone)
 
 
-def test_a_piece_is_that_of_the_models_own_method(sample_generator, clip):
+def test_a_sample_equals_that_of_the_python_api(sample_generator, clip):
     request = checked(sample_generator, seed=3, text="waltz", style=clip, excerpt_start=0.0)
     (sample,) = sample_generator.generate([request])
     model: MusicGen = sample_generator.model
@@ -78,7 +78,7 @@ def test_progress_counts_the_seconds_of_all(sample_generator, requests):
     assert reported[-1] == pytest.approx(sum(request.duration for request in requests))
 
 
-def test_work_can_be_called_off(sample_generator, requests):
+def test_generation_can_be_cancelled(sample_generator, requests):
     def stop(done: float) -> None:
         if done > 0.5:
             raise KeyboardInterrupt
@@ -107,20 +107,20 @@ def test_another_clip_is_refused(sample_generator, requests, clip):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"duration": 0}, "duration must be more than 0"),
+        ({"duration": 0}, "duration"),
         ({"style_detail": 9}, "style_detail is 9 but the bottleneck has 6"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),
         ({"excerpt_length": 9}, "excerpt of 9 s .* clip of 3 s"),
-        ({"extend_stride": 5}, "extend_stride is 5.0 s but a window lasts 2.0 s"),
+        ({"extend_stride": 5}, "extend_stride"),
     ],
 )
-def test_what_the_model_cannot_do_is_told_before_it_starts(sample_generator, clip, values, message):
+def test_what_the_model_cannot_do_is_refused_first(sample_generator, clip, values, message):
     with pytest.raises((ConfigError, AudioError), match=message):
         checked(sample_generator, seed=0, style=clip, **values)
 
 
-def test_a_recipe_survives_the_way_through_json(sample_generator, requests, tmp_path):
+def test_a_recipe_is_unchanged_by_json(sample_generator, requests, tmp_path):
     (sample,) = sample_generator.generate([requests[2]])
     write_sample(tmp_path, "a", sample)
     assert Recipe.load(tmp_path / "a.json") == dataclasses.replace(sample.recipe, audio="a.wav")
@@ -137,7 +137,7 @@ def test_a_recipe_survives_the_way_through_json(sample_generator, requests, tmp_
         ('{"format": 1, "request": {"seed": "x"}}', "seed must be a whole number"),
     ],
 )
-def test_a_file_that_is_no_recipe_says_what_is_wrong(text, message, tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(text, message, tmp_path):
     path = tmp_path / "recipe.json"
     if text is not None:
         path.write_text(text)

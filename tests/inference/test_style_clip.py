@@ -1,4 +1,4 @@
-"""A few seconds of a clip are heard, whatever the rest of it is."""
+"""Style clips in files: position and reading of the excerpt."""
 
 import pytest
 import soundfile
@@ -16,8 +16,8 @@ def test_reading_the_excerpt_alone_equals_cutting_it_out_of_the_whole(clip):
     for start in (0.0, 0.7, 1.5):
         part = load_excerpt(clip, 1.5, start, 32000, 1)
         begin, first = round(part.start * 32000), round(start * 32000)
-        heard = part.wav[:, begin : begin + 48000]
-        torch.testing.assert_close(heard, whole[:, first : first + 48000], atol=2e-3, rtol=0)
+        excerpt = part.wav[:, begin : begin + 48000]
+        torch.testing.assert_close(excerpt, whole[:, first : first + 48000], atol=2e-3, rtol=0)
 
 
 def test_a_drawn_start_follows_from_the_seed_and_fits(clip):
@@ -41,18 +41,18 @@ def test_a_clip_just_as_long_as_the_excerpt_is_enough(clip):
         (1.5, -1.0, r"excerpt_start=-1"),
     ],
 )
-def test_an_excerpt_that_does_not_fit_is_told_with_both_lengths(clip, length, start, message):
+def test_an_excerpt_that_does_not_fit_is_refused_with_both_lengths(clip, length, start, message):
     with pytest.raises(AudioError, match=message):
         excerpt_start(clip, length, start, 0)
 
 
-def test_silence_is_no_style(tmp_path):
+def test_a_silent_excerpt_is_refused(tmp_path):
     path = str(audio_write(tmp_path / "silence", torch.zeros(1, 64000), 16000))
     with pytest.raises(AudioError, match=r"silent from 0.50 to 2.00 s"):
         load_excerpt(path, 1.5, 0.5, 16000, 1)
 
 
-def test_samples_that_are_no_numbers_are_refused(tmp_path):
+def test_samples_that_are_not_finite_are_refused(tmp_path):
     path = str(tmp_path / "nan.wav")
     wav = torch.full((32000,), 0.1)
     wav[8000] = float("nan")
@@ -61,7 +61,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path):
         load_excerpt(path, 1.5, 0.0, 16000, 1)
 
 
-def test_an_old_recording_of_one_kilohertz_and_eight_bits_is_heard(tmp_path):
+def test_an_old_recording_of_one_kilohertz_and_eight_bits_is_read(tmp_path):
     path = str(tmp_path / "old.wav")
     soundfile.write(path, torch.sin(torch.arange(2000) / 5).numpy(), 1000, subtype="PCM_U8")
     assert load_excerpt(path, 1.5, 0.2, 32000, 1).wav.abs().max() > 0.1
