@@ -24,14 +24,16 @@ class DeferredMetrics:
     """
 
     def __init__(self, metrics: Metrics):
-        self.floats = {k: v for k, v in metrics.items() if not isinstance(v, Tensor)}
-        tensors = {k: v.detach() for k, v in metrics.items() if isinstance(v, Tensor)}
-        self.names, self.copy, self.event = list(metrics), torch.empty(0), None
-        self.tensor_names = list(tensors)
-        if tensors:
-            stacked = torch.stack([value.float().reshape(()) for value in tensors.values()])
-            # Only CUDA copies asynchronously, into pinned memory; others are read in `values`.
-            is_async = stacked.device.type == "cuda"
+        self.names = list(metrics)
+        metrics = {k: v.detach() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+        device = {k: v for k, v in metrics.items() if isinstance(v, Tensor) and not v.is_cpu}
+        self.floats = {k: float(v) for k, v in metrics.items() if k not in device}
+        self.device_names, self.event = list(device), None
+        self.copy = torch.empty(0)
+        if device:
+            stacked = torch.stack([v.float().reshape(()) for v in device.values()])
+            # Only CUDA copies asynchronously, into pinned memory; other devices in `values`.
+            is_async = stacked.is_cuda
             self.copy = stacked.to("cpu", non_blocking=True) if is_async else stacked
             if is_async:
                 self.event = torch.cuda.Event()
@@ -41,8 +43,8 @@ class DeferredMetrics:
         """The metrics as floats, in their original order; waits for the step if need be."""
         if self.event is not None:
             self.event.synchronize()
-        read = self.floats | dict(zip(self.tensor_names, self.copy.tolist()))
-        return {name: float(read[name]) for name in self.names}
+        read = self.floats | dict(zip(self.device_names, self.copy.tolist()))
+        return {name: read[name] for name in self.names}
 
 
 class RunningMean:
