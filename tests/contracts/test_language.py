@@ -17,18 +17,24 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PLACES = ("audiocraft", "config", "demos", "docs", "README.md")
 
-IDENTIFIERS = """
+IDENTIFIERS = re.findall(
+    r"\w+",
+    """
     audible deaf dice ears heard hear hearing hears journal listen listened listener
     listeners listening listens maker mended nobody obey obeys riddle seam seams somebody spoilt
     squeeze squeezed steering studio surprise surprised surroundings tell telling tells told torn
     twin twins unheard untold
-""".split()
+""",
+)
 
-PROSE = """
+PROSE = re.findall(
+    r"\w+",
+    """
     audible deaf dice ears heard hear hearing hears lest listen listened listener listeners
     listening listens mended nobody obey obeys seam seams somebody spoilt squeeze squeezed surprise
     surprised surprises surroundings tell telling tells told torn twin twins unheard untold
-""".split()
+""",
+)
 PHRASES = (
     *("go on", "goes on", "going on", "went on", "so many", "how many pass", "hold still"),
     *("holds still", "is no number", "said otherwise", "at the door", "put up with"),
