@@ -103,18 +103,18 @@ def test_a_finished_experiment_is_reported(doctor):
 
 
 PROBLEMS = {
-    "no manifest": (["datasource.train=egs/nowhere"], "There is no manifest at egs/nowhere"),
-    "no tokenizer": (["compression_model_checkpoint=/no/file"], "there is nothing at /no/file"),
+    "no manifest": (["datasource.train=egs/nowhere"], "egs/nowhere does not exist"),
+    "no tokenizer": (["compression_model_checkpoint=/no/file"], "/no/file does not exist"),
     "another codebook size": (["transformer_lm.card=400"], "transformer_lm.card=400"),
     "a batch that does not divide": (
         ["dataset.batch_size=7", "optim.accumulate=2"],
         "dataset.batch_size is 7",
     ),
     "too long a warm-up": (["schedule.cosine.warmup=600"], "schedule.cosine.warmup is 600 updates"),
-    "an unknown optimizer": (["optim.optimizer=sgd"], "optim.optimizer is 'sgd'"),
-    "an unknown schedule": (["schedule.lr_scheduler=linear"], "lr_scheduler is 'linear'"),
-    "adapters of nothing": (["lora.use=true"], "say which with continue_from"),
-    "segments of padding": (["dataset.segment_duration=40"], "Only 25% of a segment is music"),
+    "an unknown optimizer": (["optim.optimizer=sgd"], "optim.optimizer='sgd'"),
+    "an unknown schedule": (["schedule.lr_scheduler=linear"], "lr_scheduler='linear'"),
+    "adapters of nothing": (["lora.use=true"], "lora.use=true"),
+    "segments of padding": (["dataset.segment_duration=40"], "Only 25% of a segment"),
     "too much for the memory": (["dataset.batch_size=9000000"], "Raise optim.accumulate"),
 }
 
