@@ -91,7 +91,7 @@ def get_compression_model(
     return choice(TOKENIZERS, cfg.compression_model, "compression_model")(cfg, on_unknown)
 
 
-def get_debug_compression_model(sample_rate: int = 32000) -> CompressionModel:
+def get_debug_compression_model(sample_rate: int = 32000) -> EncodecModel:
     """Build a very small EnCodec with random weights: 4 codebooks of size 400 at 50 Hz."""
     seanet: Kwargs = {"dimension": 32, "n_filters": 4, "n_residual_layers": 1, "lstm": 1}
     ratios = [10, 8, 8]
@@ -268,13 +268,15 @@ def get_lm_model(
         return LMModel(pattern, provider, **provided, **kwargs)
 
 
-def get_debug_lm_model() -> LMModel:
-    """Build a tiny language model with fixed random weights for the debug tokenizer.
+def get_debug_models() -> tuple[EncodecModel, LMModel]:
+    """Build a tiny tokenizer and a tiny language model, both with fixed random weights.
 
-    It has text and style conditions; the style features are those of the bundled MusiCNN.
+    The language model has text and style conditions, the latter with the bundled MusiCNN.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        tokenizer = get_debug_compression_model()
+        tokenizer.quantizer.initialize(torch.randn(1, 32, 2000))
         style = cond.StyleConditioner(
             cond.MusicnnFeatures(load_musicnn),
             output_dim=16,
@@ -297,7 +299,7 @@ def get_debug_lm_model() -> LMModel:
         )
         for linear in lm.linears:
             torch.nn.init.normal_(linear.weight)  # so that conditions change the tokens
-        return lm
+        return tokenizer, lm
 
 
 NOT_CONFIGURABLE = ("max_period", "positional_scale", "custom")  # as in released models

@@ -96,8 +96,8 @@ def load_musicgen(
         CheckpointError: There is no such model, or its files cannot be used.
     """
     if name == DEBUG and not Path(name).exists():
-        tokenizer = builders.get_debug_compression_model().to(device).eval()
-        lm = builders.get_debug_lm_model()
+        tokenizer, lm = builders.get_debug_models()
+        tokenizer = tokenizer.to(device).requires_grad_(False)
         return tokenizer, _place(lm, device, dtype), None
     name = expand_signature(name)
     path = find_model_file(name, LM_FILES, beside=COMPRESSION_FILES, cache_dir=cache_dir)
