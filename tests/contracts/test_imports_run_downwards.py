@@ -121,7 +121,7 @@ def test_optional_packages_are_not_part_of_python():
 
 
 LATE = {"transformers.modeling_utils", "torch._dynamo", "scipy", "gradio", "peft"}
-COMMANDS = "import sys, audiocraft.train, audiocraft.inference.generator"
+COMMANDS = "import sys, audiocraft.train, audiocraft.inference.sample_generator"
 BEFORE = f"{COMMANDS}; print({LATE!r} & set(sys.modules))"
 
 
