@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from audiocraft.data.conditions import WavCondition
 from audiocraft.modules.conditioners import (
@@ -11,6 +12,8 @@ from audiocraft.modules.conditioners import (
     StyleConditioner,
     merge_excerpt_masks,
 )
+from audiocraft.quantization.codebook import HostCopy
+from tests.solvers.test_no_synchronisation import Reads
 
 from .stubs import SAMPLE_RATE, StubFeatureExtractor, style_conditioner
 
@@ -377,3 +380,21 @@ def test_an_excerpt_is_never_shortened_silently(middle, start):
     style = style_conditioner(use_middle_of_segment=middle).eval()
     with pytest.raises(ValueError, match=r"of 0\.3 s .* clip of 0\.2 s"):
         style.prepare(clips(0.2, start=[start]))
+
+
+def test_a_training_step_reads_no_value_from_the_device(monkeypatch):
+    style = style_conditioner().train()
+    for seed in range(2):  # the k-means start may wait
+        encode(style, clips(1.0, 1.0), rng(seed))
+    read = HostCopy.read
+
+    def read_host_copy(copy, buffer):  # on a GPU, of a copy on the host
+        with _disable_current_modes():
+            return read(copy, buffer)
+
+    monkeypatch.setattr(HostCopy, "read", read_host_copy)
+    prepared = style.prepare(clips(1.0, 1.0), rng(2))
+    with Reads() as reads:
+        merge_excerpt_masks({"self_wav": style(prepared)}, 50)
+    assert reads.found == []
+    assert prepared.update_statistics
