@@ -1,19 +1,23 @@
 """Manifests: the audio files of a data set, one JSON object per line.
 
 A data source is such a file (`.jsonl` or `.jsonl.gz`), or the folder that contains it as
-`data.jsonl[.gz]`. Relative paths in it are relative to the current directory or, if the file does
-not exist there, to the nearest folder above the manifest where it exists.
+`data.jsonl[.gz]`. Each relative path in it is relative to the nearest folder above the manifest in
+which the file exists or, if there is none, to the current directory.
 """
 
+import collections
 import contextlib
 import gzip
 import json
 import logging
 import os
+import shlex
+import sys
 import typing as tp
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +26,7 @@ from ..errors import AudioError, ManifestError
 from ..utils.atomic_write import atomic_file
 from ..utils.numbers import is_number
 from .audio import audio_blocks, audio_info
-from .io.files import EXTENSIONS, exists, list_audio_files
+from .io.files import EXTENSIONS, MEMBER_MARK, exists, list_audio_files, split_member
 from .resume_log import ResumeLog
 
 logger = logging.getLogger(__name__)
@@ -62,12 +66,17 @@ def find_manifest(source: str | Path) -> Path:
     if path.is_dir():
         raise ManifestError(
             f"The folder {source} contains no {' or '.join(MANIFEST_NAMES)}. Create it with "
-            f"`{COMMAND} AUDIO_FOLDER {path / MANIFEST_NAMES[0]}`."
+            f"`{_command(path / MANIFEST_NAMES[0])}`."
         )
     raise ManifestError(
         f"The manifest {source} does not exist. Correct the path, or create it with "
-        f"`{COMMAND} AUDIO_FOLDER {path if path.suffix else path / MANIFEST_NAMES[0]}`."
+        f"`{_command(path if path.suffix else path / MANIFEST_NAMES[0])}`."
     )
+
+
+def _command(path: Path) -> str:
+    """The command that writes a manifest, quoted for a shell."""
+    return f"{COMMAND} AUDIO_FOLDER {shlex.quote(str(path))}"
 
 
 def load_manifest(path: str | Path, map_path: PathMap | None = None) -> list[AudioMeta]:
@@ -90,9 +99,7 @@ def load_manifest(path: str | Path, map_path: PathMap | None = None) -> list[Aud
     except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"{file} cannot be read: {error}. Write it again.") from None
     if not metas:
-        raise ManifestError(
-            f"{file} lists no audio file. Create it with `{COMMAND} AUDIO_FOLDER {file}`."
-        )
+        raise ManifestError(f"{file} lists no audio file. Create it with `{_command(file)}`.")
     _find_files(metas, file, map_path)
     return metas
 
@@ -127,20 +134,95 @@ def _parse(line: bytes, file: Path, number: int) -> AudioMeta:
 
 
 def _find_files(metas: list[AudioMeta], file: Path, map_path: PathMap | None) -> None:
-    """Resolve the paths of a manifest."""
-    first = metas[0].path if map_path is None else map_path(metas[0].path)
-    base = ""
-    if not os.path.isabs(first) and not exists(first):
-        above = (folder for folder in file.absolute().parents if exists(folder / first))
-        base = str(next(above, ""))
-    if not base and map_path is None:
-        return
+    """Resolve the paths of a manifest, each by itself.
+
+    A missing file is assumed where most others are, so that errors name a plausible path.
+    """
+    finder = _Finder(file)
+    missing: list[AudioMeta] = []
     for meta in metas:
-        mapped = meta.path if map_path is None else map_path(meta.path)
-        meta.path = os.path.join(base, mapped)
+        path = meta.path if map_path is None else map_path(meta.path)
+        found = finder.find(path)
+        meta.path = path if found is None else found
         if meta.info_path is not None:
-            mapped = meta.info_path if map_path is None else map_path(meta.info_path)
-            meta.info_path = os.path.join(base, mapped)
+            info_path = meta.info_path if map_path is None else map_path(meta.info_path)
+            meta.info_path = finder.find(info_path) or finder.guess(info_path)
+        if found is None:
+            missing.append(meta)
+    for meta in missing:
+        meta.path = finder.guess(meta.path)
+    if finder.ambiguous:
+        logger.warning(
+            "%s: %d files exist both relative to the manifest and to the current folder %s. "
+            "Those relative to the manifest are used, such as %s.",
+            file,
+            len(finder.ambiguous),
+            os.getcwd(),
+            finder.ambiguous[0],
+        )
+
+
+class _Finder:
+    """Finds the files that relative paths of a manifest mean.
+
+    The nearest folder above the manifest in which a path exists wins over the current directory.
+    Folders are listed once: a query per file would be slow on a network file system.
+    """
+
+    def __init__(self, manifest: Path):
+        self.above = [str(folder) for folder in manifest.absolute().parents]
+        self.current = os.getcwd()
+        self.ambiguous: list[str] = []  # paths that also mean another file
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._list = lru_cache(maxsize=1024)(_list_folder)
+
+    def find(self, path: str) -> str | None:
+        """The path with the folder it is relative to; `None` if it does not exist."""
+        if os.path.isabs(path):
+            return path
+        base = next((folder for folder in self.above if self._exists(folder, path)), None)
+        if base != self.current and self._exists(self.current, path):
+            if base is not None and not _is_same(os.path.join(base, path), path):
+                self.ambiguous.append(os.path.join(base, path))
+            base = base or self.current
+        if base is None:
+            return None
+        self._counts[base] += 1
+        return path if base == self.current else os.path.join(base, path)
+
+    def guess(self, path: str) -> str:
+        """Join a missing path to the folder that most others are relative to."""
+        if os.path.isabs(path) or not self._counts:
+            return path
+        (base, _), *_ = self._counts.most_common(1)
+        return path if base == self.current else os.path.join(base, path)
+
+    def _exists(self, folder: str, path: str) -> bool:
+        if MEMBER_MARK in path:
+            return exists(os.path.join(folder, path))
+        head, name = os.path.split(path)
+        names = self._list(os.path.join(folder, head))
+        if names is None:
+            return os.path.isfile(os.path.join(folder, path))
+        return name in names
+
+
+def _list_folder(folder: str) -> frozenset[str] | None:
+    """Names in a folder; `None` if they do not decide which files exist."""
+    if sys.platform in ("darwin", "win32"):  # several spellings of a name are the same file
+        return None
+    try:
+        return frozenset(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError:
+        return None
+
+
+def _is_same(one: str, other: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(split_member(one)[0], split_member(other)[0])
+    return False
 
 
 def save_manifest(path: str | Path, meta: tp.Iterable[AudioMeta]) -> None:

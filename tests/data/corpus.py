@@ -102,7 +102,6 @@ def damaged() -> dict[str, bytes]:
         "giant_rate.wav": wav_that_claims(rate=0xFFFFFFFF),
         "no_channels.wav": wav_that_claims(channels=0),
         "giant_channels.wav": wav_that_claims(channels=0xFFFF),
-        "no_samples.wav": wav_that_claims(size=0),
         "noise.raw": bytes(range(256)) * 20,
     }
     return files | {f"head.{kind}": encoded(kind)[:20] for kind in FORMATS}
@@ -125,6 +124,7 @@ def odd() -> dict[str, bytes]:
         "flac_inside.wav": flac,
         "m4a_inside.mp3": encoded("m4a"),
         "giant_length.flac": patched(flac, 21, bytes([flac[21] | 0x0F]) + b"\xff" * 4),
+        "no_length.wav": wav_that_claims(size=0),
         "giant_length.wav": wav_that_claims(size=0xFFFFFFFF),
         "headers_twice.ogg": headers_twice(encoded("ogg")),
         "channels_64.wav": wav_of(many),

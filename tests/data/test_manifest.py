@@ -69,6 +69,49 @@ def test_relative_paths_lead_from_the_current_folder_or_from_above_the_manifest(
     assert meta.info_path == str(tmp_path / "music/b.json")
 
 
+def write_manifest(path, names) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"path": name, "duration": 1.0, "sample_rate": 8000} for name in names]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def paths_of(manifest) -> list[str]:
+    return [meta.path for meta in load_manifest(manifest)]
+
+
+def touch(*paths) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_missing_file_does_not_change_where_others_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    touch(tmp_path / "set/audio/b.wav", tmp_path / "set/audio/c.wav")
+    write_manifest(tmp_path / "set/egs/data.jsonl", ["audio/a.wav", "audio/b.wav", "audio/c.wav"])
+    expected = [str(tmp_path / f"set/audio/{name}.wav") for name in "abc"]
+    assert paths_of(tmp_path / "set/egs") == expected
+
+
+def test_the_folder_of_the_manifest_wins_over_the_current_one(tmp_path, monkeypatch, caplog):
+    touch(tmp_path / "set/audio/a.wav", tmp_path / "other/audio/a.wav", tmp_path / "other/b.wav")
+    write_manifest(tmp_path / "set/data.jsonl", ["audio/a.wav", "b.wav"])
+    monkeypatch.chdir(tmp_path / "other")
+    assert paths_of(tmp_path / "set") == [str(tmp_path / "set/audio/a.wav"), "b.wav"]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert str(tmp_path / "set/audio/a.wav") in message
+    assert str(tmp_path / "other") in message
+
+
+def test_each_line_is_found_by_itself(tmp_path, monkeypatch, caplog):
+    touch(tmp_path / "set/audio/a.wav", tmp_path / "audio/b.wav", tmp_path / "here/audio/c.wav")
+    write_manifest(tmp_path / "set/data.jsonl", [f"audio/{name}.wav" for name in "abc"])
+    monkeypatch.chdir(tmp_path / "here")
+    expected = [tmp_path / "set/audio/a.wav", tmp_path / "audio/b.wav", "audio/c.wav"]
+    assert paths_of(tmp_path / "set") == [str(path) for path in expected]
+    assert not caplog.records
+
+
 def test_paths_are_mapped_to_this_machine(tmp_path):
     write_lines(tmp_path / "data.jsonl", LINE | {"info_path": "/a.json"})
     (meta,) = load_manifest(tmp_path, lambda path: "/here" + path)
@@ -77,9 +120,7 @@ def test_paths_are_mapped_to_this_machine(tmp_path):
 
 @pytest.mark.parametrize("source", ["egs/nowhere", "egs/nowhere.jsonl"])
 def test_a_missing_manifest_is_told_with_the_command_that_writes_it(source):
-    with pytest.raises(
-        ManifestError, match=rf"{source}.*python -m audiocraft\.data\.audio_dataset"
-    ):
+    with pytest.raises(ManifestError, match=rf"{source}.*python -m audiocraft manifest"):
         find_manifest(source)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ...errors import AudioError
 from .files import open_binary, split_member
+from .joined_streams import Window, find_streams, id3_size
 
 Source = str | Path | tp.BinaryIO
 
@@ -59,6 +60,7 @@ class SoundfileReader:
         self.sample_rate = file.samplerate
         self.channels = file.channels
         self.kind = file.format.lower()  # detected from the content
+        self.defect = ""
 
     def info(self) -> AudioFileInfo:
         return AudioFileInfo(self.sample_rate, self.file.frames / self.sample_rate, self.channels)
@@ -68,7 +70,10 @@ class SoundfileReader:
         if start >= self.file.frames:
             return torch.zeros(self.channels, 0)
         preroll = min(start, MP3_PREROLL) if self.file.format == "MP3" else 0
-        self.file.seek(start - preroll)
+        if self.file.seekable():
+            self.file.seek(start - preroll)
+        else:  # some codecs of WAV, such as GSM 6.10
+            self._skip(start - preroll)
         missing = self.file.frames - start if num_samples is None else num_samples
         missing += preroll
         blocks: list[np.ndarray] = [np.zeros((0, self.channels), self._dtype)]
@@ -77,6 +82,10 @@ class SoundfileReader:
             missing -= len(block)
         joined = blocks[-1] if len(blocks) == 2 else np.concatenate(blocks)
         return torch.from_numpy(_by_channel(joined[preroll:]))
+
+    def _skip(self, num_samples: int) -> None:
+        while num_samples > 0 and len(block := self._next(min(num_samples, BLOCK))):
+            num_samples -= len(block)
 
     def blocks(self) -> tp.Iterator[Tensor]:
         """Read to the end of the file, `[C, T]` each."""
@@ -103,7 +112,10 @@ def _by_channel(samples: np.ndarray) -> np.ndarray:
 class AvReader:
     """Reads a file with FFmpeg."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream, num_bytes: int):
+    def __init__(
+        self, container: InputContainer, stream: AudioStream, num_bytes: int, defect: str = ""
+    ):
+        self.defect = defect
         self.container = container
         self.num_bytes = num_bytes  # of the whole file
         self.kind = container.format.name.split(",")[0]
@@ -198,6 +210,48 @@ class AvReader:
         return (2 * time * numerator * self.sample_rate + denominator) // (2 * denominator)
 
 
+class JoinedReader:
+    """Reads several streams that were joined to one file, one after the other."""
+
+    def __init__(self, readers: tp.Sequence["SoundfileReader | AvReader"], num_bytes: int):
+        first = readers[0]
+        self.num_bytes = num_bytes
+        self.sample_rate, self.channels, self.kind = first.sample_rate, first.channels, first.kind
+        self.defect = f"it consists of {len(readers)} joined streams"
+        for reader in readers[1:]:
+            if (reader.sample_rate, reader.channels) != (self.sample_rate, self.channels):
+                raise AudioError(f"{self.defect} with different sample rates or channels")
+        self._readers = readers
+
+    def _lengths(self) -> list[int]:
+        return [round(reader.info().duration * self.sample_rate) for reader in self._readers]
+
+    def info(self) -> AudioFileInfo:
+        return AudioFileInfo(
+            self.sample_rate, sum(self._lengths()) / self.sample_rate, self.channels
+        )
+
+    def read(self, start: int, num_samples: int | None) -> Tensor:
+        """Read samples from `start`, `[C, T]`; fewer at the end of the file."""
+        parts = [torch.zeros(self.channels, 0)]
+        stop = NO_END if num_samples is None else start + num_samples
+        offset = 0
+        for reader, length in zip(self._readers, self._lengths()):
+            first, last = max(start - offset, 0), min(stop - offset, length)
+            if first < last:
+                parts.append(reader.read(first, last - first))
+            offset += length
+        return torch.cat(parts, dim=1)
+
+    def blocks(self) -> tp.Iterator[Tensor]:
+        """Read the whole file, `[C, T]` each."""
+        for reader in self._readers:
+            yield from reader.blocks()
+
+
+Reader = SoundfileReader | AvReader | JoinedReader
+
+
 def _samples(frame: AudioFrame) -> list[np.ndarray]:
     """Samples of a frame as floats, one array per channel."""
     if frame.format.name != "fltp":
@@ -207,7 +261,7 @@ def _samples(frame: AudioFrame) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> tp.Iterator[tuple[SoundfileReader | AvReader, str]]:
+def opened(source: Source) -> tp.Iterator[tuple[Reader, str]]:
     """Open a source with a suitable decoder; decoding errors are raised as `AudioError`."""
     name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "audio"))
     with contextlib.ExitStack() as stack:
@@ -229,34 +283,53 @@ def opened(source: Source) -> tp.Iterator[tuple[SoundfileReader | AvReader, str]
                 raise
             raise AudioError(f"{name} cannot be read as audio: {error}.") from None
         except UNREADABLE as error:
-            reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+            reason = getattr(error, "strerror", None) or getattr(error, "error_string", None)
+            reason = str(reason or error).rstrip(".")
             raise AudioError(f"{name} cannot be read as audio: {reason}.") from None
 
 
-def _reader(
-    file: tp.BinaryIO, source: Source, stack: contextlib.ExitStack
-) -> SoundfileReader | AvReader:
+def _reader(file: tp.BinaryIO, source: Source, stack: contextlib.ExitStack) -> Reader:
     readable: tp.Any = file
     if isinstance(source, str | Path) and split_member(source)[1] is None:
         readable = os.fsencode(source)  # libsndfile is faster with a path; it may not be UTF-8
-    file.seek(0, os.SEEK_END)
-    num_bytes = file.tell()
+    num_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(4)
     if not isinstance(head, bytes):
         raise AudioError("it is opened as text: open it with mode 'rb'")
+    if not head:
+        raise AudioError("it is empty (0 bytes)")
+    streams = find_streams(file) if head == b"OggS" or head[:3] == b"ID3" or head[0] == 255 else []
+    if streams:
+        windows = [tp.cast(tp.BinaryIO, Window(file, start, stop)) for start, stop in streams]
+        return JoinedReader([_single_reader(w, w, head, stack) for w in windows], num_bytes)
+    return _single_reader(file, readable, head, stack)
+
+
+def _single_reader(
+    file: tp.BinaryIO, readable: tp.Any, head: bytes, stack: contextlib.ExitStack
+) -> SoundfileReader | AvReader:
+    """Reader of a file that is not a series of joined streams.
+
+    Args:
+        file: The file.
+        readable: The same file as a path, or `file`.
+        head: Its first four bytes.
+        stack: Closes the decoder.
+    """
+    num_bytes = file.seek(0, os.SEEK_END)
     is_ogg = head == b"OggS"
-    if not is_ogg:
-        file.seek(0)
-        try:
-            sound = stack.enter_context(soundfile.SoundFile(readable))
-            if sound.format != "MP3" or _mp3_states_length(file):
-                return SoundfileReader(sound, num_bytes)
-        except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
-            pass
+    sound = None if is_ogg else _open_soundfile(file, readable, stack)
+    defect = ""
+    if sound is not None:
+        if sound.frames and sound.frames / max(1, sound.samplerate) <= num_bytes:
+            return SoundfileReader(sound, num_bytes)
+        defect = "its header does not state a valid length"
     try:
         container = stack.enter_context(_open_av(file))
     except av.FFmpegError:
+        if sound is not None:
+            return SoundfileReader(sound, num_bytes)
         if not is_ogg:
             raise
         file.seek(0)  # libsndfile skips repeated headers
@@ -264,7 +337,19 @@ def _reader(
     streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
     if not streams:
         raise AudioError("it has no audio stream that can be decoded")
-    return AvReader(container, streams[0], num_bytes)
+    return AvReader(container, streams[0], num_bytes, defect)
+
+
+def _open_soundfile(
+    file: tp.BinaryIO, readable: tp.Any, stack: contextlib.ExitStack
+) -> soundfile.SoundFile | None:
+    """Open with libsndfile; `None` if it does not support the file."""
+    file.seek(0)
+    try:
+        sound = stack.enter_context(soundfile.SoundFile(readable))
+    except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` file needs a format
+        return None
+    return sound if sound.format != "MP3" or _mp3_states_length(file) else None
 
 
 def _open_av(file: tp.BinaryIO) -> InputContainer:
@@ -288,12 +373,7 @@ def read_tags(source: str | Path) -> dict[str, str]:
 def _mp3_states_length(file: tp.BinaryIO) -> bool:
     """Whether an mp3 has a frame count; without, libsndfile truncates variable bit rate."""
     position = file.tell()
-    file.seek(0)
-    head = file.read(10)
-    tag = 0
-    if head[:3] == b"ID3" and len(head) == 10:  # size as four bytes of seven bits
-        tag = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
-    file.seek(tag)
+    file.seek(id3_size(file, 0))
     first_frame = file.read(2048)
     file.seek(position)
     return any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))

@@ -48,6 +48,7 @@ class AudioStatistics:
     clipped: float  # share of the samples that are clipped
     digest: str  # equal for equal samples, at 16 bits
     fingerprint: str  # similar for the same music; empty for a constant sound
+    defect: str = ""  # of the header, if the content could be read nevertheless
     loudness: float | None = None  # LUFS; None if not measured or silent
 
 
@@ -67,7 +68,7 @@ def compute_audio_statistics(path: str | Path, with_loudness: bool = False) -> A
             accumulator.add(block.numpy())
         if not accumulator.num_samples:
             raise AudioError(f"{name} contains no audio: its length is zero.")
-        return accumulator.finish(reader.kind)
+        return accumulator.finish(reader.kind, reader.defect)
 
 
 def compute_file_statistics(
@@ -157,7 +158,7 @@ class _StatisticsAccumulator:
             weights = [SURROUND_WEIGHT if 3 <= c < 5 else 1.0 for c in range(channels)]
             self.weighted.append(np.array(weights) @ power)
 
-    def finish(self, kind: str) -> AudioStatistics:
+    def finish(self, kind: str, defect: str) -> AudioStatistics:
         """Statistics of all blocks."""
         if not self.powers:  # shorter than a step
             missing = self.hop - self.num_samples
@@ -166,6 +167,7 @@ class _StatisticsAccumulator:
         loudness = _integrate(np.concatenate(self.weighted)) if self.weighted else None
         return AudioStatistics(
             kind=kind,
+            defect=defect,
             sample_rate=self.sample_rate,
             channels=self.channels,
             duration=self.num_samples / self.sample_rate,

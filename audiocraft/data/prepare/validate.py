@@ -97,6 +97,8 @@ def _audio_problems(path: str, entry: AudioStatistics, limits: Limits) -> tp.Ite
 
 
 def _label_problems(meta: AudioMeta, entry: AudioStatistics, limits: Limits) -> tp.Iterator[str]:
+    if entry.defect:
+        yield entry.defect
     suffix = Path(meta.path).suffix.lower()
     if entry.kind not in CONTAINERS.get(suffix, (entry.kind,)):
         yield f"has the extension {suffix} but is {entry.kind}"
