@@ -298,7 +298,9 @@ def get_debug_models() -> tuple[EncodecModel, LMModel]:
             dropout=0.0,
         )
         for linear in lm.linears:
-            torch.nn.init.normal_(linear.weight)  # so that conditions change the tokens
+            torch.nn.init.normal_(
+                tp.cast(torch.nn.Linear, linear).weight
+            )  # so that conditions change the tokens
         return tokenizer, lm
 
 
