@@ -4,7 +4,7 @@
 
 The folder holds music in any of the formats, best as files of a minute; an empty or new one is
 filled with the bundled music in four formats. Every format is measured by itself, then the tokens
-of the first one, alone and with the waveform that the style conditioner hears. Rounds take turns,
+of the first one, alone and with the waveform for the style conditioner. Rounds take turns,
 so that what else the machine does disturbs all alike, and medians are shown. Beside the speed
 stands the CPU time of all processes for one segment, which other programs disturb less.
 """
@@ -39,7 +39,7 @@ FORMATS = ("wav", "flac", "mp3", "ogg")
 FILES, SECONDS, RATE = 8, 60, 44_100  # of the files that fill an empty folder
 INFO = {
     "title": "A piece",
-    "artist": "Nobody",
+    "artist": "An artist",
     "key": "A minor",
     "bpm": "90",
     "genre": "waltz",
@@ -101,8 +101,8 @@ def contenders(args: argparse.Namespace, scratch: Path) -> dict[str, MusicDatase
         encode_dataset(
             first, scratch / "tokens", EncodingParams(tokenizer=args.tokenizer), progress=True
         )
-        for name, heard in (("tokens and text", False), ("tokens, text and waveform", True)):
-            datasets[name] = TokenDataset(scratch / "tokens", load_wav=heard, **options)
+        for name, load_wav in (("tokens and text", False), ("tokens, text and waveform", True)):
+            datasets[name] = TokenDataset(scratch / "tokens", load_wav=load_wav, **options)
     return datasets
 
 

@@ -31,7 +31,7 @@ def made_up(lines: int) -> tp.Iterator[AudioMeta]:
 
 
 def own_megabytes() -> float:
-    """Memory that this process shares with nobody."""
+    """Memory that this process does not share with others."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024

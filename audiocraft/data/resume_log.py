@@ -5,12 +5,15 @@ is the result for one file, identified by path, size and modification time: a fi
 changed since is processed again.
 """
 
+import hashlib
 import json
 import os
 import typing as tp
 from pathlib import Path
 
 from .io.files import split_member
+
+MAX_NAME = 240  # bytes; a longer name is replaced by its hash
 
 
 class ResumeLog:
@@ -23,7 +26,10 @@ class ResumeLog:
 
     def __init__(self, output: str | Path, settings: str = ""):
         output = Path(output)
-        self.path = output.with_name(f".{output.name}.resume")
+        name = output.name
+        if len(os.fsencode(name)) > MAX_NAME:
+            name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        self.path = output.with_name(f".{name}.resume")
         self.header = {"settings": settings}
         self.results = self._read()
         self._started = False

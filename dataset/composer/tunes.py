@@ -1,4 +1,4 @@
-"""Old melodies that nobody owns, written out here as degrees of the scale.
+"""Public-domain melodies, written out here as degrees of the scale.
 
 A bar is separated by `|`; a note is `degree:beats` (`:1` may be left out). `,` behind a degree
 is an octave lower, `'` an octave higher, `#` before it a semitone higher; `r` is a rest.
