@@ -1,8 +1,8 @@
 """Change-penalised quantization: codes with the least distance plus a cost per change of code.
 
 The nearest entry flickers between entries of about equal distance, which a language model cannot
-predict and which can be perceived. A small cost per change keeps a held note at one code for hardly more
-distance. The decoder is unchanged.
+predict and which can be perceived. A small cost per change keeps a held note at one code for hardly
+more distance. The decoder is unchanged.
 
 The Viterbi search processes long sequences in blocks and stores one bit per frame and entry: an
 hour of music takes some tens of megabytes, and the codes are those of one pass.
