@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..optim.builders import get_optimizer
-from ..utils.config_arguments import OnUnknown, arguments, reject_unknown_key
+from ..utils.config_arguments import OnUnknown, arguments, as_config_error, reject_unknown_key
 from .discriminators import (
     MultiDiscriminator,
     MultiPeriodDiscriminator,
@@ -52,12 +52,8 @@ def get_adversary(
         if "filter_scales" in node:
             node["filters_scale"] = node.pop("filter_scales")
     kind = DISCRIMINATORS[name]
-    try:
+    with as_config_error(name):
         return kind(**arguments(node, name, kind, on_unknown=on_unknown))
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{name}: {error}") from error
 
 
 def get_adversarial_losses(cfg: DictConfig, device: tp.Any = "cpu") -> nn.ModuleDict:
@@ -73,9 +69,9 @@ def get_adversarial_losses(cfg: DictConfig, device: tp.Any = "cpu") -> nn.Module
             f"{', '.join(DISTANCES)}."
         )
     losses = nn.ModuleDict()
-    try:
-        for name in node.adversaries:
-            adversary = get_adversary(name, cfg).to(device)
+    for name in node.adversaries:
+        adversary = get_adversary(name, cfg).to(device)
+        with as_config_error("adversarial"):
             losses[name] = AdversarialLoss(
                 adversary,
                 get_optimizer([{"params": list(adversary.parameters())}], _optim_of(cfg)),
@@ -86,10 +82,6 @@ def get_adversarial_losses(cfg: DictConfig, device: tp.Any = "cpu") -> nn.Module
                 threshold=THRESHOLD[node.adv_loss],
                 max_norm=node.get("max_norm") or 0.0,
             )
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"adversarial.{error}") from error
     return losses
 
 

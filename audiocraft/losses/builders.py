@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import ConfigError
-from ..utils.config_arguments import arguments
+from ..utils.config_arguments import arguments, as_config_error
 from .balancer import Balancer
 from .sisnr import SISNR
 from .spectral import MelSpectrogramL1Loss, MRSTFTLoss, MultiScaleMelSpectrogramLoss
@@ -49,7 +49,5 @@ def get_balancer(weights: tp.Mapping[str, float], node: DictConfig) -> Balancer:
 
 
 def _built(kind: tp.Callable, where: str, options: dict[str, tp.Any], *args: tp.Any) -> tp.Any:
-    try:
+    with as_config_error(where):
         return kind(*args, **options)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error

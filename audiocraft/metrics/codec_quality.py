@@ -12,6 +12,7 @@ from ..signal.chroma import ChromaExtractor
 from ..signal.stft import mel_filters
 
 WINDOWS = (512, 1024, 2048)  # samples; short windows resolve rhythm, long ones pitch
+MIN_SAMPLES = 2 * WINDOWS[-1]  # of waveforms that can be compared
 NUM_MELS = 64
 FLOOR = 1e-4  # amplitude of silence: 80 dB below full scale
 ONSET_FLOOR = 1e-3  # amplitude below which onsets are ignored: 60 dB below full scale
@@ -115,8 +116,8 @@ def measure(original: Tensor, decoded: Tensor, sample_rate: int) -> dict[str, Te
             f"The waveforms have the shapes {list(original.shape)} and {list(decoded.shape)}. "
             "Provide mono waveforms [B, 1, T] of the same shape."
         )
-    if original.shape[-1] < WINDOWS[-1] * 2:
+    if original.shape[-1] < MIN_SAMPLES:
         raise ValueError(
-            f"{original.shape[-1]} samples are too few; at least {WINDOWS[-1] * 2} are needed."
+            f"{original.shape[-1]} samples are too few; at least {MIN_SAMPLES} are needed."
         )
     return {name: function(original, decoded, sample_rate) for name, function in METRICS.items()}

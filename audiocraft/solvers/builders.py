@@ -4,9 +4,13 @@ from omegaconf import DictConfig
 
 from ..errors import ConfigError
 from .base import StandardSolver
+from .compression import CompressionSolver
 from .musicgen import MusicGenSolver
 
-SOLVERS: dict[str, type[StandardSolver]] = {"musicgen": MusicGenSolver}
+SOLVERS: dict[str, type[StandardSolver]] = {
+    "compression": CompressionSolver,
+    "musicgen": MusicGenSolver,
+}
 
 
 def get_solver(cfg: DictConfig) -> StandardSolver:

@@ -7,16 +7,16 @@ penalty of the quantizer goes back beside it.
 Method: Défossez et al., 2022, https://arxiv.org/abs/2210.13438 (section 3.4).
 """
 
+import math
 import typing as tp
 
-import torch
 from flashy.distrib import sync_model
 from torch import Tensor, nn
 
 from ..adversarial import AdversarialLoss
 from ..losses import Balancer
-from ..models.codecs.base import CompressionModel
 from ..quantization import QuantizedResult
+from .distributed import max_over_processes
 from .optim_step import OptimizerStep
 
 Metrics = dict[str, float | Tensor]
@@ -88,34 +88,30 @@ class CodecUpdate:
             FloatingPointError: A loss or gradient is not finite; the weights are unchanged.
         """
         losses = self.generator_losses(result.x, target, use_adversaries)
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        values: Metrics = {name: float(loss.detach()) for name, loss in losses.items()}
         values["penalty"] = float(result.penalty.detach())
         check_finite(values)
         if result.penalty.requires_grad:
             result.penalty.backward(retain_graph=True)
         effective = self.balancer.backward(losses, result.x)
         sync_model(self.updates.model)
-        stepped = self.updates.step()
-        return values | stepped | {"g_loss": float(effective)} | self.balancer.metrics
+        check_finite({"grad_norm": gradient_norm(self.updates.model)})
+        values |= {name: float(value) for name, value in self.updates.step().items()}
+        return values | {"g_loss": float(effective)} | self.balancer.metrics
+
+
+def gradient_norm(model: nn.Module) -> float:
+    """Norm of the gradients of all parameters."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return float(nn.utils.get_total_norm(grads))
 
 
 def check_finite(values: tp.Mapping[str, float]) -> None:
-    """Raise a `FloatingPointError` that names the values that are not finite."""
-    wrong = [f"{n} = {v}" for n, v in values.items() if not abs(v) < float("inf")]
-    if wrong:
-        raise FloatingPointError(f"loss is not finite ({', '.join(wrong)})")
+    """Raise in every process if a value of any is not finite; all of them have to call it.
 
-
-def train_step(
-    model: CompressionModel,
-    update: CodecUpdate,
-    wavs: Tensor,
-    rng: torch.Generator | None = None,
-    step_adversaries: bool = True,
-) -> Metrics:
-    """One update of the discriminators and of the codec, which is in training mode."""
-    result: QuantizedResult = model(wavs, rng)
-    metrics: Metrics = {"bandwidth": float(result.bandwidth)}
-    if step_adversaries:
-        metrics |= update.update_adversaries(result.x, wavs)
-    return metrics | update.update_generator(result, wavs)
+    Raises:
+        FloatingPointError: Names the values of this process that are not finite.
+    """
+    wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if any(max_over_processes(len(wrong))):
+        raise FloatingPointError(", ".join(wrong) or "loss in another process is not finite")

@@ -52,6 +52,24 @@ def check_settings(cfg: DictConfig) -> None:
     for key in UNSUPPORTED:
         if OmegaConf.select(cfg, key):
             raise ConfigError(f"{key} is not supported. Set {key}=false.")
+    check_run_settings(cfg)
+    if not cfg.transformer_lm.get("causal", True):
+        raise ConfigError(
+            "transformer_lm.causal=false is not supported: the model could not generate. Set "
+            "transformer_lm.causal=true."
+        )
+    _check_conditions(cfg)
+    _check_excerpts(cfg)
+    if cfg.generate.every or cfg.execute_only == "generate":
+        _check_sample_generation(cfg)
+
+
+def check_run_settings(cfg: DictConfig) -> None:
+    """Check the settings that every solver has.
+
+    Raises:
+        ConfigError: One is out of range; the message names it and the accepted values.
+    """
     for key, minimum in INTEGERS.items():
         value = OmegaConf.select(cfg, key)
         if not is_integer(value) or value < minimum:
@@ -73,15 +91,6 @@ def check_settings(cfg: DictConfig) -> None:
             "dtype=float32; autocast=true computes in half precision."
         )
     resolve_dtype(cfg.autocast_dtype)
-    if not cfg.transformer_lm.get("causal", True):
-        raise ConfigError(
-            "transformer_lm.causal=false is not supported: the model could not generate. Set "
-            "transformer_lm.causal=true."
-        )
-    _check_conditions(cfg)
-    _check_excerpts(cfg)
-    if cfg.generate.every or cfg.execute_only == "generate":
-        _check_sample_generation(cfg)
 
 
 def _check_sample_generation(cfg: DictConfig) -> None:
@@ -96,6 +105,15 @@ def _check_sample_generation(cfg: DictConfig) -> None:
             )
     except ValueError as error:
         raise ConfigError(f"generate.lm: {error}") from error
+    check_audio_output(cfg)
+
+
+def check_audio_output(cfg: DictConfig) -> None:
+    """Check that audio can be written with the settings of `generate.audio`.
+
+    Raises:
+        ConfigError: It cannot.
+    """
     audio: tp.Any = OmegaConf.to_container(cfg.generate.audio, resolve=True)
     try:
         with tempfile.TemporaryDirectory() as folder:

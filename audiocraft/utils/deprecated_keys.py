@@ -6,16 +6,12 @@ is an error.
 
 from fnmatch import fnmatchcase
 
-VISQOL = "ViSQOL is not computed here; PyPI has it, for example as visqol-python"
-
 # Dotted names; `*` matches anything. A name also covers every key below it.
 DEPRECATED_KEYS: dict[str, str] = {
     "efficient_attention_backend": "attention always uses torch's efficient implementation",
     "transformer_lm.custom": "attention always uses torch's implementation",
     "transformer_lm.memory_efficient": "attention always uses torch's efficient implementation",
     "metrics.fad.tf": "FAD does not use TensorFlow",
-    "metrics.visqol": VISQOL,
-    "evaluate.metrics.visqol": VISQOL,
     "conditioners.*.clap": "CLAP conditioning is out of scope",
     "dataset.joint_embed_attributes": "CLAP conditioning is out of scope",
 }

@@ -33,24 +33,48 @@ def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     Returns:
         A matplotlib figure.
     """
+    figure, axes = _make_figure(columns=1)
+    _plot_column(axes, wav, sample_rate, title)
+    if marked is not None:
+        axes[0, 0].axvspan(marked.start / sample_rate, marked.stop / sample_rate, alpha=0.2)
+    return figure
+
+
+def plot_side_by_side(wavs: tp.Mapping[str, Tensor], sample_rate: int) -> Figure:
+    """Plot waveforms `[C, T]` and their mel spectrograms, one column for each title.
+
+    Colours stand for the same levels in all columns.
+    """
+    figure, axes = _make_figure(columns=len(wavs))
+    top = None
+    for column, (title, wav) in enumerate(wavs.items()):
+        top = _plot_column(axes[:, column : column + 1], wav, sample_rate, title, top)
+    return figure
+
+
+def _make_figure(columns: int) -> tuple[Figure, tp.Any]:
+    figure = Figure(figsize=(8 * columns, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(2, columns, sharex=True, height_ratios=[1, 2], squeeze=False)
+
+
+def _plot_column(
+    axes: tp.Any, wav: Tensor, sample_rate: int, title: str, top: float | None = None
+) -> float:
+    """Plot into axes `[2, 1]`; returns the level of the brightest colour, `top` if it is given."""
+    above, below = axes[:, 0]
     mono = wav.detach().float().cpu().mean(dim=0)
     mel = torchaudio.transforms.MelSpectrogram(
         sample_rate, n_fft=N_FFT, hop_length=N_FFT // 4, n_mels=N_MELS, f_max=sample_rate / 2
     )
     level = 10 * torch.log10(mel(mono).clamp(min=1e-8))
     duration = mono.shape[0] / sample_rate
-
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
     times = torch.linspace(0, duration, mono.shape[0])
     step = max(1, mono.shape[0] // 8000)
     above.plot(times[::step], mono[::step], linewidth=0.4)
     above.set(ylim=(-1, 1), ylabel="amplitude", xlim=(0, duration))
     above.set_title(_title_lines(title), parse_math=False, usetex=False)
-    if marked is not None:
-        above.axvspan(marked.start / sample_rate, marked.stop / sample_rate, alpha=0.2)
-    top = float(level.max())
+    top = float(level.max()) if top is None else top
     extent = (0.0, duration, 0.0, float(N_MELS))
     below.imshow(
         level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=top - 70, vmax=top
@@ -59,7 +83,7 @@ def plot_audio(wav: Tensor, sample_rate: int, title: str = "", marked: slice | N
     bands = [N_MELS * _mel(f) / _mel(sample_rate / 2) for f in hertz]
     below.set_yticks(bands, [f"{f / 1000:g}k" if f >= 1000 else str(f) for f in hertz])
     below.set(xlabel="seconds", ylabel="Hz")
-    return figure
+    return top
 
 
 def _title_lines(title: str) -> str:

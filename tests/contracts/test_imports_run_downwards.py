@@ -28,7 +28,7 @@ LAYERS = [
 ]
 OUTSIDE = {"benchmarks", "dataset", "demos", "grids", "tests", "train"}
 # Optional dependencies: only these may be imported inside a function.
-OPTIONAL = {"bitsandbytes", "dac", "gradio", "IPython", "peft", "wandb"}
+OPTIONAL = {"bitsandbytes", "dac", "gradio", "IPython", "peft", "visqol", "wandb"}
 
 
 def name_of(path: Path) -> str:

@@ -32,6 +32,12 @@ ADDED_KEYS = {
     "logging.log_csv": "metrics as a table that anything opens",
     "logging.log_jsonl": "metrics as lines that any script reads",
     "wandb.mode": "nodes of a cluster often have no network",
+    "losses.l2": "every loss has a weight",
+    "losses.mrstft": "every loss has a weight",
+    "rvq.shrinking_start": "entries need not shrink after their start",
+    "msd.downsample_factor": "the papers downsample, the original does not",
+    **{f"adversarial.{key}": "a discriminator that wins" for key in ("start", "warmup", "lr")},
+    "adversarial.max_norm": "a discriminator that wins",
     "wandb.finish_timeout": "nor does a run wait for a network that is gone",
 }
 

@@ -59,6 +59,17 @@ def native_encodec(model: "transformers.EncodecModel") -> EncodecModel:
     return native.eval()
 
 
+def native_settings(config: "transformers.EncodecConfig") -> dict[str, tp.Any]:
+    """The settings of our configuration that describe a codec of transformers."""
+    return {
+        "sample_rate": config.sampling_rate,
+        "channels": config.audio_channels,
+        "seanet": _seanet_options(config),
+        "rvq": {"bins": config.codebook_size},
+        "encodec": {"causal": config.use_causal_conv, "renormalize": config.normalize},
+    }
+
+
 def transformers_key(key: str) -> str:
     """Return the key of transformers for one of ours."""
     for ours, theirs in KEY_REPLACEMENTS:

@@ -8,7 +8,7 @@ from audiocraft.losses.builders import get_balancer, get_loss
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
 from audiocraft.quantization import ResidualVectorQuantizer
-from audiocraft.solvers.codec_update import CodecUpdate, train_step
+from audiocraft.solvers.codec_update import CodecUpdate
 from audiocraft.solvers.optim_step import OptimizerStep
 
 from ..harness import adapter, assert_close
@@ -61,7 +61,10 @@ def check(case, call):
     model.train()
     steps = [other for other in case.calls if other["name"].startswith("step")]
     for step in steps:
-        metrics = train_step(model, update, case.inputs(step)["x"])
+        x = case.inputs(step)["x"]
+        result = model(x)
+        metrics = update.update_adversaries(result.x, x)
+        metrics |= update.update_generator(result, x)
         if step["name"] == call["name"]:
             break
     recorded = case.outputs(call)
