@@ -56,10 +56,10 @@ class CodebookUsage:
         return [math.exp(h) if n else 0.0 for h, n in zip(self._entropies(), self._totals())]
 
     def metrics(self, frame_rate: float) -> dict[str, float]:
-        """Perplexity, share of used entries and revived entries of each codebook, and their rate.
+        """Perplexity, share of used entries and revived entries of each codebook.
 
-        `perplexity` is the mean over codebooks, `revived` the sum; `bits_per_second` is the entropy of the codes: what they need if each codebook is coded by
-        its frequencies.
+        `perplexity` is the mean over codebooks, `revived` the sum. `bits_per_second` is the entropy
+        of the codes: the rate at which each codebook could be coded by its frequencies.
         """
         metrics: dict[str, float] = {}
         for k, perplexity in enumerate(self.perplexities()):

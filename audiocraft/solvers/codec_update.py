@@ -19,7 +19,7 @@ from ..quantization import QuantizedResult
 from .distributed import max_over_processes
 from .optim_step import OptimizerStep
 
-Metrics = dict[str, float | Tensor]
+Metrics = dict[str, float]
 
 
 class CodecUpdate:

@@ -31,7 +31,7 @@ from ..optim.builders import (
     get_optimizer,
 )
 from ..quantization import QuantizedResult, ResidualVectorQuantizer
-from ..utils.config_arguments import arguments
+from ..utils.config_arguments import arguments, as_config_error
 from ..utils.randomness import derive_generator
 from .adversarial_schedule import Phase, get_adversarial_schedule
 from .base import StandardSolver
@@ -66,7 +66,8 @@ class CompressionSolver(StandardSolver):
         self.dataloaders = get_audio_datasets(
             with_segment_infos(cfg), rank=rank(), world_size=world_size()
         )
-        self.model = builders.get_compression_model(cfg).to(self.device)
+        with as_config_error("seanet, rvq or encodec"):
+            self.model = builders.get_compression_model(cfg).to(self.device)
         self.optimizer = get_optimizer(get_optim_parameter_groups(self.model), cfg.optim)
         total_updates = cfg.optim.epochs * len(self.dataloaders.get("train", ()))
         self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, total_updates)

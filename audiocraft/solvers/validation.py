@@ -71,6 +71,8 @@ def check_run_settings(cfg: DictConfig) -> None:
         ConfigError: One is out of range; the message names it and the accepted values.
     """
     for key, minimum in INTEGERS.items():
+        if key.startswith("transformer_lm.") and "transformer_lm" not in cfg:
+            continue  # of language models
         value = OmegaConf.select(cfg, key)
         if not is_integer(value) or value < minimum:
             raise ConfigError(f"{key} is {value!r} but must be a whole number from {minimum}.")
