@@ -10,6 +10,7 @@ from ..doctor.report import RunPlan, Section, build_report
 from ..errors import ConfigError
 from ..solvers.builders import solver_class
 from ..solvers.checkpoint import Checkpoints
+from ..solvers.musicgen import MusicGenSolver
 from ..solvers.warm_start import apply_warm_start_config
 from ..utils.device import resolve_device
 from .experiment import get_experiment
@@ -63,7 +64,11 @@ def get_run_plan(experiment: tp.Any, overrides: tp.Sequence[str], processes: int
         xp = experiment.resolve(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
-    solver_class(xp.cfg)
+    if solver_class(xp.cfg) is not MusicGenSolver:
+        raise ConfigError(
+            f"solver={xp.cfg.solver} is not supported by the doctor, which checks runs of language "
+            "models. Choose one, such as solver=musicgen/musicgen_style_tiny."
+        )
     cfg = apply_warm_start_config(xp.cfg, xp.folder)
     return RunPlan(xp, cfg, Checkpoints(xp.folder), resolve_device(cfg.device), processes)
 

@@ -140,7 +140,7 @@ MISTAKES = {
     "an unknown solver": (["solver=nothing"], "Could not find 'solver/nothing'"),
     "an unknown key": ([TINY, "optim.speed=1"], "optim.speed"),
     "no override": ([TINY, "epochs"], "'epochs' is not an override"),
-    "an unbuilt solver": (["solver=compression/debug"], "compression"),
+    "a solver without language model": (["solver=compression/debug"], "solver=compression"),
     "no process": ([TINY, "--processes", "0"], "--processes is 0"),
 }
 
