@@ -14,7 +14,7 @@ from pathlib import Path
 
 from audiocraft.data.manifest import AudioMeta, read_audio_meta, save_manifest
 
-HELD_OUT_EVERY = 8  # one track of so many, from the fourth on
+HELD_OUT_EVERY = 8  # every eighth track is held out, from the fourth on
 SHORTEST = 30.0  # seconds; what is shorter is a jingle
 # Tracks that `debian/copyright` puts under CC BY-SA, 3.0 or 4.0.
 SUPERTUXKART = (

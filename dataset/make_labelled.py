@@ -85,7 +85,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def plan_from(args: argparse.Namespace) -> list[PiecePlan]:
-    """The set that the command line asks for."""
+    """The data set defined by the command line."""
     clip = PiecePlan(
         style="",
         seed=0,

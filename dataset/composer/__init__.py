@@ -1,7 +1,7 @@
-"""Composes short pieces of music in clearly different styles, with labels that are true.
+"""Composes short pieces of music in clearly different styles, with correct labels.
 
 A style is data (`styles/`); `arranger.compose(style, seed)` turns it into a `Score`, and
-everything a listener may be told about it (`labels`) is read from that score.
+its metadata (`labels`) is derived from that score.
 """
 
 from .arranger import compose
