@@ -33,7 +33,6 @@ from .generation.inputs import (
     broadcast,
     check_clips,
     check_descriptions,
-    check_sample_rate,
     excerpt_starts,
     make_generators,
     text_attributes,
@@ -299,11 +298,11 @@ class MusicGen:
             raise ValueError(
                 f"prompt must be a tensor [B, C, T] or [C, T] but is a {type(prompt).__name__}."
             )
-        check_sample_rate(prompt_sample_rate, "prompt_sample_rate")
+        rate = as_sample_rate(prompt_sample_rate, "prompt_sample_rate")
         texts = [None] if descriptions is None else check_descriptions(descriptions)
         texts, clips = broadcast(texts, check_clips(prompt, "prompt"))
         rngs = make_generators(seed, generators, len(texts))
-        wavs = torch.stack([self._convert(clip, prompt_sample_rate) for clip in clips])
+        wavs = torch.stack([self._convert(clip, rate) for clip in clips])
         with torch.inference_mode(), evaluation_mode(self.compression_model):
             codes, scale = self.compression_model.encode(wavs.to(self.codec_device))
         if scale is not None:
@@ -340,7 +339,7 @@ class MusicGen:
             ValueError: The model has no style conditioner, or a clip is shorter than the excerpt.
         """
         name, style = self._style()
-        check_sample_rate(style_sample_rate, "style_sample_rate")
+        clip_rate = as_sample_rate(style_sample_rate, "style_sample_rate")
         texts, clips = broadcast(
             check_descriptions(descriptions), check_clips(style_wavs, "style_wavs")
         )
@@ -352,7 +351,7 @@ class MusicGen:
                 continue
             excerpt = extract_excerpt(
                 clip,
-                style_sample_rate,
+                clip_rate,
                 style.excerpt_length,
                 start,
                 rng,

@@ -2,7 +2,7 @@
 
 import typing as tp
 
-from ..utils.lazy_import import lazy_names
+from ..utils.lazy_exports import lazy_exports
 
 if tp.TYPE_CHECKING:
     from .base import StandardSolver
@@ -10,6 +10,11 @@ if tp.TYPE_CHECKING:
     from .musicgen import MusicGenSolver
 
 __all__ = ["MusicGenSolver", "StandardSolver", "get_solver"]
-__getattr__ = lazy_names(
-    __name__, {"MusicGenSolver": "musicgen", "StandardSolver": "base", "get_solver": "builders"}
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "MusicGenSolver": ".musicgen:MusicGenSolver",
+        "StandardSolver": ".base:StandardSolver",
+        "get_solver": ".builders:get_solver",
+    },
 )

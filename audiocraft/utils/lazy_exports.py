@@ -9,7 +9,7 @@ def lazy_exports(package: str, sources: tp.Mapping[str, str]) -> tp.Callable[[st
 
     Args:
         package: `__name__` of the package.
-        sources: Names, with where they come from: `module:attribute`.
+        sources: Origin of each name, `module:attribute`; `.module` is relative to the package.
     """
 
     def getattr_(name: str) -> tp.Any:

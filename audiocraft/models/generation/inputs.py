@@ -202,8 +202,8 @@ def check_clip(clip: Tensor | np.ndarray, name: str) -> Tensor:
     return clip
 
 
-def check_sample_rate(sample_rate: int, name: str) -> None:
-    """Check a sample rate.
+def as_sample_rate(sample_rate: float, name: str) -> int:
+    """Return a sample rate as an integer, in Hz; `32000.0` is one.
 
     Raises:
         ValueError: It is not a positive whole number.
@@ -211,6 +211,7 @@ def check_sample_rate(sample_rate: int, name: str) -> None:
     is_whole = isinstance(sample_rate, numbers.Real) and float(sample_rate).is_integer()
     if isinstance(sample_rate, bool) or not is_whole or sample_rate < 1:
         raise ValueError(f"{name}={sample_rate!r} must be a whole number of samples per second.")
+    return int(sample_rate)
 
 
 def broadcast(texts: tp.Sequence, clips: list) -> tuple[list, list]:
