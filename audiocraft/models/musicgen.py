@@ -30,6 +30,7 @@ from .generation.inputs import (
     Seed,
     Texts,
     Waveforms,
+    as_sample_rate,
     broadcast,
     check_clips,
     check_descriptions,
