@@ -75,12 +75,14 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=2.0, help="hours of audio")
     parser.add_argument("--seed", type=int, default=0, help="other seeds give other pieces")
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
-    parser.add_argument("--clip_seconds", type=float, default=15.0)
-    parser.add_argument("--clips_per_piece", type=int, default=2)
+    parser.add_argument("--clip-seconds", "--clip_seconds", type=float, default=15.0)
+    parser.add_argument("--clips-per-piece", "--clips_per_piece", type=int, default=2)
     parser.add_argument("--extension", choices=("wav", "flac", "ogg", "mp3"), default="ogg")
-    parser.add_argument("--sample_rate", type=int, default=32000, help="hertz")
+    parser.add_argument("--sample-rate", "--sample_rate", type=int, default=32000, help="hertz")
     parser.add_argument("--channels", type=int, choices=(1, 2), default=1)
-    parser.add_argument("--held_out", type=float, default=0.05, help="share of valid = evaluate")
+    parser.add_argument(
+        "--held-out", "--held_out", type=float, default=0.05, help="share of valid = evaluate"
+    )
     return parser.parse_args(arguments)
 
 

@@ -286,7 +286,7 @@ class CompressionSolver(StandardSolver):
             return {key: value.clone() for key, value in self.model.state_dict().items()}
 
     def keep_best(self, metrics: dict) -> None:
-        """Keep the newest weights: no metric ranks codecs as listeners do."""
+        """Keep the newest weights: no metric ranks codecs as a listening test does."""
         self.best_state.update(-float(self.epoch), self.weights())
 
     def continue_from(self, source: str) -> None:

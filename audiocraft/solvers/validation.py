@@ -28,11 +28,7 @@ INTEGERS = {  # and their minima
     **{f"transformer_lm.{name}": 1 for name in ("dim", "num_heads", "num_layers", "n_q", "card")},
     **{f"{node}.num_workers": 0 for node in ("dataset", "generate", "evaluate")},
 }
-POSITIVE = {  # above 0; True where null is accepted
-    "optim.lr": False,
-    "optim.updates_per_epoch": True,
-    "dataset.segment_duration": True,
-}
+POSITIVE = ("optim.updates_per_epoch", "dataset.segment_duration")  # above 0, or null
 INTERVALS = (  # 0 or null disables
     *("generate.every", "evaluate.every", "checkpoint.save_every", "checkpoint.keep_last"),
     *("checkpoint.every_updates", "checkpoint.every_minutes", "logging.log_updates"),
@@ -76,13 +72,12 @@ def check_run_settings(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not is_integer(value) or value < minimum:
             raise ConfigError(f"{key} is {value!r} but must be a whole number from {minimum}.")
-    for key, is_optional in POSITIVE.items():
+    for key in POSITIVE:
         value = OmegaConf.select(cfg, key)
-        if value is None and is_optional:
-            continue
-        if not is_number(value) or value <= 0:
-            accepted = "a number above 0" + (", or null" if is_optional else "")
-            raise ConfigError(f"{key} is {value!r} but must be {accepted}.")
+        if value is not None and (not is_number(value) or value <= 0):
+            raise ConfigError(f"{key} is {value!r} but must be a number above 0, or null.")
+    if not is_number(cfg.optim.lr) or cfg.optim.lr < 0:
+        raise ConfigError(f"optim.lr is {cfg.optim.lr!r} but must be a number from 0.")
     for key in INTERVALS:
         value = OmegaConf.select(cfg, key)
         if value is not None and (not is_number(value) or value < 0):

@@ -36,10 +36,10 @@ def test_crashes_and_hangs_are_told_and_the_others_go_on():
         moody, paths, 2, time_limit=1.0, prefix=">"
     )
     assert a == ">A"
-    assert "crash crashes its decoder" in str(crash)
+    assert str(crash).startswith("crash crashes ")
     assert str(wrong) == "wrong is wrong."
     assert "exit crashes" in str(exit)
-    assert "hang keeps its decoder busy for more than 1 seconds" in str(hang)
+    assert str(hang).startswith("hang could not be decoded within 1 s")
     assert all(isinstance(error, AudioError) for error in (crash, exit, hang))
     assert others == [f">{letter}" for letter in "BCDEFGHIJK"]
 

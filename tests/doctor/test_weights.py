@@ -46,7 +46,7 @@ def saved(checkpoints, epochs=2, updates=5):
 
 def test_a_new_model_is_drawn_from_the_seed(checkpoints):
     sources = found(composed(TINY, "seed=7"), checkpoints)
-    assert sources["language model"].where == "new, drawn from seed=7"
+    assert "seed=7" in sources["language model"].where
     assert sources["tokenizer"].where.endswith("assets/mel_rvq_16khz/model.safetensors")
     assert sources["self_wav: feature extractor"].where.endswith("assets/musicnn_mtt")
     assert all(source.is_here for source in sources.values())
@@ -66,22 +66,20 @@ def test_a_checkpoint_of_its_own_wins_and_the_reason_is_given(checkpoints):
     assert get_checkpoint_progress(checkpoints) == CheckpointProgress(2, 5)
     source = found(composed(TINY, "continue_from=//sig/abc"), checkpoints)["language model"]
     assert source.where == str(checkpoints.last)
-    assert source.why == (
-        "its own checkpoint, after 2 epochs and 5 updates of the next; it wins over "
-        "continue_from=//sig/abc"
-    )
+    assert "2 epochs and 5 updates" in source.why
+    assert "continue_from=//sig/abc" in source.why
 
 
 def test_weights_that_are_nowhere_are_a_problem(checkpoints):
     cfg = composed(TINY, "continue_from=//sig/ffffffff", "compression_model_checkpoint=/no/file")
     sources = found(cfg, checkpoints)
-    for part in ("language model", "tokenizer"):
+    for part, name in (("language model", "//sig/ffffffff"), ("tokenizer", "/no/file")):
         assert not sources[part].is_here
-        assert "there is nothing at" in sources[part].problem
+        assert name in sources[part].problem
 
 
 def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)  # nobody may call it
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)  # it must not be called
     cfg = composed(*STYLE, "continue_from=//pretrained/facebook/musicgen-style")
     sources = found(cfg, checkpoints)
     assert set(sources) == {
@@ -91,7 +89,7 @@ def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkey
         "description",
     }
     for source in sources.values():
-        assert source.where == f"not here: fetched from the hub into {cache}"
+        assert str(cache) in source.where
         assert not source.is_here
     assert "m-a-p/MERT-v1-95M" in sources["self_wav: feature extractor"].why
     assert "CC-BY-NC" in sources["self_wav: feature extractor"].why
@@ -100,7 +98,8 @@ def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkey
 def test_without_network_that_is_a_problem(cache, checkpoints, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     source = found(composed(*STYLE), checkpoints)["tokenizer"]
-    assert "facebook/encodec_32khz is not in the cache, and HF_HUB_OFFLINE" in source.problem
+    assert "facebook/encodec_32khz" in source.problem
+    assert "HF_HUB_OFFLINE" in source.problem
 
 
 def test_weights_in_the_cache_are_found(cache, checkpoints):
@@ -123,7 +122,8 @@ def test_a_listener_may_be_a_codec(cache, checkpoints):
 
 def test_the_debug_tokenizer_is_made_up(checkpoints):
     source = found(composed("solver=musicgen/debug"), checkpoints)["tokenizer"]
-    assert source.where == "made up on the spot, untrained"
+    assert source.is_here
+    assert "random weights" in source.where
 
 
 def test_progress_is_readable():

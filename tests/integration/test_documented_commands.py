@@ -157,13 +157,14 @@ READ = {
 def with_folders(documented: Command, request, tmp_path) -> list[str]:
     """The arguments of a command, with folders of this test in the place of those under /tmp."""
     writes_tokens = "cache.write=true" in documented.text or "--tokenizer" in documented.text
-    arguments = documented.arguments
+    folders = {"/tmp/": f"{tmp_path}/new/"}
     for shown, fixture in READ.items():
         is_read = shown in documented.text and f"--out {shown}" not in documented.text
         if is_read and not (shown == "/tmp/tokens" and writes_tokens):
-            folder = str(request.getfixturevalue(fixture))
-            arguments = [word.replace(shown, folder) for word in arguments]
-    return [re.sub(r"^/tmp/|(?<==)/tmp/", f"{tmp_path}/new/", word) for word in arguments]
+            folders[shown] = str(request.getfixturevalue(fixture))
+    longest_first = sorted(folders, key=len, reverse=True)
+    pattern = re.compile(f"(?:^|(?<==))({'|'.join(map(re.escape, longest_first))})")
+    return [pattern.sub(lambda m: folders[m[1]], word) for word in documented.arguments]
 
 
 def assert_half_a_second_of_music(folder) -> None:

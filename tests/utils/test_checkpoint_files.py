@@ -117,7 +117,7 @@ def test_values_that_refer_to_nothing_are_left_out_and_told():
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [("- 1", "no mapping"), ("a: [", "cannot be read"), (3, "cannot be read")],
+    [("- 1", "not a mapping"), ("a: [", "cannot be read"), (3, "cannot be read")],
 )
 def test_a_configuration_that_is_none_says_so(config, message, tmp_path):
     torch.save({"best_state": STATE, "xp.cfg": config}, tmp_path / "x.bin")

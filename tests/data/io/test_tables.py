@@ -54,7 +54,9 @@ def test_notes_that_say_nothing_are_passed_over(tmp_path, suffix, metadata):
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00 no table \x80" * 20, b"PAR1" * 8])
+@pytest.mark.parametrize(
+    "content", [b"\x80\xfe\x00 no table \x80" * 20, b"PAR1" * 8], ids=["bytes", "text"]
+)
 def test_a_damaged_table_is_named(tmp_path, suffix, content):
     table = tmp_path / f"table{suffix}"
     table.write_bytes(content)
