@@ -170,6 +170,7 @@ def kill(folder, *job: str, workers: int) -> None:
     assert (run.folder / "checkpoint.th").exists(), run.output
 
 
+@pytest.mark.slow
 def test_a_killed_sharded_run_ends_like_one_that_was_not(sharded, tmp_path):
     kill(tmp_path, *SHARDED, workers=2)
     rest = torchrun(*SHARDED, outputs=tmp_path / "outputs")
@@ -182,6 +183,7 @@ def test_a_killed_sharded_run_ends_like_one_that_was_not(sharded, tmp_path):
     assert [key for key, value in ours.items() if not torch.equal(value, theirs[key])] == []
 
 
+@pytest.mark.slow
 def test_one_process_resumes_a_sharded_run(sharded, tmp_path):
     kill(tmp_path, *SHARDED, workers=2)
     rest = run_training(*SHARDED, outputs=tmp_path / "outputs")

@@ -106,14 +106,15 @@ def is_small(documented: Command) -> bool:
 
 
 def executable() -> list:
-    """Commands to execute; all but the first of each kind are slow."""
+    """Commands to execute; all but the first of each kind are slow, and so are benchmarks."""
     cases, kinds = [], set()
     for case in COMMANDS:
         if case.kind in EXECUTED_ELSEWHERE or not is_small(case) or "/tmp/mine" in case.text:
             continue
         if "/tmp/held_out" in case.text:  # hours of music
             continue
-        marks = [pytest.mark.slow] if case.kind in kinds else []
+        is_slow = case.kind in kinds or case.kind.startswith("benchmarks")
+        marks = [pytest.mark.slow] if is_slow else []
         kinds.add(case.kind)
         cases.append(pytest.param(case, marks=marks, id=case.text))
     return cases

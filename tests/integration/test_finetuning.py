@@ -72,6 +72,7 @@ def test_fine_tuning_lowers_the_loss_on_the_new_music(music, before, tmp_path):
     assert done.history[-1]["valid"]["ce"] < before - GAIN
 
 
+@pytest.mark.slow
 def test_adapters_lower_the_loss_and_can_be_used_alone(music, before, tmp_path):
     job = (*TUNED, *music, "lora.use=true", "lora.rank=8", "optim.lr=1e-2")
     done = run_training(*job, outputs=tmp_path)

@@ -80,7 +80,11 @@ def test_dropouts_have_the_probabilities_of_the_configuration(config):
 
 
 def test_without_conditions_there_is_nothing_to_drop():
-    config = composed("solver=musicgen/musicgen_base_32khz", "conditioner=none")
+    config = composed(
+        "solver=musicgen/musicgen_base_32khz",
+        "conditioner=none",
+        "transformer_lm={dim: 32, num_heads: 2, num_layers: 1}",
+    )
     everything, each = builders.get_lm_model(config).condition_dropouts
     assert everything.p == 0
     assert not any(each.p.values())

@@ -84,7 +84,7 @@ for port in sys.argv[1:]:
 """
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_processes_end_after_threads_of_gloo_are_idle():
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
     ports = [str(free.getsockname()[1]) for free in sockets]
