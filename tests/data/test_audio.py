@@ -40,7 +40,7 @@ def write_sweep(folder, kind: str, seconds: float = 4.0, channels: int = 2):
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_is_written_is_read(tmp_path, kind, channels):
+def test_written_audio_is_read_back(tmp_path, kind, channels):
     path, wav, rate = write_sweep(tmp_path, kind, channels=channels)
     read, read_rate = audio_read(path)
     assert path.name == f"sweep.{kind}"
@@ -55,7 +55,7 @@ def test_what_is_written_is_read(tmp_path, kind, channels):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize(("seek_time", "duration"), [(0.0, 1.0), (0.013, 0.5), (2.71, -1.0)])
-def test_a_part_equals_the_slice_of_the_whole(tmp_path, kind, seek_time, duration):
+def test_a_segment_equals_the_slice_of_the_whole_file(tmp_path, kind, seek_time, duration):
     path, _, rate = write_sweep(tmp_path, kind)
     whole, _ = audio_read(path)
     part, _ = audio_read(path, seek_time, duration)
@@ -76,7 +76,7 @@ def variable_mp3(folder, with_count: bool = True):
 
 
 @pytest.mark.parametrize("with_count", [True, False])
-def test_a_variable_bit_rate_is_no_trap(tmp_path, with_count):
+def test_seeking_in_mp3_of_variable_bit_rate_is_exact(tmp_path, with_count):
     path = variable_mp3(tmp_path, with_count)
     assert audio_info(path).duration == pytest.approx(20.0, abs=0.05)
     whole, rate = audio_read(path)
@@ -89,7 +89,7 @@ def test_a_variable_bit_rate_is_no_trap(tmp_path, with_count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*FORMATS, "variable mp3"])
-def test_parts_of_long_files_are_slices_too(tmp_path, kind):
+def test_segments_of_long_files_equal_slices(tmp_path, kind):
     seconds, rate = 600, 24000
     phase = 2 * np.pi * np.cumsum(np.linspace(50, 2000, seconds * rate)) / rate  # ever higher
     wav = torch.from_numpy(0.5 * np.sin(phase) * np.sin(phase / 1999)).float()[None]
@@ -106,7 +106,7 @@ def test_parts_of_long_files_are_slices_too(tmp_path, kind):
         torch.testing.assert_close(part, whole[:, start : start + rate], atol=1e-6, rtol=0)
 
 
-def test_vorbis_whose_frames_bear_wrong_times_is_cut_to_the_sample(tmp_path):
+def test_seeking_in_vorbis_with_wrong_timestamps_is_exact(tmp_path):
     clicks = torch.randn(1, 8 * 44100) * (torch.arange(8 * 44100) % 9000 < 90)  # long, short blocks
     path = audio_write(tmp_path / "a", clicks, 44100, "ogg", strategy="clip")
     whole, rate = audio_read(path)
@@ -116,7 +116,7 @@ def test_vorbis_whose_frames_bear_wrong_times_is_cut_to_the_sample(tmp_path):
         torch.testing.assert_close(part, whole[:, start : start + 4410], atol=1e-6, rtol=0)
 
 
-def test_opus_lasts_as_long_as_it_sounds(tmp_path):
+def test_the_duration_of_opus_is_that_of_its_samples(tmp_path):
     path, _, _ = write_sweep(tmp_path, "opus")
     assert audio_info(path).duration == audio_read(path)[0].shape[-1] / 48000 == 4.0
 
@@ -164,7 +164,7 @@ def test_padding_fills_up_to_the_duration(tmp_path):
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a"])
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_members_of_archives_and_file_objects_are_files_too(tmp_path, kind, compression):
+def test_archive_members_and_file_objects_are_read(tmp_path, kind, compression):
     path, _, rate = write_sweep(tmp_path, kind, seconds=1.0)
     with zipfile.ZipFile(tmp_path / "all.zip", "w", compression) as archive:
         archive.write(path, f"album/1.{kind}")
@@ -203,7 +203,7 @@ DAMAGED: dict[str, tp.Callable[[bytes, bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_is_named(tmp_path, name):
+def test_the_error_names_a_damaged_file(tmp_path, name):
     good = [Path(write_tone(tmp_path / f"good.{kind}", rate=44100).path) for kind in ("wav", "mp3")]
     (tmp_path / name).write_bytes(DAMAGED[name](*(path.read_bytes() for path in good)))
     for read in (audio_info, audio_read, lambda path: audio_read(path, 0.1, 0.1)):
@@ -211,7 +211,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
             read(tmp_path / name)
 
 
-def test_a_header_that_lies_about_its_length_reserves_no_memory(tmp_path):
+def test_a_false_length_in_a_header_allocates_no_memory(tmp_path):
     write_tone(tmp_path / "a.flac", rate=44100)
     content = bytearray((tmp_path / "a.flac").read_bytes())
     content[21] |= 0x0F  # 2**36 - 1 samples, 256 GB of floats
@@ -223,20 +223,20 @@ def test_a_header_that_lies_about_its_length_reserves_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "missing.zip:a.wav", "there.zip:b.wav"])
-def test_a_missing_file_is_named(tmp_path, name):
+def test_the_error_names_a_missing_file(tmp_path, name):
     zipfile.ZipFile(tmp_path / "there.zip", "w").close()
     with pytest.raises(AudioError, match=name):
         audio_read(tmp_path / name)
 
 
-def test_archives_hold_nothing_outside_of_them(tmp_path):
+def test_archive_paths_do_not_escape_the_archive(tmp_path):
     write_tone(tmp_path / "secret.wav")
     zipfile.ZipFile(tmp_path / "a.zip", "w").close()
     with pytest.raises(AudioError, match="no member"):
         audio_read(f"{tmp_path}/a.zip:../secret.wav")
 
 
-def test_reading_behind_the_end_says_so(tmp_path):
+def test_reading_past_the_end_is_reported(tmp_path):
     path = write_tone(tmp_path / "a.wav", 1.0).path
     with pytest.raises(AudioError, match=r"a\.wav ends before seek_time, 2\.000"):
         audio_read(path, 2.0, 1.0)
@@ -244,7 +244,7 @@ def test_reading_behind_the_end_says_so(tmp_path):
         audio_read(path, -1.0)
 
 
-def test_an_ogg_that_ffmpeg_refuses_is_read_all_the_same(tmp_path):
+def test_an_ogg_refused_by_ffmpeg_is_read(tmp_path):
     path = tmp_path / "a.ogg"
     path.write_bytes(headers_twice(encoded("ogg")))
     with pytest.raises(av.FFmpegError):
@@ -261,7 +261,7 @@ def test_an_ogg_that_ffmpeg_refuses_is_read_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mp3", "ogg"])
-def test_the_bit_rate_is_what_was_asked_for(tmp_path, kind):
+def test_the_bit_rate_is_the_requested_one(tmp_path, kind):
     wav = torch.randn(2, 4 * 44100) * 0.1
     for rate in (96, 160, 224):
         path = audio_write(
@@ -282,7 +282,7 @@ def test_opus_stores_48_khz(tmp_path):
     assert (rate, wav.shape) == (48000, (2, 48000))
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_keeps_only_the_previous_file(tmp_path):
     path = audio_write(tmp_path / "a", sweep(1.0, 44100), 44100, "mp3")
     before = path.read_bytes()
     with pytest.raises(AudioError, match="6 channels at 44100 Hz"):
@@ -293,7 +293,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("compressor", [False, True])
 @pytest.mark.parametrize("kind", ["wav", "flac"])
-def test_loudness_is_minus_14_lufs_for_another_meter_too(tmp_path, kind, compressor):
+def test_normalized_loudness_agrees_with_another_meter(tmp_path, kind, compressor):
     time = torch.arange(8 * 44100) / 44100
     music = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (110, 445)])
     music = music * (0.2 + 0.8 * torch.sin(2 * torch.pi * 0.4 * time).abs()) * 0.02
@@ -307,7 +307,7 @@ def test_loudness_is_minus_14_lufs_for_another_meter_too(tmp_path, kind, compres
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_reader_never_sees_half_a_file(tmp_path, kind, monkeypatch):
+def test_files_are_replaced_atomically(tmp_path, kind, monkeypatch):
     path = audio_write(tmp_path / "a", sweep(1.0, 48000), 48000, kind)
     before = path.read_bytes()
 
@@ -324,12 +324,12 @@ def test_a_reader_never_sees_half_a_file(tmp_path, kind, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_full_disk_is_told_as_one(kind):
+def test_a_full_disk_is_reported(kind):
     with pytest.raises(OSError, match="No space left"):
         encode(Path("/dev/full"), torch.from_numpy(tone(0.5)).t(), RATE, kind)
 
 
-def test_paths_are_made_as_asked(tmp_path):
+def test_suffixes_and_folders_of_paths_follow_the_arguments(tmp_path):
     wav = torch.zeros(100)
     assert audio_write(tmp_path / "v1.5", wav, RATE) == tmp_path / "v1.5.wav"
     assert audio_write(tmp_path / "x/y", wav, RATE) == tmp_path / "x/y.wav"
@@ -341,13 +341,13 @@ def test_paths_are_made_as_asked(tmp_path):
 @pytest.mark.parametrize(
     "wav", [torch.zeros(2, 0), torch.zeros(1, 2, 3), torch.full((1, 9), torch.nan)]
 )
-def test_what_is_no_waveform_is_not_written(tmp_path, wav):
+def test_invalid_waveforms_are_not_written(tmp_path, wav):
     with pytest.raises(AudioError, match="song"):
         audio_write(tmp_path / "song", wav, RATE)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_format_names_the_known(tmp_path):
+def test_an_unknown_format_lists_the_supported_ones(tmp_path):
     with pytest.raises(AudioError, match="wav, flac"):
         audio_write(tmp_path / "a", torch.zeros(1, 10), RATE, format="wma")
 

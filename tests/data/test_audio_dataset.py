@@ -25,7 +25,7 @@ def make(metas, **kwargs) -> AudioDataset:
     return AudioDataset(metas, **(defaults | kwargs))
 
 
-def test_a_segment_is_its_part_of_the_file(tones):
+def test_a_segment_equals_its_part_of_the_file(tones):
     for wav, info in (make(tones)[i] for i in range(12)):
         whole, _ = soundfile.read(info.meta.path, dtype="float32")
         start = int(info.seek_time * RATE + 1e-6)
@@ -37,7 +37,7 @@ def test_a_segment_is_its_part_of_the_file(tones):
         assert (info.sample_rate, info.channels) == (RATE, 1)
 
 
-def test_everything_gets_one_rate_and_one_number_of_channels(tmp_path):
+def test_sample_rate_and_channels_are_converted(tmp_path):
     metas = [
         write_tone(tmp_path / "a.wav", rate=44100, channels=2),
         write_tone(tmp_path / "b.flac", rate=16000),
@@ -51,7 +51,7 @@ def test_everything_gets_one_rate_and_one_number_of_channels(tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_change_nothing_and_hear_of_epochs(tones, num_workers):
+def test_segments_do_not_depend_on_workers_and_follow_the_epoch(tones, num_workers):
     dataset = make(tones)
     loader = DataLoader(
         dataset,
@@ -101,7 +101,7 @@ def test_without_audio_nothing_is_read(tones):
         assert gone[i][1].seek_time == info.seek_time
 
 
-def test_files_that_are_too_short_or_too_long_are_left_out(tones):
+def test_files_outside_the_duration_limits_are_skipped(tones):
     dataset = make(tones, min_audio_duration=2.0, max_audio_duration=4.0)
     assert [meta.duration for meta in dataset.meta] == [2.0, 4.0]
     with pytest.raises(ManifestError, match=r"min_audio_duration"):
@@ -109,7 +109,7 @@ def test_files_that_are_too_short_or_too_long_are_left_out(tones):
 
 
 @pytest.mark.parametrize("duration", [0.0, -1.0, float("nan"), float("inf")])
-def test_files_of_no_sane_duration_are_left_out_and_named(tones, duration, caplog):
+def test_files_of_invalid_duration_are_skipped_with_a_warning(tones, duration, caplog):
     dataset = make([*tones, AudioMeta("/odd.wav", duration, RATE)])
     assert len(dataset.meta) == 4
     assert "/odd.wav" in caplog.text
@@ -125,7 +125,7 @@ def damage(meta: AudioMeta, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["empty", "not finite", "missing"])
-def test_a_damaged_file_is_told_once_and_another_takes_its_place(tones, how, caplog):
+def test_a_damaged_file_is_reported_once_and_replaced(tones, how, caplog):
     damage(tones[3], how)
     for dataset in (make(tones), make(tones, segment_duration=None)):
         caplog.clear()
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_told_once_and_another_takes_its_place(tones, how, cap
         assert caplog.text.count(f"Skipping {tones[3].path}") == 1
 
 
-def test_a_file_cut_short_is_read_as_far_as_it_goes_whatever_came_before(tones):
+def test_draws_from_a_truncated_file_do_not_depend_on_earlier_draws(tones):
     """Its end fails and its beginning does not: no draw may depend on earlier ones."""
     path = Path(tones[3].path)
     path.write_bytes(path.read_bytes()[:64_000])  # of 128 kB
@@ -148,14 +148,14 @@ def test_a_file_cut_short_is_read_as_far_as_it_goes_whatever_came_before(tones):
     assert tones[3].path in {info.meta.path for info in there}
 
 
-def test_too_many_damaged_files_in_a_row_are_an_error_that_names_one(tones):
+def test_too_many_damaged_files_in_a_row_raise_an_error(tones):
     for meta in tones:
         damage(meta, "empty")
     with pytest.raises(AudioError, match=r"10 files in a row.*\.wav"):
         make(tones)[0]
 
 
-def test_the_check_tells_damaged_files_and_stops_where_all_are(tones, caplog):
+def test_the_check_warns_of_damaged_files_and_fails_if_all_are(tones, caplog):
     dataset = make(tones)
     dataset.check()
     assert not caplog.text
@@ -168,7 +168,7 @@ def test_the_check_tells_damaged_files_and_stops_where_all_are(tones, caplog):
         make(tones).check()
 
 
-def test_an_index_outside_ends_an_iteration(tones):
+def test_an_index_out_of_range_ends_the_iteration(tones):
     assert len(list(make(tones))) == 12
     with pytest.raises(IndexError):
         make(tones)[12]
@@ -183,13 +183,13 @@ def test_the_command_writes_a_manifest(tones, tmp_path, capsys):
     assert load_manifest(tmp_path / "egs/x") == tones
 
 
-def test_the_command_finds_amplitudes_when_asked(tones, tmp_path):
+def test_the_command_measures_amplitudes_on_request(tones, tmp_path):
     main([str(tmp_path), str(tmp_path / "all.jsonl"), "--complete", "--resolve"])
     for line in (tmp_path / "all.jsonl").read_text().splitlines():
         assert json.loads(line)["amplitude"] > 0.3
 
 
-def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
+def test_errors_of_the_command_are_one_sentence(tmp_path):
     with pytest.raises(SystemExit, match="readable"):
         main([str(tmp_path), str(tmp_path / "data.jsonl")])
     assert not (tmp_path / "data.jsonl").exists()

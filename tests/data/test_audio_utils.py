@@ -38,7 +38,7 @@ def test_resampling_keeps_its_precision_under_autocast():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_resamples_as_precisely():
+def test_resampling_is_as_precise_on_a_gpu():
     wav = torch.randn(2, 50_000)
     ours = resample(wav.cuda(), 44100, 32000).cpu()
     torch.testing.assert_close(ours, resample(wav, 44100, 32000), atol=1e-5, rtol=1e-5)
@@ -51,7 +51,7 @@ def test_resampling_in_little_memory_gives_the_same(from_rate, to_rate):
     torch.testing.assert_close(ours, resample(wav, from_rate, to_rate), atol=2e-4, rtol=1e-4)
 
 
-def test_rates_without_a_common_divisor_need_no_giant_kernel():
+def test_coprime_rates_need_no_large_kernel():
     time = torch.arange(44101) / 44101
     wav = torch.sin(2 * math.pi * 440 * time)
     expected = torch.sin(2 * math.pi * 440 * torch.arange(32003) / 32003)
@@ -68,12 +68,12 @@ def test_resampling_keeps_gradients_and_precision():
     assert wav.grad is not None
 
 
-def test_a_rate_of_zero_says_so():
+def test_a_sample_rate_of_zero_is_refused():
     with pytest.raises(ValueError, match="positive"):
         resample(torch.zeros(1, 10), 0, 16000)
 
 
-def test_mixing_before_or_after_resampling_is_the_same():
+def test_mixing_and_resampling_commute():
     wav = torch.randn(2, 4410)
     mixed = convert_audio(wav, 44100, 32000, 1)
     later = convert_audio_channels(resample(wav, 44100, 32000), 1)
@@ -81,7 +81,7 @@ def test_mixing_before_or_after_resampling_is_the_same():
 
 
 @pytest.mark.parametrize(("have", "wanted"), [(1, 1), (2, 1), (6, 1), (1, 2), (1, 4), (4, 2)])
-def test_channels_become_what_is_wanted(have, wanted):
+def test_channels_are_mixed_or_repeated(have, wanted):
     wav = torch.randn(3, have, 20)
     out = convert_audio_channels(wav, wanted)
     assert out.shape == (3, wanted, 20)
@@ -91,13 +91,13 @@ def test_channels_become_what_is_wanted(have, wanted):
         assert torch.equal(out[:, 0], wav[:, 0])
 
 
-def test_channels_are_not_invented():
+def test_unsupported_channel_conversions_are_refused():
     with pytest.raises(ValueError, match="2 channels cannot be converted to 4"):
         convert_audio_channels(torch.zeros(2, 10), 4)
 
 
 @given(gain=st.floats(0.01, 10), headroom=st.floats(0, 20))
-def test_peak_brings_the_peak_to_its_headroom(gain, headroom):
+def test_peak_normalization_reaches_the_headroom(gain, headroom):
     wav = torch.sin(torch.arange(1000) * 0.1)[None] * gain
     out = normalize_audio(wav, strategy="peak", peak_clip_headroom_db=headroom)
     assert 20 * math.log10(out.abs().max()) == pytest.approx(-headroom, abs=1e-3)
@@ -124,18 +124,18 @@ def test_loudness_reaches_its_target():
 
 
 @pytest.mark.parametrize("wav", [torch.zeros(1, 16000), torch.randn(1, 100)])
-def test_silence_and_blinks_keep_their_level(wav):
+def test_silent_and_very_short_waveforms_keep_their_level(wav):
     assert torch.equal(normalize_loudness(wav, 16000), wav)
 
 
-def test_the_compressor_bends_peaks_instead_of_cutting_them():
+def test_the_compressor_avoids_hard_clipping():
     wav = torch.randn(1, 16000)
     kwargs = {"strategy": "loudness", "sample_rate": 16000, "loudness_headroom_db": 0}
     assert (normalize_audio(wav, **kwargs).abs() == 1).any()
     assert normalize_audio(wav, loudness_compressor=True, **kwargs).abs().max() < 1
 
 
-def test_clipping_is_told(caplog):
+def test_clipping_is_reported(caplog):
     normalize_audio(
         torch.tensor([[0.1] * 99 + [1.0]]),
         strategy="rms",
@@ -152,13 +152,13 @@ def test_silence_stays_silent(strategy):
     assert not out.any()
 
 
-def test_an_unknown_strategy_names_the_known():
+def test_an_unknown_strategy_lists_the_supported_ones():
     with pytest.raises(ValueError, match="peak, clip, rms, loudness"):
         normalize_audio(torch.zeros(1, 10), strategy="loud")  # type: ignore
 
 
 @given(st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1))
-def test_pcm_of_16_bits_survives_the_way_to_floats_and_back(samples):
+def test_pcm_16_bit_round_trips_through_floats(samples):
     pcm = torch.tensor(samples, dtype=torch.int16)
     assert torch.equal(i16_pcm(f32_pcm(pcm)), pcm)
 
@@ -169,6 +169,6 @@ def test_full_scale_does_not_wrap_around():
 
 
 @pytest.mark.parametrize("convert", [f32_pcm, i16_pcm])
-def test_other_kinds_of_samples_are_refused(convert):
+def test_other_sample_types_are_refused(convert):
     with pytest.raises(AudioError, match=r"torch\.uint8"):
         convert(torch.zeros(3, dtype=torch.uint8))

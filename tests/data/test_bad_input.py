@@ -54,7 +54,7 @@ def ways_to_read(source) -> list[tp.Callable[[], tp.Any]]:
 
 
 @pytest.mark.parametrize("name", UNREADABLE, ids=ascii)
-def test_a_file_that_cannot_be_read_is_named(corpus, name):
+def test_the_error_names_an_unreadable_file(corpus, name):
     for read in ways_to_read(f"{corpus}/{name}"):
         with pytest.raises(AudioError) as told:
             read()
@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_read_is_named(corpus, name):
 
 
 @pytest.mark.parametrize("name", ODD, ids=ascii)
-def test_what_can_be_heard_of_an_odd_file_is_heard(corpus, name):
+def test_the_decodable_part_of_an_unusual_file_is_read(corpus, name):
     path = f"{corpus}/{name}"
     wav, rate = audio_read(path, 0.05, 0.1)
     assert wav.shape[-1] == int(0.1 * rate)
@@ -77,7 +77,7 @@ def test_a_file_object_must_hold_bytes_and_be_seekable():
         audio_info(pipe)
 
 
-def test_a_length_that_cannot_be_true_is_told(corpus):
+def test_an_impossible_length_is_reported(corpus):
     with pytest.raises(AudioError, match=r"giant_length\.flac claims to last 1193 hours, in \d+ b"):
         audio_info(corpus / "giant_length.flac")
 
@@ -124,7 +124,7 @@ CHANGES = st.lists(
 @pytest.mark.parametrize("kind", FORMATS)
 @given(changes=CHANGES, cut=st.none() | st.floats(0, 1))
 @settings(FUZZ, max_examples=40)
-def test_no_damage_is_too_much(tmp_path, kind, changes, cut):
+def test_damaged_content_is_read_or_raises_an_audio_error(tmp_path, kind, changes, cut):
     content = mutated(encoded(kind), changes)
     path = tmp_path / f"fuzzed.{kind}"
     path.write_bytes(content if cut is None else content[: int(cut * len(content))])
@@ -145,7 +145,7 @@ FIELDS = st.sampled_from(["path", "duration", "sample_rate", "weight", "amplitud
 
 @given(entry=ANYTHING | st.dictionaries(FIELDS, ANYTHING), cut=st.integers(0, 60))
 @settings(FUZZ, max_examples=150)
-def test_a_line_of_a_manifest_is_read_or_named(tmp_path, entry, cut):
+def test_a_manifest_line_is_read_or_named_in_the_error(tmp_path, entry, cut):
     line = json.dumps(entry).encode()
     (tmp_path / "data.jsonl").write_bytes(line[: len(line) - cut % (len(line) + 1)])
     complaint = complaint_of(lambda: load_manifest(tmp_path))
@@ -154,7 +154,7 @@ def test_a_line_of_a_manifest_is_read_or_named(tmp_path, entry, cut):
 
 @given(content=st.binary(max_size=200), cut=st.integers(1, 40))
 @settings(FUZZ, max_examples=50)
-def test_a_compressed_manifest_is_read_or_named(tmp_path, content, cut):
+def test_a_compressed_manifest_is_read_or_named_in_the_error(tmp_path, content, cut):
     for damage in (content, gzip.compress(content)[:-cut]):
         (tmp_path / "data.jsonl.gz").write_bytes(damage)
         with pytest.raises(ManifestError, match=r"data\.jsonl\.gz"):
@@ -166,7 +166,7 @@ SIDE = st.sampled_from(["key", "bpm", "moods", "keywords", "description", "instr
 
 @given(entry=ANYTHING | st.dictionaries(SIDE, ANYTHING))
 @settings(FUZZ, max_examples=100)
-def test_metadata_of_any_kind_is_read_or_passed_over(tmp_path, caplog, entry):
+def test_metadata_of_any_type_is_read_or_ignored(tmp_path, caplog, entry):
     path = tmp_path / "a.wav"
     path.write_bytes(encoded("wav"))
     path.with_suffix(".json").write_text(json.dumps(entry))
@@ -216,7 +216,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_over_all_that_is_broken_goes_on_and_changes_nothing(
+def test_an_epoch_over_damaged_files_completes_and_changes_no_state(
     corpus, tmp_path, monkeypatch, workers
 ):
     metas = everything(corpus)
@@ -254,7 +254,7 @@ def test_an_epoch_over_all_that_is_broken_goes_on_and_changes_nothing(
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_a_folder_of_all_that_is_broken_becomes_a_manifest(corpus, tmp_path, caplog):
+def test_a_manifest_is_written_for_a_folder_of_damaged_files(corpus, tmp_path, caplog):
     metas = find_audio_files(corpus)
     save_manifest(tmp_path / "data.jsonl", metas)
     assert load_manifest(tmp_path) == metas
@@ -269,7 +269,7 @@ TRICKS = ["{}", "{}:x", "file:{}", "concat:{}", "| touch {}.made", "{}\0", "{}/.
 
 
 @pytest.mark.parametrize("trick", [*TRICKS, "http://127.0.0.1:9/a.mp3"])
-def test_what_a_manifest_names_is_only_read(tmp_path, trick):
+def test_files_listed_in_a_manifest_are_only_read(tmp_path, trick):
     target = tmp_path / "precious.txt"
     target.write_text("do not touch")
     save_manifest(tmp_path / "data.jsonl", [AudioMeta(trick.format(target), 1.0, RATE)])

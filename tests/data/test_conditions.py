@@ -18,7 +18,7 @@ def sample(seconds: float = 1.0) -> ConditioningAttributes:
     )
 
 
-def test_without_nulls_what_is_named_and_leaves_the_original_alone():
+def test_without_replaces_named_conditions_in_a_copy():
     original = sample()
     copy = drop_conditions(original, text=["genre", "unknown"], wav=["self_wav"])
     assert copy.text == {"description": "calm", "genre": None}
@@ -32,11 +32,11 @@ def test_a_null_clip_has_no_length():
     assert (clip.wav.shape, clip.length.tolist()) == ((1, 1, 1), [0])
 
 
-def test_texts_that_are_missing_are_null():
+def test_missing_texts_are_null():
     assert collate_texts([sample(), ConditioningAttributes()], "genre") == ["jazz", None]
 
 
-def test_clips_are_mixed_and_padded_to_the_longest():
+def test_clips_are_downmixed_and_padded_to_the_longest():
     samples = [sample(1.0), ConditioningAttributes(), sample(0.5)]
     batch = collate_wavs(samples, "self_wav")
     assert batch.wav.shape == (3, 1, 100)

@@ -63,7 +63,7 @@ def test_there_is_a_loader_per_split_that_has_a_source(config):
     assert batch.condition_attributes()[0].wav["self_wav"].length.tolist() == [RATE]
 
 
-def test_what_stands_in_a_split_wins(config):
+def test_settings_of_a_split_take_precedence(config):
     built = get_audio_datasets(config)
     assert {split: len(loader) for split, loader in built.items()} == {
         "train": 3,  # the incomplete batch is left out
@@ -82,14 +82,14 @@ def test_an_epoch_has_as_many_batches_as_updates(config):
     assert len(built["valid"]) == 2
 
 
-def test_too_few_samples_for_an_epoch_are_told(config, caplog):
+def test_too_few_samples_for_an_epoch_are_reported(config, caplog):
     get_audio_datasets(change(config, optim__updates_per_epoch=3))
     assert not caplog.text
     get_audio_datasets(change(config, optim__updates_per_epoch=50))
     assert "3 updates instead of optim.updates_per_epoch=50" in caplog.text
 
 
-def test_tokenizers_are_trained_on_waveforms_alone(config):
+def test_tokenizers_are_trained_on_waveforms_only(config):
     del config.dataset.train.merge_text_p
     built = get_audio_datasets(change(config, solver="compression"))
     assert not isinstance(built["train"].dataset, MusicDataset)
@@ -105,7 +105,7 @@ def batches_of(config, rank, world_size, split="train"):
 @pytest.mark.parametrize("split", ["train", "valid"])
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_the_batches_of_all_processes_are_those_of_one(config, split, num_workers, monkeypatch):
+def test_several_processes_share_the_batches_of_one(config, split, num_workers, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 2)
     change(config, dataset__num_workers=num_workers)
     alone = batches_of(config, 0, 1, split)
@@ -114,7 +114,7 @@ def test_the_batches_of_all_processes_are_those_of_one(config, split, num_worker
         assert torch.equal(batch, torch.cat(parts))
 
 
-def test_loading_leaves_the_global_dice_alone(config):
+def test_loading_does_not_change_the_global_generators(config):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     for loader in get_audio_datasets(config).values():
@@ -125,7 +125,7 @@ def test_loading_leaves_the_global_dice_alone(config):
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, rank, monkeypatch):
+def test_an_epoch_resumes_at_any_batch(config, num_workers, rank, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 2)
     change(config, dataset__num_workers=num_workers, dataset__batch_size=2)
     loader = get_audio_datasets(config, rank=rank, world_size=2, splits=["train"])["train"]
@@ -149,7 +149,7 @@ def test_an_epoch_goes_on_in_its_middle_as_if_never_left(config, num_workers, ra
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.integration
-def test_workers_started_in_any_way_give_the_same(config, method, monkeypatch):
+def test_batches_do_not_depend_on_the_worker_start_method(config, method, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     expected = batches_of(config, 0, 1)
     loader = get_audio_datasets(change(config, dataset__num_workers=1))["train"]
@@ -166,7 +166,7 @@ def test_the_style_clips_of_an_audio_batch_are_its_waveforms(config):
     assert [info.self_wav for info in batch.infos] == [None] * 6
 
 
-def test_no_more_workers_than_cpus(config, monkeypatch):
+def test_the_number_of_workers_is_limited_by_the_cpus(config, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     built = get_audio_datasets(change(config, dataset__num_workers=10, evaluate__num_workers=0))
     assert built["train"].num_workers == 1
@@ -188,13 +188,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_before_anything_is_read(config, mistake):
+def test_a_wrong_setting_is_refused_before_files_are_read(config, mistake):
     changes, kind, message = MISTAKES[mistake]
     with pytest.raises(kind, match=message):
         get_audio_datasets(change(config, **changes))
 
 
-def test_a_batch_that_does_not_divide_names_one_that_does(config):
+def test_an_indivisible_batch_size_suggests_a_divisible_one(config):
     change(config, dataset__batch_size=6)
     with pytest.raises(ConfigError, match=r"is 6, .* by 4 processes.*such as 8"):
         get_audio_datasets(config, world_size=4)
@@ -206,7 +206,7 @@ def test_evaluation_alone_needs_no_training_data(config):
     assert list(get_audio_datasets(config)) == ["valid", "evaluate"]
 
 
-def test_a_field_that_the_model_reads_must_be_there(config, tmp_path):
+def test_a_missing_field_of_a_condition_is_refused(config, tmp_path):
     (tmp_path / "1.json").write_text('{"genre": "rock"}')
     with pytest.raises(ManifestError, match=r"train: .*1\.json has no field 'description'"):
         get_audio_datasets(config)
@@ -221,7 +221,7 @@ def test_a_split_of_unreadable_files_stops_the_run(config, pieces):
         get_audio_datasets(config)
 
 
-def test_one_damaged_file_does_not(config, tmp_path):
+def test_one_damaged_file_does_not_stop_the_run(config, tmp_path):
     write_piece(tmp_path / "extra.wav")
     (tmp_path / "2.wav").write_bytes(b"")
     for loader in get_audio_datasets(config).values():

@@ -32,7 +32,7 @@ def write_lines(path, *lines):
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz"])
-def test_what_is_saved_is_loaded_by_file_or_by_folder(tmp_path, name):
+def test_a_saved_manifest_is_loaded_by_file_or_by_folder(tmp_path, name):
     metas = [
         AudioMeta("/a.wav", 1.5, 8000, 0.5, 2.0, "/b.json"),
         AudioMeta("/ü.zip:x.mp3", 3.0, 44100),
@@ -43,7 +43,7 @@ def test_what_is_saved_is_loaded_by_file_or_by_folder(tmp_path, name):
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
 
 
-def test_the_same_manifest_gives_the_same_bytes(tmp_path):
+def test_a_manifest_is_written_reproducibly(tmp_path):
     for name in ("a.jsonl.gz", "b.jsonl.gz"):
         save_manifest(tmp_path / name, [AudioMeta(**LINE)])
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
@@ -54,9 +54,7 @@ def test_unknown_keys_and_empty_lines_are_skipped(tmp_path):
     assert load_manifest(tmp_path) == [AudioMeta(**LINE)] * 2
 
 
-def test_relative_paths_lead_from_the_current_folder_or_from_above_the_manifest(
-    tmp_path, monkeypatch
-):
+def test_relative_paths_start_from_the_current_or_the_manifest_folder(tmp_path, monkeypatch):
     write_tone(tmp_path / "music" / "a.wav")
     manifest = write_lines(
         tmp_path / "egs/x/data.jsonl", LINE | {"path": "music/a.wav", "info_path": "music/b.json"}
@@ -85,7 +83,7 @@ def touch(*paths) -> None:
         path.touch()
 
 
-def test_a_missing_file_does_not_change_where_others_are_found(tmp_path, monkeypatch):
+def test_a_missing_file_does_not_change_the_paths_of_others(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     touch(tmp_path / "set/audio/b.wav", tmp_path / "set/audio/c.wav")
     write_manifest(tmp_path / "set/egs/data.jsonl", ["audio/a.wav", "audio/b.wav", "audio/c.wav"])
@@ -93,7 +91,7 @@ def test_a_missing_file_does_not_change_where_others_are_found(tmp_path, monkeyp
     assert paths_of(tmp_path / "set/egs") == expected
 
 
-def test_the_folder_of_the_manifest_wins_over_the_current_one(tmp_path, monkeypatch, caplog):
+def test_the_manifest_folder_takes_precedence_over_the_current_one(tmp_path, monkeypatch, caplog):
     touch(tmp_path / "set/audio/a.wav", tmp_path / "other/audio/a.wav", tmp_path / "other/b.wav")
     write_manifest(tmp_path / "set/data.jsonl", ["audio/a.wav", "b.wav"])
     monkeypatch.chdir(tmp_path / "other")
@@ -103,7 +101,7 @@ def test_the_folder_of_the_manifest_wins_over_the_current_one(tmp_path, monkeypa
     assert str(tmp_path / "other") in message
 
 
-def test_each_line_is_found_by_itself(tmp_path, monkeypatch, caplog):
+def test_each_path_is_resolved_separately(tmp_path, monkeypatch, caplog):
     touch(tmp_path / "set/audio/a.wav", tmp_path / "audio/b.wav", tmp_path / "here/audio/c.wav")
     write_manifest(tmp_path / "set/data.jsonl", [f"audio/{name}.wav" for name in "abc"])
     monkeypatch.chdir(tmp_path / "here")
@@ -119,12 +117,12 @@ def test_paths_are_mapped_to_this_machine(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["egs/nowhere", "egs/nowhere.jsonl"])
-def test_a_missing_manifest_is_told_with_the_command_that_writes_it(source):
+def test_a_missing_manifest_names_the_command_that_writes_it(source):
     with pytest.raises(ManifestError, match=rf"{source}.*python -m audiocraft manifest"):
         find_manifest(source)
 
 
-def test_a_folder_without_a_manifest_says_how_to_write_one(tmp_path):
+def test_a_folder_without_a_manifest_names_the_command_that_writes_it(tmp_path):
     with pytest.raises(ManifestError, match=rf"{tmp_path} contains no data\.jsonl.*python -m"):
         load_manifest(tmp_path)
 
@@ -144,20 +142,20 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("kind", BAD_LINES)
-def test_a_bad_line_is_named(tmp_path, kind):
+def test_the_error_names_an_invalid_line(tmp_path, kind):
     write_lines(tmp_path / "data.jsonl", LINE, BAD_LINES[kind])
     with pytest.raises(ManifestError, match=r"data\.jsonl, line 2"):
         load_manifest(tmp_path)
 
 
-def test_an_empty_manifest_says_so(tmp_path):
+def test_an_empty_manifest_is_reported(tmp_path):
     write_lines(tmp_path / "data.jsonl", "", "")
     with pytest.raises(ManifestError, match="lists no audio file"):
         load_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"text", lambda b: b""])
-def test_an_archive_cut_short_says_so(tmp_path, damage):
+def test_a_truncated_archive_is_reported(tmp_path, damage):
     content = gzip.compress(json.dumps(LINE).encode() * 100)
     (tmp_path / "data.jsonl.gz").write_bytes(damage(content))
     with pytest.raises(ManifestError, match=r"data\.jsonl\.gz"):
@@ -180,20 +178,20 @@ def test_a_folder_is_searched_in_a_stable_order(tmp_path):
     assert all(meta.amplitude is None for meta in metas)
 
 
-def test_the_whole_truth_includes_the_amplitude(tmp_path):
+def test_the_amplitude_is_measured_unless_minimal(tmp_path):
     write_tone(tmp_path / "a.wav")
     (meta,) = find_audio_files(tmp_path, minimal=False)
     assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
 
 
-def test_paths_stay_as_given_unless_resolved(tmp_path, monkeypatch):
+def test_paths_are_unchanged_unless_resolved(tmp_path, monkeypatch):
     write_tone(tmp_path / "music/a.wav")
     monkeypatch.chdir(tmp_path)
     assert find_audio_files("music")[0].path == "music/a.wav"
     assert find_audio_files("music", resolve=True)[0].path == str(tmp_path / "music/a.wav")
 
 
-def test_unreadable_files_are_left_out_and_named(tmp_path, caplog):
+def test_unreadable_files_are_skipped_and_named(tmp_path, caplog):
     write_tone(tmp_path / "a.wav")
     (tmp_path / "b.wav").write_bytes(b"")
     assert [meta.path for meta in find_audio_files(tmp_path)] == [str(tmp_path / "a.wav")]
@@ -201,7 +199,7 @@ def test_unreadable_files_are_left_out_and_named(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("minimal", [True, False])
-def test_a_stopped_search_goes_on_where_it_was(tmp_path, monkeypatch, minimal):
+def test_an_interrupted_search_resumes(tmp_path, monkeypatch, minimal):
     for number in range(6):
         write_tone(tmp_path / f"music/{number}.wav", 1.0 + number)
     (tmp_path / "music/bad.wav").write_text("no music")
@@ -226,7 +224,7 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path, monkeypatch, minimal):
 
 
 @pytest.mark.parametrize("resolve", [False, True])
-def test_an_archive_is_a_folder_too(tmp_path, monkeypatch, resolve):
+def test_an_archive_is_searched_like_a_folder(tmp_path, monkeypatch, resolve):
     write_tone(tmp_path / "a.wav", 1.5)
     with zipfile.ZipFile(tmp_path / "music.zip", "w") as archive:
         archive.write(tmp_path / "a.wav", "album/a.wav")
@@ -237,7 +235,7 @@ def test_an_archive_is_a_folder_too(tmp_path, monkeypatch, resolve):
     assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
 
 
-def test_what_is_no_archive_says_so(tmp_path):
+def test_an_invalid_archive_is_reported(tmp_path):
     (tmp_path / "music.zip").write_text("no archive")
     with pytest.raises(ManifestError, match=r"music\.zip is not a zip archive"):
         find_audio_files(tmp_path / "music.zip")
@@ -269,12 +267,12 @@ def test_the_command_writes_the_manifest_of_a_folder(tmp_path, capsys):
     assert meta.amplitude == pytest.approx(0.4, abs=1e-3)
 
 
-def test_the_command_says_what_is_wrong(tmp_path):
+def test_the_command_reports_errors(tmp_path):
     assert "nowhere does not exist" in str(run(tmp_path / "nowhere", tmp_path / "data.jsonl"))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_stopped_command_says_how_to_resume(tmp_path, monkeypatch, capsys):
+def test_the_interrupted_command_logs_how_to_resume(tmp_path, monkeypatch, capsys):
     def stop(*args, **options):
         raise KeyboardInterrupt
 
@@ -283,14 +281,14 @@ def test_the_stopped_command_says_how_to_resume(tmp_path, monkeypatch, capsys):
     assert "resumes" in capsys.readouterr().out
 
 
-def test_links_in_a_circle_end(tmp_path):
+def test_circular_links_end(tmp_path):
     write_tone(tmp_path / "music/a.wav")
     (tmp_path / "music/up").symlink_to(tmp_path)
     assert list_audio_files(tmp_path) == [tmp_path / "music/a.wav"]
 
 
 @pytest.mark.parametrize("files", [[], ["bad.wav"]])
-def test_a_folder_without_music_says_so(tmp_path, files):
+def test_a_folder_without_music_is_reported(tmp_path, files):
     for name in files:
         (tmp_path / name).write_bytes(b"nothing")
     with pytest.raises(ManifestError, match="no readable audio file"):

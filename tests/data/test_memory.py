@@ -62,7 +62,7 @@ def test_a_worker_does_not_hold_the_manifest(method):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("kind", ["audio", "tokens"])
-def test_epochs_leave_nothing_behind(kind, pieces, tmp_path):
+def test_epochs_do_not_leak_memory(kind, pieces, tmp_path):
     dataset = MusicDataset(pieces, num_samples=200, **OPTIONS)
     if kind == "tokens":
         write_tokens(tmp_path / "tokens", pieces)

@@ -20,7 +20,7 @@ METAS = st.builds(
 
 
 @given(st.lists(METAS, max_size=5))
-def test_a_table_is_the_list_it_was_made_of(metas):
+def test_a_table_equals_its_source_list(metas):
     table = MetaTable.of(metas)
     assert list(table) == metas
     assert len(table) == len(metas)
@@ -33,7 +33,7 @@ def test_a_table_is_the_list_it_was_made_of(metas):
 
 
 @given(st.lists(st.tuples(METAS, st.booleans(), st.booleans()), max_size=6))
-def test_a_selection_is_the_list_of_those_selected(chosen):
+def test_a_selection_equals_the_selected_list(chosen):
     table = MetaTable.of([meta for meta, _, _ in chosen])
     once = table.select(np.array([a for _, a, _ in chosen], bool))
     twice = once.select(np.array([b for _, a, b in chosen if a], bool))
@@ -43,6 +43,6 @@ def test_a_selection_is_the_list_of_those_selected(chosen):
     assert [table[twice.row(i)] for i in range(len(twice))] == list(twice)
 
 
-def test_names_that_are_not_utf8_survive():
+def test_names_that_are_not_utf8_are_kept():
     meta = AudioMeta("caf\udce9.wav", 1.0, 8000)
     assert list(MetaTable.of([meta])) == [meta]

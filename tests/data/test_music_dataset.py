@@ -16,7 +16,7 @@ def make(metas, **kwargs) -> MusicDataset:
     return MusicDataset(metas, **(defaults | kwargs))
 
 
-def test_a_sample_is_its_sound_and_what_is_known_about_it(pieces):
+def test_a_sample_is_a_waveform_with_its_metadata(pieces):
     wav, info = make(pieces)[0]
     assert info.description == Path(info.meta.path).stem
     assert info.genre == "rock"
@@ -37,7 +37,7 @@ def test_style_clips_share_the_memory_of_the_waveforms(pieces, num_workers):
         assert batch.style_clips.wav.data_ptr() == batch.wavs.data_ptr()
 
 
-def test_descriptions_vary_with_the_epoch_and_nothing_else(pieces):
+def test_descriptions_depend_only_on_the_epoch(pieces):
     kwargs = {"merge_text_p": 1.0, "drop_desc_p": 0.5, "drop_other_p": 0.5}
 
     def descriptions(epoch, **more):
@@ -52,13 +52,13 @@ def test_descriptions_vary_with_the_epoch_and_nothing_else(pieces):
 
 
 @pytest.mark.parametrize("key", [lambda meta: meta.path, lambda meta: Path(meta.path).stem])
-def test_other_wordings_are_found_by_path_or_name(pieces, tmp_path, key):
+def test_paraphrases_are_found_by_path_or_name(pieces, tmp_path, key):
     (tmp_path / "p.json").write_text(json.dumps({key(meta): ["other"] for meta in pieces}))
     dataset = make(pieces, paraphrase_source=str(tmp_path / "p.json"), paraphrase_p=1.0)
     assert {dataset[i][1].description for i in range(12)} == {"other"}
 
 
-def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, caplog):
+def test_a_track_without_usable_metadata_is_skipped_and_reported(pieces, tmp_path, caplog):
     (tmp_path / "0.json").write_text("{}")
     dataset = make(pieces, info_fields_required=["description"])
     paths = {dataset[i][1].meta.path for i in range(12)}
@@ -67,9 +67,7 @@ def test_a_piece_without_usable_metadata_is_skipped_and_told(pieces, tmp_path, c
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "null", '{"description": {}}', "\x00"])
-def test_the_check_puts_up_with_damaged_metadata_but_not_with_nothing_else(
-    pieces, tmp_path, caplog, content
-):
+def test_the_check_warns_of_damaged_metadata_and_fails_if_all_is(pieces, tmp_path, caplog, content):
     dataset = make(pieces, info_fields_required=["description"])
     (tmp_path / "2.json").write_text(content)
     dataset.check()
@@ -81,7 +79,7 @@ def test_the_check_puts_up_with_damaged_metadata_but_not_with_nothing_else(
 
 
 @pytest.mark.parametrize("content", ["{}", None])
-def test_the_check_stops_at_metadata_that_is_missing_something(pieces, tmp_path, content):
+def test_the_check_fails_on_missing_metadata(pieces, tmp_path, content):
     dataset = make(pieces, info_fields_required=["description"])
     dataset.check()
     (tmp_path / "2.json").unlink()
@@ -91,7 +89,7 @@ def test_the_check_stops_at_metadata_that_is_missing_something(pieces, tmp_path,
         dataset.check()
 
 
-def test_the_check_puts_up_with_one_damaged_file_but_not_with_all(tmp_path, caplog):
+def test_the_check_warns_of_a_damaged_file_and_fails_if_all_are(tmp_path, caplog):
     metas = [write_piece(tmp_path / f"{i}.wav") for i in range(3)]
     (tmp_path / "1.wav").write_bytes(b"")
     make(metas).check()
@@ -102,6 +100,6 @@ def test_the_check_puts_up_with_one_damaged_file_but_not_with_all(tmp_path, capl
         make(metas).check()
 
 
-def test_music_without_metadata_is_a_contradiction(pieces):
+def test_a_music_dataset_needs_return_info(pieces):
     with pytest.raises(ConfigError, match="return_info"):
         make(pieces, return_info=False)

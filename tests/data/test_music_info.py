@@ -26,11 +26,11 @@ EMPTY = dict.fromkeys(READERS)
 
 @pytest.mark.parametrize("nothing", [None, "", "None", "  ", float("nan")])
 @pytest.mark.parametrize("name", READERS)
-def test_what_says_nothing_is_none(name, nothing):
+def test_values_without_content_are_none(name, nothing):
     assert READERS[name](nothing) is None
 
 
-def test_a_field_has_one_form_however_it_is_spelled():
+def test_spellings_of_a_field_are_normalized():
     for spelling in ("Happy, Calm", "happy calm", ["HAPPY ", "calm"], " happy,,calm "):
         assert read_keywords(spelling) == ["happy", "calm"]
     for spelling in ("C Major", " c major "):
@@ -40,7 +40,7 @@ def test_a_field_has_one_form_however_it_is_spelled():
 
 
 @pytest.mark.parametrize("value", ["fast", "inf", [120, 130], {}, "nan"])
-def test_a_tempo_that_is_no_number_is_unknown(value):
+def test_a_tempo_that_is_not_a_number_is_none(value):
     assert read_bpm(value) is None
 
 
@@ -50,17 +50,17 @@ def test_missing_values_have_one_form(missing):
     assert all(read(missing) is None for read in READERS.values())
 
 
-def test_lists_become_one_text_where_one_is_expected():
+def test_lists_are_joined_for_text_fields():
     assert read_string(["Ann"]) == read_string("Ann") == "Ann"
     assert read_string(["rock", None, " pop "]) == "rock, pop"
     assert read_bpm(["120"]) == 120.0
 
 
-def test_half_an_emoji_is_replaced():
+def test_unpaired_surrogates_are_replaced():
     assert read_string("a \ud83c song") == "a \ufffd song"
 
 
-def test_numbers_may_be_texts():
+def test_numbers_are_read_from_text():
     assert read_string(1984) == "1984"
 
 
@@ -69,13 +69,13 @@ def test_all_fields_are_optional_and_others_are_ignored():
     assert info.texts == EMPTY | {"genre": "rock"}
 
 
-def test_an_info_is_a_segment_too():
+def test_an_info_extends_a_segment():
     segment = SegmentInfo(meta=AudioMeta("a.wav", 3.0, 8000), seek_time=1.0, n_frames=5)
     info = MusicInfo.from_dict({"bpm": 90}, segment)
     assert (info.meta, info.seek_time, info.n_frames) == (segment.meta, 1.0, 5)
 
 
-def test_conditions_are_texts_and_the_sound_itself():
+def test_conditions_are_texts_and_the_waveform():
     clip = wav_condition(torch.zeros(1, 10), 8000)
     raw = {"description": "Calm.", "moods": ["a", "b c"], "bpm": 90}
     info = MusicInfo.from_dict(raw, self_wav=clip)
@@ -88,7 +88,7 @@ def test_conditions_are_texts_and_the_sound_itself():
 # From files.
 
 
-def test_metadata_lies_beside_the_audio_or_where_the_manifest_says(tmp_path):
+def test_metadata_is_beside_the_audio_or_at_info_path(tmp_path):
     meta = write_piece(tmp_path / "a.wav", title="One")
     assert load_music_info(meta).title == "One"
     (tmp_path / "other.json").write_text(json.dumps({"title": "Two"}))
@@ -96,14 +96,14 @@ def test_metadata_lies_beside_the_audio_or_where_the_manifest_says(tmp_path):
     assert load_music_info(meta).title == "Two"
 
 
-def test_metadata_may_lie_in_an_archive(tmp_path):
+def test_metadata_is_read_from_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x/song.json", json.dumps({"title": "One"}))
     meta = AudioMeta(f"{tmp_path}/a.zip:x/song.mp3", 1.0, 8000)
     assert load_music_info(meta).title == "One"
 
 
-def test_missing_metadata_names_the_file_that_is_expected(tmp_path):
+def test_missing_metadata_names_the_expected_file(tmp_path):
     meta = AudioMeta(str(tmp_path / "a.wav"), 1.0, 8000)
     with pytest.raises(ManifestError, match=r"a\.wav is missing.*a\.json.*info_path"):
         load_music_info(meta)
@@ -122,14 +122,14 @@ def test_missing_metadata_names_the_file_that_is_expected(tmp_path):
         b'{"name": {}}',
     ],
 )
-def test_metadata_that_is_no_object_of_texts_is_named(tmp_path, content):
+def test_the_error_names_metadata_that_is_not_an_object(tmp_path, content):
     meta = write_piece(tmp_path / "a.wav")
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ManifestError, match=r"a\.json"):
         load_music_info(meta)
 
 
-def test_a_needed_field_must_be_there_though_it_may_be_null(tmp_path):
+def test_a_required_field_must_exist_but_may_be_null(tmp_path):
     meta = write_piece(tmp_path / "a.wav", genre=None)
     assert load_music_info(meta, ["description", "genre"]).genre is None
     with pytest.raises(ManifestError, match=r"a\.json has no field 'bpm'.*null"):

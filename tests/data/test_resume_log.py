@@ -22,7 +22,7 @@ def song(tmp_path, monkeypatch):
     return tmp_path / "song"
 
 
-def test_answers_outlive_an_interruption_and_are_gone_at_the_end(tmp_path, song):
+def test_results_are_kept_after_an_interrupt_and_deleted_at_the_end(tmp_path, song):
     interrupted(tmp_path / "out.json", song={"duration": 1.5}, other=[1])
     with ResumeLog(tmp_path / "out.json", "settings") as resume_log:
         assert resume_log.find("song") == {"duration": 1.5}
@@ -32,14 +32,14 @@ def test_answers_outlive_an_interruption_and_are_gone_at_the_end(tmp_path, song)
     assert list(tmp_path.iterdir()) == [song]
 
 
-def test_further_answers_are_added_to_earlier_ones(tmp_path, song):
+def test_new_results_are_appended(tmp_path, song):
     interrupted(tmp_path / "out", song=1)
     interrupted(tmp_path / "out", more=2)
     resume_log = ResumeLog(tmp_path / "out", "settings")
     assert (resume_log.find("song"), resume_log.find("more")) == (1, 2)
 
 
-def test_a_file_that_changed_is_looked_at_again(tmp_path, song):
+def test_results_of_a_changed_file_are_discarded(tmp_path, song):
     interrupted(tmp_path / "out", song=1)
     song.write_text("la la la")
     assert ResumeLog(tmp_path / "out", "settings").find("song") is None
@@ -48,13 +48,13 @@ def test_a_file_that_changed_is_looked_at_again(tmp_path, song):
     assert ResumeLog(tmp_path / "out", "settings").find("song") is None
 
 
-def test_other_settings_start_anew(tmp_path, song):
+def test_results_of_other_settings_are_discarded(tmp_path, song):
     interrupted(tmp_path / "out", song=1)
     assert ResumeLog(tmp_path / "out", "others").find("song") is None
 
 
 @pytest.mark.parametrize("lost", [1, 5, 9])
-def test_a_line_cut_short_costs_only_itself(tmp_path, song, lost):
+def test_a_truncated_line_is_skipped(tmp_path, song, lost):
     path = interrupted(tmp_path / "out", song=1, more=2).path
     path.write_bytes(path.read_bytes()[:-lost])
     interrupted(tmp_path / "out", third=3)
@@ -62,7 +62,7 @@ def test_a_line_cut_short_costs_only_itself(tmp_path, song, lost):
     assert (resume_log.find("song"), resume_log.find("third")) == (1, 3)
 
 
-def test_nothing_is_written_where_nothing_was_found_out(tmp_path):
+def test_no_log_is_written_without_results(tmp_path):
     with pytest.raises(ValueError, match="no"), ResumeLog(tmp_path / "new/out"):
         raise ValueError("no")
     assert not list(tmp_path.iterdir())

@@ -46,7 +46,7 @@ def test_epochs_and_seeds_differ_only_when_shuffled():
 
 
 @given(ratio=st.floats(0, 1), duration=st.floats(0.1, 20))
-def test_enough_of_a_segment_is_inside_its_file(ratio, duration):
+def test_segments_overlap_their_file_by_the_minimum_ratio(ratio, duration):
     sampler = make(min_segment_ratio=ratio, segment_duration=duration, num_samples=20)
     for file, seek_time in draws(sampler):
         inside = min(duration, float(DURATIONS[file]) - seek_time)
@@ -56,7 +56,7 @@ def test_enough_of_a_segment_is_inside_its_file(ratio, duration):
 
 @pytest.mark.parametrize("on_duration", [True, False])
 @pytest.mark.parametrize("on_weight", [True, False])
-def test_files_come_as_often_as_they_should(on_duration, on_weight):
+def test_files_are_drawn_by_their_probabilities(on_duration, on_weight):
     weights = torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64)
     sampler = make(weights=weights, sample_on_duration=on_duration, sample_on_weight=on_weight)
     expected = (DURATIONS if on_duration else 1) * (
@@ -69,7 +69,7 @@ def test_files_come_as_often_as_they_should(on_duration, on_weight):
     assert not on_weight or 2 not in files
 
 
-def test_among_many_files_the_chances_are_the_same(monkeypatch):
+def test_probabilities_do_not_depend_on_the_number_of_files(monkeypatch):
     weights = torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64)
     few = make(weights=weights)
     monkeypatch.setattr(sampler_module, "MAX_MULTINOMIAL_FILES", 3)
@@ -81,13 +81,13 @@ def test_among_many_files_the_chances_are_the_same(monkeypatch):
     assert 2 not in files
 
 
-def test_a_sampler_that_was_pickled_draws_the_same():
+def test_a_pickled_sampler_draws_the_same():
     one = make(weights=torch.tensor([4.0, 1.0, 0.0, 1.0]))
     assert draws(pickle.loads(pickle.dumps(one))) == draws(one)
 
 
 @pytest.mark.parametrize("num_samples", [3, 4, 10])
-def test_a_permutation_takes_every_file_before_any_comes_again(num_samples):
+def test_a_permutation_draws_every_file_before_repeating(num_samples):
     sampler = make(permutation_on_files=True, num_samples=num_samples, **PLAIN)
     files = [file for epoch in range(8) for file, _ in draws(sampler, epoch)]
     for start in range(0, len(files) - 3, 4):
@@ -102,7 +102,7 @@ def test_after_a_failure_another_file_is_drawn():
     assert {sampler.draw(1, 0, rng, attempt).file for attempt in range(1, 20)} - {first.file}
 
 
-def test_whole_files_come_one_after_the_other():
+def test_whole_files_are_read_in_order():
     sampler = make(segment_duration=None)
     assert draws(sampler) == [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0)]
 
@@ -116,12 +116,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_named(name):
+def test_invalid_settings_are_refused(name):
     with pytest.raises(ValueError, match=name):
         make(**MISTAKES[name])
 
 
-def test_weights_that_are_all_zero_say_so():
+def test_weights_that_are_all_zero_are_refused():
     with pytest.raises(ManifestError, match="weights in the manifest are 0"):
         make(weights=torch.zeros(4))
 
@@ -132,7 +132,7 @@ def test_weights_that_are_all_zero_say_so():
 @pytest.mark.parametrize("num_samples", [1, 7, 8, 20])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_every_process_gets_the_same_number_and_nothing_is_lost(num_samples, world_size, drop_last):
+def test_processes_get_equal_numbers_of_batches_without_loss(num_samples, world_size, drop_last):
     shards = [
         ShardedSampler(num_samples, 8, rank=rank, world_size=world_size, drop_last=drop_last)
         for rank in range(world_size)
@@ -166,7 +166,7 @@ def test_an_epoch_can_start_at_any_batch(num_samples, batch_size, drop_last, dat
         assert list(sampler) == whole
 
 
-def test_a_batch_that_no_epoch_has_is_named():
+def test_a_batch_index_out_of_range_is_refused():
     sampler = ShardedSampler(20, 8)
     with pytest.raises(ValueError, match=r"batch=4 .* 3 batches\. Choose 0 to 3"):
         sampler.start_at(4)

@@ -22,7 +22,7 @@ def assert_same(shared, expected=ARRAYS):
         np.testing.assert_array_equal(shared[name], array)
 
 
-def test_arrays_come_back_from_memory_paper_and_disk(tmp_path):
+def test_arrays_round_trip_through_memory_pickle_and_disk(tmp_path):
     shared = SharedArrays(ARRAYS)
     assert_same(shared)
     assert_same(pickle.loads(pickle.dumps(shared)))
@@ -39,7 +39,7 @@ def double(shared):
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.integration
-def test_another_process_looks_at_the_same_memory(method):
+def test_processes_share_the_same_memory(method):
     shared = SharedArrays(ARRAYS)
     process = multiprocessing.get_context(method).Process(target=double, args=(shared,))
     process.start()
@@ -48,13 +48,13 @@ def test_another_process_looks_at_the_same_memory(method):
     np.testing.assert_array_equal(shared["numbers"], 2 * ARRAYS["numbers"])
 
 
-def test_where_memory_has_no_files_the_disk_has(monkeypatch):
+def test_the_disk_is_used_without_shared_memory(monkeypatch):
     monkeypatch.delattr("os.memfd_create")
     assert_same(SharedArrays(ARRAYS))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nothing of the kind" * 9])
-def test_a_file_that_is_something_else_is_named(tmp_path, content):
+def test_the_error_names_a_file_of_another_format(tmp_path, content):
     path = tmp_path / "arrays.safetensors"
     if content is not None:
         path.write_bytes(content)

@@ -28,31 +28,31 @@ def drawn(merge_p, drop_p, keep_p, count=400) -> list[TextAugmentation]:
     return [draw_text_augmentation(merge_p, drop_p, keep_p, dice) for _ in range(count)]
 
 
-def test_fields_follow_the_description_in_the_order_that_was_drawn():
+def test_fields_follow_the_description_in_the_drawn_order():
     augmentation = TextAugmentation(True, False, ("moods", "key", "bpm"))
     assert augment_description(INFO, augmentation) == "A song. moods: happy, calm. bpm: 90.0"
 
 
-def test_a_dropped_description_leaves_the_fields():
+def test_a_dropped_description_keeps_the_fields():
     assert augment_description(INFO, TextAugmentation(True, True, ("genre",))) == "genre: rock"
     assert augment_description(INFO, TextAugmentation(True, True, ())) is None
 
 
 @pytest.mark.parametrize("description", ["smooth jazz", "smooth jazz.", "smooth jazz..."])
-def test_a_merged_description_without_further_fields_ends_with_one_dot(description):
+def test_a_description_without_other_fields_ends_with_one_dot(description):
     for appended in ((), ("genre",)):  # a field without value is not appended
         augmentation = TextAugmentation(merge=True, appended=appended)
         merged = augment_description(MusicInfo(description=description), augmentation)
         assert merged == "smooth jazz."
 
 
-def test_without_merging_the_description_stays_as_it_is():
+def test_without_merging_the_description_is_unchanged():
     assert augment_description(INFO, TextAugmentation(False, True, APPENDABLE)) == "A song."
     assert augment_description(MusicInfo(), TextAugmentation()) is None
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_probabilities_mean_what_they_say(p):
+def test_events_occur_with_their_probabilities(p):
     samples = drawn(p, p, p)
     for chosen in (
         [sample.merge for sample in samples],
@@ -62,17 +62,17 @@ def test_probabilities_mean_what_they_say(p):
         assert sum(chosen) / len(chosen) == pytest.approx(p, abs=0.08)
 
 
-def test_every_order_comes_up():
+def test_every_order_is_drawn():
     firsts = {sample.appended[0] for sample in drawn(1, 0, 1)}
     assert firsts == set(APPENDABLE)
 
 
-def test_the_same_dice_give_the_same_decisions():
+def test_the_same_generator_state_gives_the_same_decisions():
     one, other = (draw_text_augmentation(0.5, 0.5, 0.5, rng(3)) for _ in range(2))
     assert one == other
 
 
-def test_another_wording_takes_the_place_of_the_description():
+def test_a_paraphrase_replaces_the_description():
     assert paraphrase(INFO, ["x", "y"], 0.0).description == "x"
     assert paraphrase(INFO, ["x", "y"], 0.999).description == "y"
     assert paraphrase(INFO, ["x", "y"], None) is INFO
@@ -80,13 +80,13 @@ def test_another_wording_takes_the_place_of_the_description():
 
 
 @pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
-def test_wordings_are_taken_as_often_as_they_should(p):
+def test_paraphrases_are_drawn_with_their_probability(p):
     dice = rng(0)
     taken = [draw_paraphrase(p, dice) is not None for _ in range(400)]
     assert sum(taken) / 400 == pytest.approx(p, abs=0.08)
 
 
-def test_wordings_are_read_compressed_or_not(tmp_path):
+def test_paraphrases_are_read_compressed_or_not(tmp_path):
     content = json.dumps({"a.wav": ["x"]}).encode()
     (tmp_path / "p.json").write_bytes(content)
     (tmp_path / "p.json.gz").write_bytes(gzip.compress(content))
@@ -95,7 +95,7 @@ def test_wordings_are_read_compressed_or_not(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": "x"}', '{"a": [1]}', None])
-def test_a_source_of_something_else_is_named(tmp_path, content):
+def test_the_error_names_an_invalid_source(tmp_path, content):
     if content is not None:
         (tmp_path / "p.json").write_text(content)
     with pytest.raises(ManifestError, match=r"p\.json"):

@@ -23,14 +23,14 @@ def moody(path: str, prefix: str = "") -> str:
     return prefix + path.upper()
 
 
-def test_results_come_in_order_with_errors_in_their_place():
+def test_results_are_ordered_and_contain_errors():
     paths = ["a", "wrong", "b"] * 10
     results = list(map_in_workers(moody, paths, 0, prefix="<"))
     assert [str(result) for result in results] == ["<A", "wrong is wrong.", "<B"] * 10
 
 
 @pytest.mark.integration
-def test_crashes_and_hangs_are_told_and_the_others_go_on():
+def test_crashes_and_timeouts_are_reported_and_other_tasks_continue():
     paths = ["a", "crash", "wrong", "exit", "hang", *"bcdefghijk"]
     a, crash, wrong, exit, hang, *others = map_in_workers(
         moody, paths, 2, time_limit=1.0, prefix=">"
@@ -45,6 +45,6 @@ def test_crashes_and_hangs_are_told_and_the_others_go_on():
 
 
 @pytest.mark.integration
-def test_errors_of_ours_are_not_hidden():
+def test_programming_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
         list(map_in_workers(moody, ["a", "bug"], 1))

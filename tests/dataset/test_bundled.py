@@ -40,7 +40,7 @@ def melody_of(clip: Path) -> str:
     return re.sub(r", arr\. No\. \d+$", "", read_info(clip)["title"]) + read_info(clip)["genre"]
 
 
-def test_there_are_many_short_clips_and_little_to_download():
+def test_there_are_many_short_clips_of_small_size():
     assert len(CLIPS) >= 32
     assert sum(path.stat().st_size for path in AUDIO.iterdir()) <= 8_000_000
     for clip in CLIPS:
@@ -55,7 +55,7 @@ def test_formats_channels_and_rates_all_occur():
     assert len({info.samplerate for info in infos}) >= 2
 
 
-def test_every_style_has_many_pieces():
+def test_every_style_has_many_tracks():
     pieces = defaultdict(set)
     for clip in CLIPS:
         pieces[read_info(clip)["genre"]].add(read_info(clip)["title"])
@@ -73,7 +73,7 @@ def test_no_melody_is_in_two_splits():
     assert all(len(found) == 1 for found in splits.values())
 
 
-def test_every_split_has_every_style_and_splits_share_out_all_clips():
+def test_splits_contain_every_style_and_partition_the_clips():
     everything = {entry["path"] for entry in read_manifest(".")}
     of_split = {split: {entry["path"] for entry in read_manifest(split)} for split in SPLITS}
     genres = {read_info(clip)["genre"] for clip in CLIPS}
@@ -85,7 +85,7 @@ def test_every_split_has_every_style_and_splits_share_out_all_clips():
         assert {read_info(ROOT / path)["genre"] for path in paths} == genres
 
 
-def test_manifests_tell_the_truth():
+def test_manifests_match_their_files():
     for entry in read_manifest("."):
         info = soundfile.info(ROOT / entry["path"])
         assert entry["sample_rate"] == info.samplerate
@@ -114,7 +114,7 @@ def test_each_clip_has_a_licence():
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.names[0])
-def test_labels_are_those_of_the_piece_that_the_code_composes(plan):
+def test_labels_match_the_composed_track(plan):
     [name], score = plan.names, compose_piece(plan)
     [start] = clip_starts(score, plan)
     info = read_info(AUDIO / name)
@@ -127,7 +127,7 @@ def test_labels_are_those_of_the_piece_that_the_code_composes(plan):
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
-def test_every_clip_is_loud_enough_and_neither_clips_nor_falls_silent(clip):
+def test_clips_have_valid_loudness_peaks_and_no_silence(clip):
     samples, sample_rate = soundfile.read(clip, dtype="float32", always_2d=True)
     wav = torch.from_numpy(samples.T.copy())
     loudness = float(torchaudio.functional.loudness(wav, sample_rate))
@@ -139,5 +139,5 @@ def test_every_clip_is_loud_enough_and_neither_clips_nor_falls_silent(clip):
     assert quietest > 10 ** (-50 / 20)
 
 
-def test_the_electronic_clip_of_the_examples_is_there():
+def test_the_electronic_clip_of_the_examples_exists():
     assert 10 <= soundfile.info(ROOT / "assets" / "electronic.mp3").duration <= 20

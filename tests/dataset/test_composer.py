@@ -26,19 +26,19 @@ def scores():
 
 
 @pytest.mark.parametrize(("style", "seed"), PIECES)
-def test_the_same_seed_gives_the_same_piece_and_another_seed_another(style, seed):
+def test_scores_are_reproducible_and_depend_on_the_seed(style, seed):
     assert compose(STYLES[style], seed) == compose(STYLES[style], seed)
     assert compose(STYLES[style], seed).parts != compose(STYLES[style], seed + 100).parts
 
 
-def test_an_earlier_line_does_not_depend_on_a_later_one():
+def test_earlier_parts_do_not_depend_on_later_ones():
     style = STYLES["rock"]
     without_drums = dataclasses.replace(style, lines=style.lines[:-1])
 
     assert compose(style, 5).parts[0] == compose(without_drums, 5).parts[0]
 
 
-def test_pitches_lie_in_the_scale_or_in_the_chord_that_sounds(scores):
+def test_pitches_are_in_the_scale_or_the_current_chord(scores):
     for score in scores:
         for part in score.parts:
             for note in part.notes if not part.instrument.is_drums else ():
@@ -61,13 +61,13 @@ def test_every_note_is_in_the_range_of_its_instrument(scores):
                 assert note.length > 0
 
 
-def test_tempo_lies_in_the_range_of_the_style():
+def test_tempo_is_in_the_range_of_the_style():
     for style in STYLES.values():
         low, high = style.bpm
         assert all(low <= compose(style, seed).bpm <= high for seed in range(3))
 
 
-def test_a_section_sounds_the_same_when_it_returns():
+def test_a_repeated_section_has_the_same_notes():
     score = compose(STYLES["techno"], 4, seconds=90)  # techno has no human hands
     sections = plan_form(score.seconds_per_bar, seconds=90)
     same = [section for section in sections if section.label == "A"][:2]
@@ -86,7 +86,7 @@ def test_a_section_sounds_the_same_when_it_returns():
         assert first == second
 
 
-def test_an_old_tune_becomes_the_melody():
+def test_a_traditional_tune_becomes_the_melody():
     tune = TUNES_BY_TITLE["Korobeiniki"]
     score = compose(STYLES["techno"], 3, tune=tune)
     [lead] = [part for part in score.parts if part.role == "lead"]
@@ -107,7 +107,7 @@ def test_tunes_fill_their_bars(tune):
     assert all(STYLES[style].beats_per_bar == tune.beats_per_bar for style in tune.styles)
 
 
-def test_a_tune_that_does_not_suit_the_style_says_so():
+def test_a_tune_of_another_style_is_refused():
     with pytest.raises(ValueError, match="does not suit the style 'waltz'"):
         compose(STYLES["waltz"], 1, tune=TUNES_BY_TITLE["Canon"])
 
@@ -118,7 +118,7 @@ def test_tunes_are_found_by_style():
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=lambda style: style.name)
-def test_patterns_last_whole_bars_and_name_known_sounds(style):
+def test_patterns_fill_bars_and_use_defined_sounds(style):
     for line in style.lines:
         assert all(name in INSTRUMENTS for name in line.instruments)
         for pattern in line.patterns:
@@ -131,7 +131,7 @@ def test_patterns_last_whole_bars_and_name_known_sounds(style):
         assert len(progressions) >= 2
 
 
-def test_instruments_are_named_exactly_where_they_play():
+def test_instrument_labels_match_the_notes():
     score = compose(STYLES["jazz"], 2)
     start = score.first_full_bar * score.beats_per_bar
     solo = next(part.instrument.name for part in score.parts if part.role == "solo")
@@ -141,7 +141,7 @@ def test_instruments_are_named_exactly_where_they_play():
     assert instruments_between(score, 0, 0) == []
 
 
-def test_a_description_is_made_of_the_labels():
+def test_a_description_contains_the_labels():
     style, score = STYLES["strings"], compose(STYLES["strings"], 1)
     sentences = {describe_clip(style, score, ["violin", "harp"], str(i)) for i in range(30)}
 
@@ -153,7 +153,7 @@ def test_a_description_is_made_of_the_labels():
         assert sentence.endswith(".")
 
 
-def test_words_for_tempo_and_names():
+def test_tempo_words_and_names_are_correct():
     assert tempo_word(60) == "slow"
     assert tempo_word(170) == "fast"
     assert join_names(["piano"]) == "solo piano"
@@ -182,7 +182,7 @@ def test_chords_are_read_from_roman_numerals():
             parse_chord(wrong, C_MAJOR)
 
 
-def test_voices_move_little():
+def test_voice_leading_uses_small_intervals():
     first = voice(parse_chord("I", C_MAJOR), 48, 72, near=60)
     second = voice(parse_chord("IV", C_MAJOR), 48, 72, near=sum(first) / 3)
 
@@ -207,7 +207,7 @@ def test_patterns_and_tunes_are_read_as_written():
         Line(role="solo", kind="yodel", instruments=("piano",))
 
 
-def test_keys_are_spelled_as_musicians_spell_them():
+def test_keys_have_their_conventional_spelling():
     assert Key(1, "minor").name == "C# minor"
     assert Key(1, "mixolydian").name == "Db major"
     assert Key(2, "dorian").name == "D minor"

@@ -24,7 +24,7 @@ needs_fluidsynth = pytest.mark.skipif(
 )
 
 
-def test_a_set_is_as_long_as_asked_and_shared_out_among_styles():
+def test_a_set_has_the_requested_duration_divided_among_styles():
     plans = plan_set(hours=1, seed=0, clip=CLIP)
     counts = {style: sum(plan.style == style for plan in plans) for style in STYLES}
 
@@ -34,7 +34,7 @@ def test_a_set_is_as_long_as_asked_and_shared_out_among_styles():
         assert {plan.split for plan in plans if plan.style == style} == set(SPLITS)
 
 
-def test_pieces_of_sets_are_neither_shared_nor_bundled():
+def test_tracks_of_sets_are_disjoint_and_not_bundled():
     first = {(plan.style, plan.seed) for plan in plan_set(hours=1, seed=0, clip=CLIP)}
     second = {(plan.style, plan.seed) for plan in plan_set(hours=1, seed=1, clip=CLIP)}
 
@@ -43,7 +43,7 @@ def test_pieces_of_sets_are_neither_shared_nor_bundled():
     assert min(seed for _, seed in first) > PIECES_PER_STYLE
 
 
-def test_old_tunes_are_for_training_only():
+def test_traditional_tunes_are_for_training_only():
     bundled = [plan_piece(style, n) for style in STYLES for n in range(1, PIECES_PER_STYLE + 1)]
     plans = plan_set(hours=4, seed=0, clip=CLIP) + bundled
     splits = defaultdict(set)
@@ -54,7 +54,7 @@ def test_old_tunes_are_for_training_only():
     assert all(found == {"train"} for tune, found in splits.items() if tune)
 
 
-def test_the_smallest_set_still_has_every_style_in_every_split():
+def test_the_smallest_set_has_every_style_in_every_split():
     plans = plan_set(hours=0, seed=0, clip=CLIP)
 
     assert {(plan.style, plan.split) for plan in plans} == {
@@ -72,7 +72,7 @@ def test_options_reach_the_plan():
 
 @pytest.mark.parametrize(("num_clips", "seconds"), [(1, 10), (1, 60), (2, 15), (4, 20)])
 @pytest.mark.parametrize("style", STYLES)
-def test_clips_lie_inside_the_piece_and_never_overlap(style, num_clips, seconds):
+def test_clips_are_inside_the_track_and_do_not_overlap(style, num_clips, seconds):
     tunes = tunes_of(style)
     for seed in range(3):
         tune = tunes[seed].title if seed < len(tunes) else None
@@ -87,7 +87,7 @@ def test_clips_lie_inside_the_piece_and_never_overlap(style, num_clips, seconds)
         assert all(b - a >= plan.seconds for a, b in pairwise(starts))
 
 
-def test_levelling_reaches_the_loudness_without_clipping():
+def test_normalization_reaches_the_loudness_without_clipping():
     noise = np.random.default_rng(0).normal(size=(64000, 2)).astype(np.float32)
     clicks = np.where(np.abs(noise) > 3.5, noise, noise * 0.01)
 
@@ -117,20 +117,20 @@ def test_manifests_hold_each_entry_once_in_its_split(tmp_path):
     assert len((tmp_path / "data.jsonl").read_text().splitlines()) == len(SPLITS)
 
 
-def test_a_missing_synthesizer_says_how_to_install_it(monkeypatch):
+def test_a_missing_synthesizer_names_the_installation_command(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RenderError, match="apt-get install fluidsynth"):
         sound_font()
 
 
-def test_a_missing_sound_font_is_named(monkeypatch):
+def test_the_error_names_a_missing_sound_font(monkeypatch):
     monkeypatch.setenv("AUDIOCRAFT_SOUND_FONT", "/nowhere/font.sf2")
     with pytest.raises(RenderError, match=r"/nowhere/font\.sf2"):
         sound_font()
 
 
 @needs_fluidsynth
-def test_rendering_is_reproducible_and_as_long_as_the_piece():
+def test_rendering_is_reproducible_and_has_the_duration_of_the_track():
     score = compose(STYLES["piano"], 1, seconds=15)
     first, second = render(score, 16000), render(score, 16000)
 
@@ -141,7 +141,7 @@ def test_rendering_is_reproducible_and_as_long_as_the_piece():
 
 
 @needs_fluidsynth
-def test_a_piece_becomes_labelled_clips_that_are_made_once(tmp_path):
+def test_a_track_is_rendered_to_labelled_clips_once(tmp_path):
     plan = PiecePlan(style="waltz", seed=500, split="train", seconds=8.0, num_clips=2)
     entries = make_piece(plan, tmp_path)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -170,7 +170,7 @@ def test_the_command_makes_audio_labels_and_manifests(tmp_path, monkeypatch, cap
             assert json.loads(path.with_suffix(".json").read_text())["genre"] == "classical"
 
 
-def test_a_set_that_cannot_be_made_is_refused_in_one_sentence(tmp_path, monkeypatch):
+def test_an_impossible_set_is_refused_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("AUDIOCRAFT_SOUND_FONT", "/nowhere/font.sf2")
     monkeypatch.setattr("sys.argv", ["make_labelled", str(tmp_path)])
     with pytest.raises(SystemExit, match="apt-get install"):

@@ -23,7 +23,7 @@ def test_a_member_is_split_off():
     assert split_member("a/b.mp3") == ("a/b.mp3", None)
 
 
-def test_a_file_that_is_called_like_a_member_is_a_file(tmp_path):
+def test_a_file_named_like_an_archive_member_is_a_file(tmp_path):
     (tmp_path / "a.zip:b").write_bytes(b"x")
     assert content(tmp_path / "a.zip:b") == b"x"
 
@@ -39,14 +39,14 @@ def test_members_and_files_are_found(tmp_path):
     assert not exists(tmp_path / "c")
 
 
-def test_an_archive_that_changed_is_opened_anew(tmp_path):
+def test_a_changed_archive_is_reopened(tmp_path):
     for text in ("one", "three"):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("b.txt", text)
         assert content(f"{tmp_path}/a.zip:b.txt") == text.encode()
 
 
-def test_what_is_no_archive_is_an_error_of_the_file(tmp_path):
+def test_a_file_that_is_not_an_archive_raises_an_error(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK nothing")
     with pytest.raises(OSError, match="not a zip archive"):
         open_binary(f"{tmp_path}/a.zip:b")
@@ -63,7 +63,7 @@ def test_only_regular_files_are_opened(tmp_path):
             open_binary(path)
 
 
-def test_the_audio_of_an_archive_is_listed_like_that_of_a_folder(tmp_path):
+def test_audio_files_of_archives_and_folders_are_listed_alike(tmp_path):
     names = ("b/2.mp3", "a.WAV", "b/.hidden.wav", "b/notes.txt", ".DS_Store")
     with zipfile.ZipFile(tmp_path / "music.zip", "w") as archive:
         for name in names:

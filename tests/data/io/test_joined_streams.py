@@ -48,14 +48,14 @@ def test_joined_files_are_read_whole(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["ogg", "opus", "mp3"])
-def test_a_single_file_is_not_taken_for_a_series(tmp_path, kind):
+def test_a_single_file_is_not_detected_as_joined(tmp_path, kind):
     path, _ = join(tmp_path, kind, 1.0)
     with open(path, "rb") as file:
         assert find_streams(file) == []
     assert compute_audio_statistics(path).defect == ""
 
 
-def test_tags_at_the_end_of_an_mp3_are_no_audio(tmp_path):
+def test_tags_at_the_end_of_an_mp3_are_not_decoded(tmp_path):
     path, expected = join(tmp_path, "mp3", 1.0)
     with open(path, "ab") as file:
         file.write(b"TAG" + bytes(125))
@@ -104,7 +104,7 @@ def test_a_file_whose_header_states_no_length_is_read_whole(tmp_path, kind):
 
 
 @pytest.mark.parametrize("subtype", ["GSM610", "G721_32"])
-def test_codecs_of_wav_that_cannot_seek_are_read(tmp_path, subtype):
+def test_wav_codecs_without_seeking_are_read(tmp_path, subtype):
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(2.0, 0)[0].numpy(), 8000, subtype=subtype)
     wav, rate = audio_read(path)
@@ -113,14 +113,14 @@ def test_codecs_of_wav_that_cannot_seek_are_read(tmp_path, subtype):
     assert torch.equal(part, wav[:, rate : rate + rate // 2])
 
 
-def test_an_empty_file_is_named_as_such(tmp_path, capfd):
+def test_an_empty_file_is_reported_as_empty(tmp_path, capfd):
     (tmp_path / "a.mp3").touch()
     with pytest.raises(AudioError, match="empty"):
         audio_read(tmp_path / "a.mp3")
     assert not capfd.readouterr().err
 
 
-def test_names_appear_in_messages_as_they_are(tmp_path):
+def test_messages_contain_file_names_unchanged(tmp_path):
     for name, content in (("🎵.ogg", b"OggS nonsense"), ("🎵.wav", b"RIFF nonsense")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(AudioError) as caught:

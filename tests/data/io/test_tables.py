@@ -31,7 +31,7 @@ def write(path, rows, metadata=None):
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
-def test_rows_are_read_whatever_the_format(tmp_path, suffix):
+def test_rows_are_read_from_every_table_format(tmp_path, suffix):
     rows = list(read_rows(write(tmp_path / f"table{suffix}", ROWS)))
     assert [row["path"] for row in rows] == ["a.wav", "b, c.wav"]
     assert float(rows[0]["bpm"]) == 120.5
@@ -39,7 +39,7 @@ def test_rows_are_read_whatever_the_format(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_numbers_of_classes_become_their_names(tmp_path, suffix):
+def test_class_indices_are_replaced_by_class_names(tmp_path, suffix):
     noted = {"info": {"features": {"genre": {"names": ["rock", "folk"], "_type": "ClassLabel"}}}}
     rows = [{"genre": 1}, {"genre": 0}, {"genre": None}, {"genre": -1}]
     table = write(tmp_path / f"a{suffix}", rows, {"huggingface": json.dumps(noted)})
@@ -48,7 +48,7 @@ def test_numbers_of_classes_become_their_names(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("metadata", [None, {"huggingface": "{"}, {"huggingface": "[1]"}])
-def test_notes_that_say_nothing_are_passed_over(tmp_path, suffix, metadata):
+def test_unusable_schema_metadata_is_ignored(tmp_path, suffix, metadata):
     table = write(tmp_path / f"a{suffix}", [{"genre": 1}], metadata)
     assert list(read_rows(table)) == [{"genre": 1}]
 
@@ -57,7 +57,7 @@ def test_notes_that_say_nothing_are_passed_over(tmp_path, suffix, metadata):
 @pytest.mark.parametrize(
     "content", [b"\x80\xfe\x00 no table \x80" * 20, b"PAR1" * 8], ids=["bytes", "text"]
 )
-def test_a_damaged_table_is_named(tmp_path, suffix, content):
+def test_the_error_names_a_damaged_table(tmp_path, suffix, content):
     table = tmp_path / f"table{suffix}"
     table.write_bytes(content)
     if suffix in (".csv", ".tsv") and content.isascii():
@@ -68,24 +68,24 @@ def test_a_damaged_table_is_named(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("line", ["a.wav", "a.wav,1,2"])
-def test_a_line_of_another_length_is_named(tmp_path, line):
+def test_the_error_names_a_row_of_wrong_length(tmp_path, line):
     (tmp_path / "a.csv").write_text(f"path,bpm\nb.wav,3\n{line}\n")
     with pytest.raises(ManifestError, match=r"a\.csv, line 3"):
         list(read_rows(tmp_path / "a.csv"))
 
 
-def test_a_line_of_json_that_is_no_object_is_named(tmp_path):
+def test_the_error_names_a_json_line_that_is_not_an_object(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n[1]\n')
     with pytest.raises(ManifestError, match=r"a\.jsonl, line 2"):
         list(read_rows(tmp_path / "a.jsonl"))
 
 
-def test_what_is_no_table_names_the_kinds(tmp_path):
+def test_an_unsupported_table_lists_the_supported_formats(tmp_path):
     with pytest.raises(ManifestError, match=r"\.csv, \.tsv"):
         list(read_rows(tmp_path / "a.xlsx"))
 
 
-def test_without_pyarrow_its_name_is_told(tmp_path, monkeypatch):
+def test_a_missing_pyarrow_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "pyarrow", None)
     with pytest.raises(ManifestError, match="pip install pyarrow"):
         list(read_rows(tmp_path / "a.parquet"))

@@ -71,7 +71,7 @@ def test_a_table_becomes_audio_metadata_and_manifests(songs, tmp_path, capsys):
     assert f"{'train':10} {len(splits['train']):8}" in out
 
 
-def test_what_was_made_can_be_trained_on_wherever_it_is_moved(songs, tmp_path, monkeypatch):
+def test_a_prepared_folder_can_be_moved_and_trained_on(songs, tmp_path, monkeypatch):
     made(songs / "list.csv", tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "moved")
     monkeypatch.chdir("/")
@@ -97,7 +97,7 @@ def test_no_artist_is_in_two_splits(songs, tmp_path, seed):
     assert all(len(s) == 1 for s in groups(splits, lambda path: path.parent.name).values())
 
 
-def test_other_things_can_be_kept_together(songs, tmp_path):
+def test_groups_can_be_pieces_folders_or_a_column(songs, tmp_path):
     by_piece = made(songs / "list.csv", tmp_path / "piece", "--by", "piece")
     assert any(len(s) > 1 for s in groups(by_piece, lambda path: path.parent.name).values())
     by_folder = made(songs / "list.csv", tmp_path / "folder", "--by", "folder")
@@ -122,7 +122,7 @@ def test_copies_of_a_recording_share_a_split(tmp_path, capsys):
     assert "12 contain the same music" in capsys.readouterr().out
 
 
-def test_the_same_call_gives_the_same_and_another_seed_something_else(songs, tmp_path):
+def test_splits_are_reproducible_and_depend_on_the_seed(songs, tmp_path):
     first = made(songs / "list.csv", tmp_path / "a", "--by", "piece")
     assert made(songs / "list.csv", tmp_path / "b", "--by", "piece") == first
     assert made(songs / "list.csv", tmp_path / "a", "--by", "piece") == first  # goes on
@@ -144,7 +144,7 @@ def test_a_stopped_call_resumes(songs, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_what_cannot_be_read_is_left_out_and_named(songs, tmp_path, capsys):
+def test_unreadable_files_are_skipped_and_reported(songs, tmp_path, capsys):
     (songs / "Ann/0.wav").write_text("no music")
     (songs / "Ann/1.wav").unlink()
     soundfile.write(songs / "Ann/2.wav", np.full(RATE, np.nan), RATE, "FLOAT")
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_left_out_and_named(songs, tmp_path, capsys):
     assert all(f"list.csv, row {row} (Ann/" in out for row in (1, 2, 3))
 
 
-def test_names_that_collide_get_a_number(tmp_path):
+def test_colliding_names_get_a_number(tmp_path):
     for number, name in enumerate(("a.wav", "a.flac", "A.aiff", "b.wav")):
         write_song(tmp_path / "songs" / name, number)
     made(tmp_path / "songs", tmp_path / "out")
@@ -166,7 +166,7 @@ def test_names_that_collide_get_a_number(tmp_path):
     ]  # fmt: skip
 
 
-def test_members_of_archives_are_taken_out_by_name_only(tmp_path):
+def test_archive_members_are_extracted_by_base_name(tmp_path):
     write_song(tmp_path / "a.wav", 0)
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for number in range(4):
@@ -188,7 +188,7 @@ def test_links_save_space(songs, tmp_path):
     made(songs, tmp_path / "out", "--by", "folder", "--link")
 
 
-def test_what_an_earlier_call_made_is_not_overwritten_with_something_else(songs, tmp_path):
+def test_output_of_other_settings_is_not_overwritten(songs, tmp_path):
     made(songs, tmp_path / "out", "--by", "folder")
     write_song(songs / "Ann/0.wav", 99)
     with pytest.raises(ManifestError, match=r"Ann/0\.wav exists"):
@@ -206,7 +206,7 @@ def test_a_full_disk_stops_the_call(songs, tmp_path, monkeypatch):
         made(songs / "list.csv", tmp_path / "out")
 
 
-def test_the_data_set_must_not_lie_inside_its_source(songs):
+def test_the_output_must_not_be_inside_its_source(songs):
     with pytest.raises(ManifestError, match="is inside"):
         made(songs, songs / "out")
     with pytest.raises(ManifestError, match="nowhere does not exist"):
@@ -226,7 +226,7 @@ def test_loudness_and_silence_are_reported(songs, tmp_path, capsys):
     assert "1 silent for more than 50% of their time" in out
 
 
-def test_too_few_artists_are_told(tmp_path):
+def test_too_few_artists_are_reported(tmp_path):
     for number in range(5):
         write_song(tmp_path / f"songs/{number}.wav", number)
         (tmp_path / f"songs/{number}.json").write_text('{"artist": "Ann"}')
@@ -244,7 +244,7 @@ def test_a_column_is_given_as_a_field_and_a_name(songs, tmp_path, argument, caps
     assert "FIELD=NAME" in capsys.readouterr().err
 
 
-def test_pieces_without_text_and_short_ones_are_told(tmp_path, capsys):
+def test_tracks_without_text_and_short_tracks_are_reported(tmp_path, capsys):
     for number, seconds in enumerate((0.5, 3.0, 3.0, 3.0, 3.0)):
         write_song(tmp_path / "songs" / f"{number}.wav", number, seconds)
     (tmp_path / "songs" / "1.txt").write_text("a calm tone")

@@ -29,7 +29,7 @@ def problems(source, **columns) -> list[str]:
 # Folders.
 
 
-def test_a_folder_speaks_through_texts_json_and_tags(tmp_path):
+def test_metadata_of_a_folder_comes_from_text_json_and_tags(tmp_path):
     for name in ("b/text.wav", "json.wav", "both.wav", "nothing.wav"):
         write_tone(tmp_path / name)
     (tmp_path / "b/text.txt").write_text("\ufeffA slow waltz.\n", encoding="utf-8")
@@ -63,7 +63,7 @@ def test_tags_inside_the_audio_are_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
-def test_metadata_that_cannot_be_used_is_a_problem_of_one_piece(tmp_path, content):
+def test_unusable_metadata_is_a_problem_of_one_track(tmp_path, content):
     for name in "abc":
         write_tone(tmp_path / f"{name}.wav")
     (tmp_path / "b.json").write_text(content)
@@ -87,7 +87,7 @@ EXPECTED = {"title": 1984, "artist": "Ann", "genre": "rock, pop", "bpm": "90", "
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "parquet"])
-def test_unusual_values_have_one_form_from_every_source(tmp_path, kind):
+def test_unusual_values_are_normalized_from_every_source(tmp_path, kind):
     write_tone(tmp_path / "a.wav")
     source = tmp_path
     if kind == "json":
@@ -108,7 +108,7 @@ def test_unusual_values_have_one_form_from_every_source(tmp_path, kind):
     assert (info.title, info.genre, info.bpm, info.moods) == ("1984", "rock, pop", 90.0, ["calm"])
 
 
-def test_an_empty_folder_says_what_is_missing(tmp_path):
+def test_an_empty_folder_raises_an_error_with_what_is_missing(tmp_path):
     with pytest.raises(ManifestError, match="neither audio files nor a table"):
         list(read_tracks(tmp_path, {}))
 
@@ -116,7 +116,7 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
 # Tables.
 
 
-def test_columns_are_found_by_their_names(tmp_path):
+def test_columns_are_detected_by_name(tmp_path):
     (tmp_path / "a.csv").write_text(
         "File Name,Caption,Artist_Name,Tempo,tags,extra\n"
         'x/1.wav,A tune,Ann,90,"calm, slow",7\n/abs/2.wav,,,,,\n'
@@ -139,14 +139,14 @@ def test_columns_can_be_named(tmp_path):
         pieces(tmp_path / "a.csv", colour="text")
 
 
-def test_a_table_without_audio_says_which_columns_it_has(tmp_path):
+def test_a_table_without_audio_lists_its_columns(tmp_path):
     (tmp_path / "a.csv").write_text("sound,text\na.wav,b\n")
     with pytest.raises(ManifestError, match=r"--column audio=NAME.*sound, text"):
         pieces(tmp_path / "a.csv")
     assert pieces(tmp_path / "a.csv", audio="sound")[0].name == "a.wav"
 
 
-def test_rows_that_cannot_be_used_are_problems_of_their_own(tmp_path):
+def test_each_unusable_row_is_one_problem(tmp_path):
     rows = [
         {"audio": "good.wav"},
         {"audio": None},
@@ -170,13 +170,13 @@ def test_rows_that_cannot_be_used_are_problems_of_their_own(tmp_path):
         ("..", "audio"),
     ],
 )
-def test_no_name_leads_out_of_its_folder(tmp_path, path, name):
+def test_names_do_not_escape_the_output_folder(tmp_path, path, name):
     (tmp_path / "a.jsonl").write_text(json.dumps({"path": path}))
     (piece,) = pieces(tmp_path / "a.jsonl")
     assert piece.name == name
 
 
-def test_a_folder_with_a_table_is_what_the_table_says(tmp_path):
+def test_a_table_in_a_folder_takes_precedence_over_its_files(tmp_path):
     write_tone(tmp_path / "train/a.wav")
     write_tone(tmp_path / "train/unlisted.wav")
     (tmp_path / "train/metadata.csv").write_text("file_name,text\na.wav,A tune\n")
@@ -215,26 +215,26 @@ def check_sounds(found: list[Track], stem: str, folder) -> None:
     assert found[1].fields == {"description": "two"}
 
 
-def test_a_saved_data_set_is_read(tmp_path):
+def test_a_saved_dataset_is_read(tmp_path):
     save_to_disk(tmp_path / "set", SOUNDS)
     check_sounds(pieces(tmp_path / "set"), "data-00000-of-00001", tmp_path / "set")
 
 
-def test_all_splits_of_a_saved_data_set_are_read(tmp_path):
+def test_all_splits_of_a_saved_dataset_are_read(tmp_path):
     for split in ("train", "test"):
         save_to_disk(tmp_path / "set" / split, SOUNDS)
     (tmp_path / "set/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert len(pieces(tmp_path / "set")) == 2 * len(SOUNDS)
 
 
-def test_a_downloaded_data_set_is_read(tmp_path):
+def test_a_downloaded_dataset_is_read(tmp_path):
     (tmp_path / "data").mkdir()
     table = pyarrow.Table.from_pylist(SOUNDS)
     parquet.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
     check_sounds(pieces(tmp_path), "train-00000-of-00001", tmp_path / "data")
 
 
-def test_a_state_that_names_other_files_leads_nowhere_else(tmp_path):
+def test_paths_in_a_saved_state_do_not_escape_the_dataset(tmp_path):
     save_to_disk(tmp_path / "set", SOUNDS)
     state = {"_data_files": [{"filename": "../../elsewhere.arrow"}]}
     (tmp_path / "set/state.json").write_text(json.dumps(state))

@@ -39,7 +39,7 @@ def melody(seed: int, seconds: float = 6.0, rate: int = 16000) -> torch.Tensor:
     return 0.5 * torch.cat(notes)[None, : int(seconds * rate)]
 
 
-def test_the_form_of_a_file_is_found(tmp_path):
+def test_format_and_duration_are_read(tmp_path):
     found = inspected(tmp_path / "a.wav", tone(2.5, channels=2))
     assert (found.kind, found.sample_rate, found.channels) == ("wav", RATE, 2)
     assert found.duration == 2.5
@@ -47,13 +47,13 @@ def test_the_form_of_a_file_is_found(tmp_path):
     assert (found.silence, found.clipped, found.finite, found.loudness) == (0, 0, True, None)
 
 
-def test_the_share_of_silence_is_that_of_the_time(tmp_path):
+def test_silence_is_a_fraction_of_the_duration(tmp_path):
     samples = np.concatenate([tone(3.0), np.zeros((RATE, 1))])
     assert inspected(tmp_path / "a.wav", samples).silence == 0.25
     assert inspected(tmp_path / "b.wav", samples * 1e-4).silence == 1.0
 
 
-def test_tops_that_were_cut_off_are_clipped_and_peaks_that_touch_are_not(tmp_path):
+def test_clipping_needs_consecutive_full_scale_samples(tmp_path):
     loud = np.clip(tone(1.0) * 10, -1, 1)
     flat = np.abs(loud) >= 0.999
     assert inspected(tmp_path / "a.wav", loud).clipped == pytest.approx(flat.mean(), rel=0.5)
@@ -61,14 +61,14 @@ def test_tops_that_were_cut_off_are_clipped_and_peaks_that_touch_are_not(tmp_pat
     assert inspected(tmp_path / "b.wav", touching).clipped == 0
 
 
-def test_samples_that_are_not_finite_are_told(tmp_path):
+def test_samples_that_are_not_finite_are_reported(tmp_path):
     samples = tone(1.0)
     samples[7] = np.nan
     assert not inspected(tmp_path / "a.wav", samples).finite
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.05])
-def test_a_blink_can_be_inspected(tmp_path, seconds):
+def test_very_short_files_have_statistics_without_loudness(tmp_path, seconds):
     found = inspected(tmp_path / "a.wav", tone(seconds), with_loudness=True)
     assert found.duration == seconds
     assert found.loudness is None
@@ -76,7 +76,7 @@ def test_a_blink_can_be_inspected(tmp_path, seconds):
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_loudness_is_that_of_another_meter(tmp_path, rate, channels):
+def test_loudness_agrees_with_another_meter(tmp_path, rate, channels):
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((5 * rate, channels)) * np.linspace(0, 0.2, 5 * rate)[:, None]
     found = inspected(tmp_path / "a.wav", samples, rate, with_loudness=True)
@@ -84,7 +84,7 @@ def test_loudness_is_that_of_another_meter(tmp_path, rate, channels):
     assert found.loudness == pytest.approx(expected, abs=0.02)
 
 
-def test_blocks_do_not_show(tmp_path, monkeypatch):
+def test_statistics_do_not_depend_on_the_block_size(tmp_path, monkeypatch):
     path = audio_write(tmp_path / "a", melody(0).repeat(2, 1), 16000, "ogg")
     whole = compute_audio_statistics(path, with_loudness=True)
     monkeypatch.setattr(decoders, "BLOCK", 1000)
@@ -94,7 +94,7 @@ def test_blocks_do_not_show(tmp_path, monkeypatch):
     assert blocks.silence == whole.silence
 
 
-def test_equal_samples_are_equal_content_whatever_the_container(tmp_path):
+def test_equal_samples_have_equal_digests_in_every_container(tmp_path):
     wav = melody(0)
     paths = [audio_write(tmp_path / "a", wav, 16000, kind) for kind in ("wav", "flac", "aiff")]
     assert len({compute_audio_statistics(path).digest for path in paths}) == 1
@@ -102,7 +102,7 @@ def test_equal_samples_are_equal_content_whatever_the_container(tmp_path):
     assert compute_audio_statistics(other).digest != compute_audio_statistics(paths[0]).digest
 
 
-def test_several_files_are_inspected_once_each_and_remembered(tmp_path):
+def test_statistics_of_several_files_are_computed_once_and_resumed(tmp_path):
     good = write_tone(tmp_path / "good.wav").path
     (tmp_path / "bad.wav").write_text("no music")
     paths = [good, str(tmp_path / "bad.wav"), good]
@@ -123,7 +123,7 @@ def _interrupted(_):
 # Twins.
 
 
-def test_copies_are_twins_and_other_music_is_not(tmp_path):
+def test_copies_are_duplicates_and_other_music_is_not(tmp_path):
     wav = melody(0)
     copies = {
         "exact.flac": (wav, 16000),
@@ -150,21 +150,21 @@ def test_copies_are_twins_and_other_music_is_not(tmp_path):
     assert find_duplicates([found[0], None, *found[6:]]) == []
 
 
-def test_pieces_of_the_bundled_music_are_no_twins():
+def test_bundled_clips_are_not_duplicates():
     found = [compute_audio_statistics(EXAMPLE / f"{name}_11.flac") for name in ("jazz", "waltz")]
     assert find_duplicates(found) == []
     assert find_duplicates([found[0], found[1], found[0]]) == [([0, 2], True)]
 
 
 @pytest.mark.parametrize("sound", [tone(3.0), np.zeros((3 * RATE, 1))], ids=["tone", "silence"])
-def test_where_nothing_happens_there_is_no_likeness(tmp_path, sound):
+def test_static_sounds_have_no_fingerprint(tmp_path, sound):
     one = inspected(tmp_path / "a.wav", sound)
     other = inspected(tmp_path / "b.wav", sound[:-800])
     assert one.fingerprint == ""
     assert find_duplicates([one, other]) == []
 
 
-def test_a_long_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch):
+def test_a_long_file_is_read_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(decoders, "BLOCK", 2**12)
     path = write_tone(tmp_path / "a.wav", 60.0).path
     with decoders.opened(path) as (reader, _):

@@ -60,7 +60,7 @@ def kinds(report: dict) -> dict[str, list[str]]:
     return found
 
 
-def test_every_kind_of_problem_is_found_told_and_left_alone(music, capsys):
+def test_every_kind_of_problem_is_reported_and_no_file_changed(music, capsys):
     before = {path: path.stat().st_mtime_ns for path in music.rglob("*")}
     found = report(music)
     assert kinds(found) == EXPECTED
@@ -76,7 +76,7 @@ def test_every_kind_of_problem_is_found_told_and_left_alone(music, capsys):
     assert {path: path.stat().st_mtime_ns for path in music.rglob("*")} == before
 
 
-def test_the_exit_status_tells_whether_there_are_problems(music, tmp_path):
+def test_the_exit_status_is_nonzero_with_problems(music, tmp_path):
     assert run(music / "egs") == 1
     assert run(music / "egs", "--tolerate", *EXPECTED) == 0
     assert run(music / "egs", "--tolerate", "short") == 1
@@ -91,7 +91,7 @@ def test_limits_can_be_set(music):
     assert found.keys() == {"short", "unreadable", "duplicated", "mislabelled"}
 
 
-def test_music_in_two_manifests_is_found(music):
+def test_duplicates_across_manifests_are_reported(music):
     folder = music / "music"
     for split, name in (("train", "good_0.wav"), ("valid", "copy.wav")):
         if split == "valid":
@@ -101,7 +101,7 @@ def test_music_in_two_manifests_is_found(music):
     assert run(music / "train", music / "valid") == 1
 
 
-def test_a_file_that_is_listed_twice_is_told(music, capsys):
+def test_a_file_that_is_listed_twice_is_reported(music, capsys):
     meta = AudioMeta(str(music / "music/good_0.wav"), 2.0, RATE)
     save_manifest(music / "twice.jsonl", [meta, meta])
     assert run(music / "twice.jsonl") == 1
@@ -117,7 +117,9 @@ def test_a_file_that_is_listed_twice_is_told(music, capsys):
         (AudioMeta("a.wav", 2.0, RATE, info_path="none.json"), "none.json does not exist"),
     ],
 )
-def test_a_manifest_that_says_something_else_is_wrong(tmp_path, monkeypatch, capsys, meta, detail):
+def test_a_manifest_that_disagrees_with_its_files_is_reported(
+    tmp_path, monkeypatch, capsys, meta, detail
+):
     monkeypatch.chdir(tmp_path)
     write_tone(tmp_path / "a.wav", 2.0)
     save_manifest("data.jsonl", [meta])
@@ -126,7 +128,7 @@ def test_a_manifest_that_says_something_else_is_wrong(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize("content", [None, "[]", "{", '{"description": {}}'])
-def test_metadata_is_checked_where_there_is_any(tmp_path, content):
+def test_metadata_is_checked_if_present(tmp_path, content):
     metas = [write_piece(tmp_path / f"{name}.wav", seconds=s) for name, s in (("a", 2), ("b", 3))]
     if content is None:
         (tmp_path / "b.json").unlink()
@@ -136,7 +138,7 @@ def test_metadata_is_checked_where_there_is_any(tmp_path, content):
     assert kinds(report(tmp_path)) == {"mislabelled": ["b.wav"]}
 
 
-def test_long_lists_are_cut_in_the_table_but_not_in_the_report(tmp_path, capsys):
+def test_long_lists_are_truncated_in_the_table_only(tmp_path, capsys):
     metas = [AudioMeta(f"/missing/{number}.wav", 1.0, RATE) for number in range(30)]
     save_manifest(tmp_path / "egs/data.jsonl", metas)
     assert len(report(tmp_path)["problems"]) == 30

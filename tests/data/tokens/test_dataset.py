@@ -73,7 +73,7 @@ SEMANTICS = {
 
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("name", SEMANTICS)
-def test_a_segment_is_that_of_the_audio_but_for_less_than_a_frame(tmp_path, music, name, damaged):
+def test_segments_match_those_of_the_audio_within_a_frame(tmp_path, music, name, damaged):
     if damaged:
         Path(music[1].path).write_bytes(b"")
     folder = tmp_path / "tokens"
@@ -97,7 +97,7 @@ def test_a_segment_is_that_of_the_audio_but_for_less_than_a_frame(tmp_path, musi
                 assert codes.shape[-1] == math.ceil(wav.shape[-1] / HOP) == FRAMES
 
 
-def test_tokens_and_waveform_are_of_the_same_place(folder, music):
+def test_tokens_and_waveform_are_aligned(folder, music):
     dataset = tokens_of(folder)
     for codes, info in (dataset[i] for i in range(len(dataset))):
         start = round(info.seek_time * FACTS.frame_rate)
@@ -116,7 +116,7 @@ def test_tokens_and_waveform_are_of_the_same_place(folder, music):
         assert (clip.sample_rate, clip.seek_time) == ([RATE], [info.seek_time])
 
 
-def test_waveforms_may_have_the_rate_of_a_listener(tmp_path, music):
+def test_waveforms_may_have_the_feature_extractor_sample_rate(tmp_path, music):
     write_tokens(tmp_path / "tokens", music, wave_rate=RATE // 2)
     dataset = tokens_of(tmp_path / "tokens")
     _, info = dataset[0]
@@ -129,12 +129,12 @@ def test_waveforms_may_have_the_rate_of_a_listener(tmp_path, music):
     assert info.self_wav.wav[0, 0, : len(expected)].tolist() == expected.tolist()
 
 
-def test_fewer_codebooks_can_be_asked_for(folder):
+def test_fewer_codebooks_can_be_loaded(folder):
     all_of_them, some = tokens_of(folder), tokens_of(folder, num_codebooks=2)
     assert torch.equal(some[3][0], all_of_them[3][0][:2])
 
 
-def test_where_two_frames_belong_together_no_cut_parts_them(tmp_path, music):
+def test_segments_start_at_multiples_of_frames_per_cut(tmp_path, music):
     facts = replace(FACTS, frame_rate=100.0, frames_per_cut=2)
     write_tokens(tmp_path / "tokens", music, tokenizer=facts)
     dataset = tokens_of(tmp_path / "tokens")
@@ -146,7 +146,7 @@ def test_where_two_frames_belong_together_no_cut_parts_them(tmp_path, music):
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_change_nothing(folder, num_workers):
+def test_batches_do_not_depend_on_workers(folder, num_workers):
     dataset = tokens_of(folder)
     loader = DataLoader(dataset, 8, num_workers=num_workers, collate_fn=dataset.collater)
     expected = [dataset[i] for i in range(len(dataset))]
@@ -157,7 +157,7 @@ def test_workers_change_nothing(folder, num_workers):
         assert info.seek_time == own_info.seek_time
 
 
-def test_a_batch_is_as_long_as_its_longest(folder, music):
+def test_batches_are_padded_to_the_longest_segment(folder, music):
     dataset = tokens_of(folder, segment_duration=None)
     batch = dataset.collater([dataset[0], dataset[3]])
     assert batch.codes.shape == (2, 3, 200)
@@ -166,7 +166,7 @@ def test_a_batch_is_as_long_as_its_longest(folder, music):
     assert int(batch.style_clips.length[0]) == round(1.013 * RATE)
 
 
-def test_without_listeners_there_are_no_waveforms(tmp_path, music):
+def test_waveforms_are_optional(tmp_path, music):
     write_tokens(tmp_path / "mute", music, wave_rate=None)
     dataset = tokens_of(tmp_path / "mute", load_wav=False)
     batch = dataset.collater([dataset[0], dataset[1]])
@@ -176,7 +176,7 @@ def test_without_listeners_there_are_no_waveforms(tmp_path, music):
         tokens_of(tmp_path / "mute")
 
 
-def test_for_generation_the_segments_are_audio_again(folder):
+def test_segments_for_generation_are_read_from_audio(folder):
     audio, tokens = TokenAudioDataset(folder, **OPTIONS), tokens_of(folder)
     for index in range(10):
         (wav, info), (_, expected) = audio[index], tokens[index]
@@ -187,7 +187,7 @@ def test_for_generation_the_segments_are_audio_again(folder):
     assert torch.equal(batch.style_clips.wav, batch.wavs)
 
 
-def test_damaged_files_are_told_and_all_of_them_stop(tmp_path, music, caplog):
+def test_damaged_files_are_reported_and_only_damaged_files_raise(tmp_path, music, caplog):
     for meta in music[:2]:
         Path(meta.path).write_bytes(b"")
     write_tokens(tmp_path / "some", music)
@@ -200,7 +200,7 @@ def test_damaged_files_are_told_and_all_of_them_stop(tmp_path, music, caplog):
         tokens_of(tmp_path / "none").check()
 
 
-def test_files_without_metadata_are_told_and_all_of_them_stop(tmp_path, music, caplog):
+def test_files_without_metadata_are_reported_and_all_missing_raises(tmp_path, music, caplog):
     Path(music[0].path).with_suffix(".json").unlink()
     write_tokens(tmp_path / "some", music)
     dataset = tokens_of(tmp_path / "some")
@@ -259,7 +259,7 @@ def test_tokens_and_audio_can_be_mixed(config):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_epoch_of_tokens_goes_on_in_its_middle(config, rank):
+def test_an_epoch_of_tokens_resumes_at_any_batch(config, rank):
     loader = get_audio_datasets(config, rank=rank, world_size=2, tokenizer=FACTS)["train"]
     loader.dataset.set_epoch(2)
     whole = [batch.codes for batch in loader]
@@ -269,17 +269,17 @@ def test_an_epoch_of_tokens_goes_on_in_its_middle(config, rank):
     assert torch.equal(rest[0], whole[3])
 
 
-def test_a_model_that_only_reads_gets_no_waveforms(config):
+def test_a_text_only_model_gets_no_waveforms(config):
     del config.conditioners.self_wav
     assert next(iter(built(config)["train"])).style_clips is None
 
 
-def test_a_model_uses_as_many_codebooks_as_it_has(config):
+def test_only_the_codebooks_of_the_model_are_loaded(config):
     codes = next(iter(built(config, replace(FACTS, num_codebooks=2))["train"])).codes
     assert codes.shape == (2, 2, FRAMES)
 
 
-def test_the_cache_takes_the_place_of_the_audio(config, tmp_path, folder):
+def test_cached_tokens_replace_the_audio(config, tmp_path, folder):
     config.cache.path = str(tmp_path)
     config.datasource.train = config.datasource.generate = config.datasource.valid
     with pytest.raises(ManifestError, match=r"train: cache\.path=.*cache\.write=true"):
@@ -304,13 +304,13 @@ def test_a_tokenizer_cannot_be_trained_on_tokens(config):
         built(config)
 
 
-def test_a_field_that_the_model_reads_must_have_been_there(config):
+def test_a_condition_field_missing_from_tokens_is_refused(config):
     config.conditioners = {"moods": {"model": "lut"}}
     with pytest.raises(ManifestError, match=r"train: .*0\.wav has no field 'moods'"):
         built(config)
 
 
-def test_an_unknown_key_is_named_for_tokens_too(config):
+def test_an_unknown_key_is_named_for_tokens(config):
     config.dataset.train.speed = 2
     with pytest.raises(ConfigError, match=r"dataset\.train has 'speed'"):
         built(config)
@@ -318,7 +318,7 @@ def test_an_unknown_key_is_named_for_tokens_too(config):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_workers_that_are_started_anew_map_the_same_tokens(config, method, monkeypatch):
+def test_spawned_workers_map_the_same_tokens(config, method, monkeypatch):
     monkeypatch.setattr(loaders, "num_cpus", lambda: 1)
     expected = [batch.codes for batch in built(config)["train"]]
     config.dataset.num_workers = 1

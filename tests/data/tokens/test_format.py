@@ -46,7 +46,7 @@ def folder(tmp_path, pieces):
     cardinality=st.sampled_from([1024, 2**15, 2**15 + 1]),
     data=st.data(),
 )
-def test_every_part_of_every_file_is_what_was_written(
+def test_every_written_segment_is_read_back(
     lengths, shard_seconds, wave_type, cardinality, data, tmp_path_factory
 ):
     folder = tmp_path_factory.mktemp("tokens") / "out"
@@ -86,7 +86,7 @@ def test_every_part_of_every_file_is_what_was_written(
         assert (tokens.info(row), tokens.problem(row)) == (file.info, file.problem)
 
 
-def test_the_checksums_are_those_of_the_usual_tool(folder):
+def test_checksums_agree_with_the_standard_tool(folder):
     if not shutil.which("sha256sum"):
         pytest.skip("no sha256sum")
     run = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True)
@@ -97,7 +97,7 @@ def test_the_checksums_are_those_of_the_usual_tool(folder):
     }
 
 
-def test_a_changed_byte_anywhere_is_found_and_its_file_named(folder):
+def test_a_changed_byte_is_detected_and_its_file_named(folder):
     for path in [p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS"]:
         content = path.read_bytes()
         changed = bytearray(content)
@@ -112,7 +112,7 @@ def test_a_changed_byte_anywhere_is_found_and_its_file_named(folder):
     assert verify_folder(folder) == []
 
 
-def test_tokens_out_of_range_are_found(tmp_path, pieces):
+def test_tokens_out_of_range_are_detected(tmp_path, pieces):
     facts = replace(FACTS, cardinality=50)  # the codes go to 99
     write_tokens(tmp_path / "tokens", pieces, tokenizer=facts)
     assert "00000.codes has codes out of range" in verify_folder(tmp_path / "tokens")[0]
@@ -120,7 +120,7 @@ def test_tokens_out_of_range_are_found(tmp_path, pieces):
 
 @pytest.mark.parametrize("kind", ["codes", "wave"])
 @pytest.mark.parametrize("damage", ["short", "gone"])
-def test_a_shard_cut_short_is_told_before_it_is_mapped(folder, kind, damage):
+def test_a_truncated_shard_is_reported_before_mapping(folder, kind, damage):
     path = folder / "shards" / f"00001.{kind}"
     content = path.read_bytes()
     path.unlink()
@@ -133,7 +133,7 @@ def test_a_shard_cut_short_is_told_before_it_is_mapped(folder, kind, damage):
     getattr(tokens, kind)(0, 0, 1)
 
 
-def test_a_folder_that_is_not_finished_says_how_far_it_is(tmp_path, pieces):
+def test_an_unfinished_folder_reports_its_progress(tmp_path, pieces):
     folder, header = tmp_path / "tokens", header_of(pieces)
     start_folder(folder, header)
     assert is_token_folder(folder)
@@ -144,7 +144,7 @@ def test_a_folder_that_is_not_finished_says_how_far_it_is(tmp_path, pieces):
         TokenFolder(folder)
 
 
-def test_a_shard_that_fails_leaves_nothing(tmp_path, pieces):
+def test_a_failed_shard_leaves_no_files(tmp_path, pieces):
     folder, header = tmp_path / "tokens", header_of(pieces)
     start_folder(folder, header)
 
@@ -165,34 +165,34 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_folder_of_something_else_is_not_gone_on_with(folder, pieces, name):
+def test_a_folder_of_other_settings_is_not_resumed(folder, pieces, name):
     changes, message = OTHERS[name]
     with pytest.raises(ManifestError, match=message):
         start_folder(folder, header_of(pieces, **changes))
     start_folder(folder, header_of(pieces, tokenizer=replace(FACTS, name="moved/elsewhere")))
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path, pieces):
+def test_a_folder_with_other_files_is_not_changed(tmp_path, pieces):
     (tmp_path / "music.txt").write_text("mine")
     with pytest.raises(ManifestError, match="contains other files"):
         start_folder(tmp_path, header_of(pieces))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"version": 1}', b"\xff"])
-def test_a_damaged_header_is_named(folder, content):
+def test_the_error_names_a_damaged_header(folder, content):
     (folder / "tokens.json").write_bytes(content)
     with pytest.raises(ManifestError, match=r"tokens\.json"):
         TokenFolder(folder)
 
 
-def test_another_format_is_told(folder):
+def test_an_unsupported_format_version_is_refused(folder):
     path = folder / "tokens.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
     with pytest.raises(ManifestError, match="version 9; supported: 1"):
         TokenFolder(folder)
 
 
-def test_only_so_many_shards_are_open(tmp_path, monkeypatch, pieces):
+def test_the_number_of_open_shards_is_limited(tmp_path, monkeypatch, pieces):
     monkeypatch.setattr(token_cache, "MAPPED_SHARDS", 2)
     write_tokens(tmp_path / "tokens", pieces, shard_ends=[1, 2, 3, 4])
     tokens = TokenFolder(tmp_path / "tokens")
@@ -210,7 +210,7 @@ def header(**changes) -> TokenFolderHeader:
     return header_of([AudioMeta("a.wav", 1.0, 8000)], tokenizer=replace(FACTS, **changes))
 
 
-def test_tokens_of_the_same_tokenizer_are_taken_wherever_it_lies():
+def test_tokens_of_the_same_tokenizer_are_accepted_from_any_path():
     check_tokenizer("f", header(name="elsewhere"), FACTS)
     check_tokenizer("f", header(num_codebooks=K + 1), FACTS)
 
@@ -224,7 +224,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_tokens_of_another_tokenizer_are_refused_with_both_named(name):
+def test_tokens_of_another_tokenizer_are_refused_naming_both(name):
     changes, message = REFUSED[name]
     with pytest.raises(ManifestError, match=message):
         check_tokenizer("folder", header(**changes), FACTS)
