@@ -54,7 +54,7 @@ def test_the_bundled_job_has_no_problem(doctor):
     assert not list(doctor.outputs.iterdir())  # nothing was written
 
 
-def test_the_parameters_of_the_parts_are_those_of_the_model(doctor):
+def test_parameter_counts_match_the_model(doctor):
     _, report = doctor(TINY)
     model = get_lm_model(composed(TINY))
     extractor = model.condition_provider.conditioners["self_wav"]
@@ -68,7 +68,7 @@ def test_the_parameters_of_the_parts_are_those_of_the_model(doctor):
     )
 
 
-def test_known_sizes_of_text_encoders_are_right():
+def test_sizes_of_text_encoders_are_correct():
     sizes = {"t5-small": (512, 2048, 6, 8), "t5-base": (768, 3072, 12, 12)}
     for name, (width, hidden, layers, heads) in sizes.items():
         config = transformers.T5Config(
@@ -88,7 +88,7 @@ def begun(doctor, *overrides, epochs, **changed):
     Checkpoints(xp.folder).save(state)
 
 
-def test_an_experiment_that_has_begun_resumes_and_its_changes_are_listed(doctor):
+def test_a_started_experiment_resumes_and_its_changes_are_listed(doctor):
     begun(doctor, TINY, epochs=4, optim={"max_norm": 5.0})
     status, report = doctor(TINY)
     assert status == 0

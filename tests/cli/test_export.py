@@ -40,7 +40,7 @@ def experiment(checkpoint, monkeypatch):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("called", ["abcd1234", "//sig/abcd1234", "path", "folder"])
-def test_an_experiment_comes_back_under_any_name(
+def test_an_exported_experiment_loads_under_any_name(
     called, kind, experiment, tiny_musicgen, tmp_path, capsys
 ):
     paths = {"path": str(experiment), "folder": str(experiment.parent)}
@@ -51,7 +51,7 @@ def test_an_experiment_comes_back_under_any_name(
     assert f"MusicGen.get_pretrained('{tmp_path / 'out'}')" in capsys.readouterr().out
 
 
-def test_the_release_format_is_that_of_the_original(experiment, tiny_musicgen, tmp_path):
+def test_the_bin_format_matches_the_original(experiment, tiny_musicgen, tmp_path):
     export_model("abcd1234", tmp_path, ".bin")
     content = torch.load(tmp_path / "state_dict.bin", weights_only=True)
     assert {"best_state", "xp.cfg", "version", "exported"} <= set(content)
@@ -84,7 +84,7 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(
     MusicGen.get_pretrained(str(tmp_path / "half")).generate([None])
 
 
-def test_weights_too_large_for_half_precision_are_told(experiment, tmp_path):
+def test_weights_too_large_for_half_precision_are_refused(experiment, tmp_path):
     content = torch.load(experiment, weights_only=True)
     name = next(key for key in content["best_state"]["model"] if key.endswith("linears.0.weight"))
     content["best_state"]["model"][name] *= 1e8
@@ -93,7 +93,7 @@ def test_weights_too_large_for_half_precision_are_told(experiment, tmp_path):
         export_model("abcd1234", tmp_path / "out", ".bin", torch.float16)
 
 
-def test_formats_can_be_changed_back_and_forth(experiment, tiny_musicgen, tmp_path):
+def test_formats_can_be_converted_in_both_directions(experiment, tiny_musicgen, tmp_path):
     export_model("abcd1234", tmp_path / "a", ".bin")
     export_model(str(tmp_path / "a"), tmp_path / "b", ".safetensors")
     export_model(str(tmp_path / "b"), tmp_path / "c", ".bin")
@@ -103,7 +103,7 @@ def test_formats_can_be_changed_back_and_forth(experiment, tiny_musicgen, tmp_pa
     torch.testing.assert_close(first.state, last.state, atol=0, rtol=0)
 
 
-def test_a_tokenizer_of_ones_own_goes_along_with_its_weights(experiment, tmp_path):
+def test_a_custom_tokenizer_is_exported_with_its_weights(experiment, tmp_path):
     config = composed("solver=compression/debug", "sample_rate=32000", "rvq.n_q=4", "rvq.bins=400")
     tokenizer = builders.get_compression_model(config)
     content = {"best_state": {"model": tokenizer.state_dict()}, "xp.cfg": OmegaConf.to_yaml(config)}
@@ -122,7 +122,7 @@ def test_a_tokenizer_of_ones_own_goes_along_with_its_weights(experiment, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", FORMATS.values())
-def test_a_tokenizer_alone_is_exported_too(suffix, tmp_path, capsys):
+def test_a_tokenizer_can_be_exported_alone(suffix, tmp_path, capsys):
     config = composed("solver=compression/debug")
     tokenizer = builders.get_compression_model(config)
     content = {"best_state": {"model": tokenizer.state_dict()}, "xp.cfg": OmegaConf.to_yaml(config)}
@@ -132,16 +132,14 @@ def test_a_tokenizer_alone_is_exported_too(suffix, tmp_path, capsys):
     torch.testing.assert_close(read_checkpoint_file(file).state, dict(tokenizer.state_dict()))
 
 
-def test_an_export_of_the_other_format_is_not_left_to_win(experiment, tmp_path):
+def test_an_export_of_another_format_in_the_folder_is_refused(experiment, tmp_path):
     export_model("abcd1234", tmp_path, ".safetensors")
     with pytest.raises(CheckpointError, match=r"state_dict\.safetensors belongs to another export"):
         export_model("abcd1234", tmp_path, ".bin")
     assert not (tmp_path / "state_dict.bin").exists()
 
 
-def test_an_export_replaces_the_one_before_under_the_feet_of_nobody(
-    experiment, tiny_musicgen, tmp_path
-):
+def test_replacing_an_export_does_not_affect_loaded_models(experiment, tiny_musicgen, tmp_path):
     export_model("abcd1234", tmp_path, ".bin")
     model = same_model(tmp_path, tiny_musicgen.lm)  # holds the old file
     export_model("abcd1234", tmp_path, ".bin")
@@ -149,12 +147,12 @@ def test_an_export_replaces_the_one_before_under_the_feet_of_nobody(
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_a_folder_that_cannot_be_written_says_so(experiment, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(experiment, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(CheckpointError, match=r"state_dict\.bin cannot be written"):
         export_model("abcd1234", tmp_path / "out", ".bin")
 
 
-def test_an_experiment_that_is_not_there_is_told_without_a_traceback():
+def test_a_missing_experiment_is_an_error_without_a_traceback():
     with pytest.raises(SystemExit, match=r"error: .*Train that experiment first"):
         main(["export", "ffffffff", "out"])

@@ -93,7 +93,7 @@ def test_options_beside_a_recipe_are_refused(tmp_path, loaded):
     assert {path.suffix for path in (tmp_path / "b").iterdir()} == {".flac", ".json", ".png"}
 
 
-def test_a_recipe_whose_clip_has_moved_takes_it_from_the_command_line(tmp_path, clip):
+def test_a_recipe_with_a_moved_clip_accepts_a_new_path(tmp_path, clip):
     generate("--style", clip, "--seed", "3", "--out", "a")
     moved = (tmp_path / "clip.wav").rename(tmp_path / "moved.wav")
     with pytest.raises(SystemExit, match=r"clip.wav.*--style"):
@@ -101,7 +101,7 @@ def test_a_recipe_whose_clip_has_moved_takes_it_from_the_command_line(tmp_path, 
     main(["generate", "--from-recipe", "a/001_clip.json", "--style", str(moved), "--out", "b"])
 
 
-def test_a_recipe_that_comes_out_otherwise_says_so(tmp_path, capsys):
+def test_a_recipe_that_is_not_reproduced_is_reported(tmp_path, capsys):
     generate("--text", "waltz", "--seed", "3", "--out", "a")
     path = tmp_path / "a" / "001_waltz.json"
     path.write_text(path.read_text().replace('"waveform_sha256": "', '"waveform_sha256": "0'))
@@ -112,7 +112,7 @@ def test_a_recipe_that_comes_out_otherwise_says_so(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_a_table_of_prompts_is_made(kind, tmp_path, clip):
+def test_a_table_of_prompts_is_generated(kind, tmp_path, clip):
     rows = [
         {"text": "disco beat", "seed": 5},
         {"text": "waltz", "style": "clip.wav", "count": 2, "style_detail": 1},
@@ -134,7 +134,7 @@ def test_a_table_of_prompts_is_made(kind, tmp_path, clip):
     assert recipes["001_disco-beat"]["request"]["style"] is None
 
 
-def test_the_same_command_makes_only_what_is_missing(tmp_path, capsys, monkeypatch):
+def test_repeating_a_command_generates_only_missing_samples(tmp_path, capsys, monkeypatch):
     command = ["--text", "waltz", "--count", "3", "--seed", "1", "--out", "folder"]
     generate(*command)
     before = {path: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
@@ -147,13 +147,13 @@ def test_the_same_command_makes_only_what_is_missing(tmp_path, capsys, monkeypat
     assert {path: after[path] for path in wavs} == {path: before[path] for path in wavs}
 
 
-def test_without_a_seed_existing_samples_count(tmp_path, capsys):
+def test_existing_samples_are_kept_without_a_seed(tmp_path, capsys):
     generate("--text", "waltz", "--out", "folder")
     generate("--text", "waltz", "--out", "folder")
     assert "1 of 1 are in folder already" in capsys.readouterr().out
 
 
-def test_another_format_or_a_picture_is_made_of_the_same_music(tmp_path, capsys):
+def test_another_format_or_a_picture_reuses_the_sample(tmp_path, capsys):
     folder, command = tmp_path / "folder", ["--text", "waltz", "--count", "2", "--out", "folder"]
     generate(*command)
     before, wav = made(folder), (folder / "001_waltz_1.wav").read_bytes()
@@ -173,7 +173,7 @@ def test_another_format_or_a_picture_is_made_of_the_same_music(tmp_path, capsys)
     assert "2 of 2 are in folder already" in capsys.readouterr().out
 
 
-def test_a_folder_of_something_else_is_not_mixed_up(tmp_path):
+def test_samples_of_other_requests_are_not_overwritten(tmp_path):
     generate("--text", "waltz", "--seed", "1", "--out", "folder")
     with pytest.raises(SystemExit, match=r"its temperature is 1.0, not 0.5.*--overwrite"):
         generate("--text", "waltz", "--seed", "1", "--temperature", "0.5", "--out", "folder")
@@ -208,7 +208,7 @@ def test_an_interrupt_keeps_finished_samples(tmp_path, tiny_musicgen, monkeypatc
     assert len(made(tmp_path / "f")) == 3
 
 
-def test_a_full_disk_is_reported_and_loses_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_samples_are_kept(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "folder/x.wav")
 
@@ -239,7 +239,7 @@ def test_errors_are_one_sentence(words, message, clip):
         generate(*words)
 
 
-def test_a_line_that_cannot_be_used_is_named_before_anything_is_made(tmp_path):
+def test_an_invalid_row_is_named_before_generation(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"text": "a"}\n{"text": "b", "tempo": 3}\n')
     with pytest.raises(SystemExit, match=r"p.jsonl, prompt 2: 'tempo' is unknown.*count, name\."):
         generate("--prompts", "p.jsonl", "--out", "folder")
@@ -262,7 +262,7 @@ def test_a_table_without_prompts_is_refused(name, content, tmp_path, loaded):
 # Cells of a table.
 
 
-def test_cells_are_converted_where_it_is_obvious(tmp_path):
+def test_unambiguous_cells_are_converted(tmp_path):
     rows = [{"name": 1, "count": "2", "seed": 5.0, "text": 808}, {"text": "b", "count": None}]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     generate("--prompts", "p.jsonl", "--seed", "9", "--out", "folder")
@@ -284,7 +284,7 @@ def test_cells_are_converted_where_it_is_obvious(tmp_path):
         ('{"duration": -Infinity}', "duration must be a finite number but is -inf"),
     ],
 )
-def test_a_cell_that_cannot_be_used_is_named(row, message, tmp_path, loaded):
+def test_the_error_names_an_invalid_cell(row, message, tmp_path, loaded):
     (tmp_path / "p.jsonl").write_text('{"text": "a"}\n' + row)
     with pytest.raises(SystemExit, match=message):
         generate("--prompts", "p.jsonl")
@@ -292,13 +292,13 @@ def test_a_cell_that_cannot_be_used_is_named(row, message, tmp_path, loaded):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
-def test_a_table_of_excel_is_read(encoding, tmp_path):
+def test_an_excel_csv_is_read(encoding, tmp_path):
     (tmp_path / "p.csv").write_text("name,text\na,Größe\n", encoding=encoding)
     generate("--prompts", "p.csv", "--out", "folder")
     assert made(tmp_path / "folder")["001_a"]["request"]["text"] == "Größe"
 
 
-def test_a_table_in_another_encoding_names_the_line(tmp_path, loaded):
+def test_the_error_names_a_line_in_another_encoding(tmp_path, loaded):
     (tmp_path / "p.csv").write_text("text\nwaltz\nGröße\n", encoding="cp1252")
     with pytest.raises(SystemExit, match=r"p.csv, line 3, is not UTF-8: 'Gr.*CSV UTF-8"):
         generate("--prompts", "p.csv")
@@ -308,7 +308,7 @@ def test_a_table_in_another_encoding_names_the_line(tmp_path, loaded):
 # Outputs and inputs.
 
 
-def test_a_single_sample_goes_to_a_file(tmp_path, capsys):
+def test_a_single_sample_is_written_to_a_file(tmp_path, capsys):
     command = ["--text", "waltz", "--seed", "1", "-o", "new/my.waltz.flac"]
     generate(*command)
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"my.waltz.flac", "my.waltz.json"}
@@ -363,7 +363,7 @@ def test_a_clip_whose_name_is_not_utf_8_is_used(tmp_path, clip, capsys):
     assert "bit for bit" in capsys.readouterr().out
 
 
-def test_a_closed_pipe_does_not_end_the_work(tmp_path, monkeypatch):
+def test_a_closed_pipe_does_not_stop_generation(tmp_path, monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w", encoding="utf-8") as closed:

@@ -59,13 +59,13 @@ def command_line(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name_of(path) for path in FILES])
-def test_a_shipped_file_can_be_chosen(name):
+def test_every_shipped_file_composes(name):
     missing = missing_keys(*command_line(name))
     assert (name in INCOMPLETE) == bool(missing), f"left open: {missing}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_file_says_where_its_keys_land_and_what_it_is_for(path):
+def test_every_file_has_a_package_directive_and_a_comment(path):
     lines = path.read_text().splitlines()
     if path.name != "config.yaml":
         assert lines.pop(0) == "# @package _global_"
@@ -73,7 +73,7 @@ def test_a_file_says_where_its_keys_land_and_what_it_is_for(path):
     assert max(map(len, lines)) <= 100
 
 
-def test_dora_knows_every_group_that_a_command_line_chooses():
+def test_dora_lists_every_config_group():
     """A group of which Dora does not know compares as a value, and changes the signature."""
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
@@ -83,7 +83,7 @@ def test_dora_knows_every_group_that_a_command_line_chooses():
 
 
 @pytest.mark.parametrize("name", [name_of(p) for p in FILES if p.parent.parent.name == "solver"])
-def test_no_solver_sets_a_retired_key(name):
+def test_no_solver_sets_a_deprecated_key(name):
     cfg = composed(*command_line(name))
     assert not [key for key in DEPRECATED_KEYS if OmegaConf.select(cfg, key) is not None]
 

@@ -79,7 +79,7 @@ def test_a_file_imports_from_its_own_layer_or_a_lower_one(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_the_package_imports_nothing_that_is_built_on_it(path):
+def test_the_package_does_not_import_its_users(path):
     outside = [name for _, name in all_imports(path) if name.split(".")[0] in OUTSIDE]
     assert not outside
 
@@ -116,7 +116,7 @@ def test_every_directory_of_the_package_belongs_to_a_layer():
     assert {path.stem for path in PACKAGE.iterdir() if path.name != "py.typed"} <= known
 
 
-def test_optional_packages_are_not_part_of_python():
+def test_optional_packages_are_not_in_the_standard_library():
     assert not OPTIONAL & set(sys.stdlib_module_names)
 
 

@@ -136,7 +136,7 @@ def files_in(places: tp.Iterable[str | Path]) -> list[Path]:
 
 
 @pytest.mark.parametrize("path", files_in(PLACES), ids=lambda path: str(path.relative_to(ROOT)))
-def test_words_are_those_of_the_field(path):
+def test_words_are_standard_terms(path):
     found = [str(finding) for finding in findings_in(path)]
     assert not found, "\n".join(found)
 

@@ -18,7 +18,7 @@ from audiocraft.utils import export
 DEBUG_CODEC = "//pretrained/debug_compression_model"
 
 
-def test_a_language_model_names_its_arguments_and_those_of_its_transformer():
+def test_a_language_model_accepts_its_and_transformer_keywords():
     lm = LMModel(
         pattern_provider=DelayedPatternProvider(n_q=2),
         condition_provider=ConditionProvider({}),

@@ -12,7 +12,7 @@ def test_exactly_one_package_holds_the_training_script():
     assert {name for name in packages if (ROOT / name / "train.py").exists()} == {"audiocraft"}
 
 
-def test_the_launcher_only_imports_it():
+def test_the_launcher_only_imports_the_script():
     docstring, imports, guard = ast.parse((ROOT / "train.py").read_text()).body
     assert isinstance(docstring, ast.Expr)
     assert ast.unparse(imports) == "from audiocraft.train import main"

@@ -147,12 +147,12 @@ def find(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_scripts_import_is_there(name):
+def test_public_names_are_importable(name):
     assert find(name) is not None
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_a_call_that_scripts_make_is_understood(name):
+def test_public_calls_are_accepted(name):
     parameters = [
         p
         for p in inspect.signature(tp.cast(tp.Callable, find(name))).parameters.values()
@@ -167,7 +167,7 @@ def test_a_call_that_scripts_make_is_understood(name):
         )
 
 
-def test_an_attribute_that_scripts_read_is_there(tiny_musicgen):
+def test_public_attributes_exist(tiny_musicgen):
     for name in (
         "sample_rate",
         "frame_rate",
@@ -188,7 +188,7 @@ def test_audio_functions_accept_the_keywords_of_scripts(tmp_path):
     assert audio.audio_info(filepath=path).channels == 1
 
 
-def test_data_sets_accept_the_keywords_of_scripts(tmp_path):
+def test_datasets_accept_the_keywords_of_scripts(tmp_path):
     audio.audio_write(stem_name=tmp_path / "a", wav=torch.rand(1, 800) - 0.5, sample_rate=800)
     (tmp_path / "a.json").write_text('{"title": "A"}', encoding="utf-8")
     entries = audio_dataset.find_audio_files(path=tmp_path, exts=[".wav"], minimal=False)

@@ -16,7 +16,7 @@ PINNED = {
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_what_a_pinned_package_needs_is_pinned_too(name):
+def test_dependencies_of_pinned_packages_are_pinned(name):
     try:
         needed = [Requirement(line) for line in distribution(name).requires or []]
     except PackageNotFoundError:

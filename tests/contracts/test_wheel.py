@@ -81,7 +81,7 @@ def test_the_console_command_generates(run):
     assert [path.suffix for path in sorted((run.folder / "made").iterdir())] == [".json", ".wav"]
 
 
-def test_a_run_finds_the_example_music_and_writes_to_the_current_folder(run):
+def test_a_run_uses_the_example_music_and_the_current_folder(run):
     settings = ["optim.epochs=1", "optim.updates_per_epoch=1", "generate.every=null", "device=cpu"]
     few = ["dataset.batch_size=1", "dataset.num_workers=0", "evaluate.every=null"]
     run("-m", "dora", "-P", "audiocraft", "run", TINY, *settings, *few)
@@ -89,13 +89,13 @@ def test_a_run_finds_the_example_music_and_writes_to_the_current_folder(run):
     assert history.is_file()
 
 
-def test_grids_and_the_preflight_report_are_there(run):
+def test_grids_and_the_preflight_report_are_installed(run):
     report = run("-m", "audiocraft", "doctor", TINY, "device=cpu")
     assert "train: 80 files" in report
     grid = run("-m", "audiocraft", "grid", "musicgen.musicgen_style_tiny", "--local", "--dry-run")
     assert grid.count("PEN") == 3
 
 
-def test_the_page_can_be_served(run):
+def test_the_page_is_served(run):
     pytest.importorskip("gradio")
     assert "--listen" in run("-m", "audiocraft", "demo", "--help")

@@ -24,7 +24,7 @@ def loaded(monkeypatch):
         ["--username", "ada", "--password", ""],
     ],
 )
-def test_half_a_login_is_refused_before_the_model_is_loaded(flags, loaded, capsys):
+def test_an_incomplete_login_is_refused_before_the_model_is_loaded(flags, loaded, capsys):
     assert app.main(flags) == 1
     assert "Give --username and --password together" in capsys.readouterr().err
     assert loaded == []

@@ -116,7 +116,7 @@ def test_a_visitor_generates_music_and_downloads_it(visit, tmp_path, pictures):
     assert (tmp_path / "again" / saved["audio"].name).read_bytes() == saved["audio"].read_bytes()
 
 
-def test_numbers_beyond_their_range_are_the_last_that_fit(visit):
+def test_numbers_out_of_range_are_clamped(visit):
     tab = visit()
     upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
     expect(tab.locator("#picture figure")).to_contain_text("excerpt: 3.0 to 6.0 s")
@@ -160,7 +160,7 @@ def test_a_bundled_clip_and_the_microphone(visit):
     expect(tab.locator("#picture figure")).to_be_visible()
 
 
-def test_a_late_answer_does_not_replace_a_newer_one(visit):
+def test_a_late_response_does_not_replace_a_newer_one(visit):
     tab, held = visit(), []
 
     def hold(route):
@@ -193,7 +193,7 @@ def test_cancelling_ends_the_generation_and_the_next_one_works(visit):
     generate(tab, "short")
 
 
-def test_who_waits_in_the_queue_can_leave_it(visit):
+def test_a_queued_request_can_be_cancelled(visit):
     busy, waiting = visit(), visit()
     for tab, words in ((busy, "endless"), (waiting, "too late")):
         choose(tab, "duration", 60)
@@ -210,7 +210,7 @@ def test_who_waits_in_the_queue_can_leave_it(visit):
     generate(waiting, "in time")
 
 
-def test_two_visitors_at_once_both_get_music(visit):
+def test_two_visitors_can_generate_at_once(visit):
     tabs = [visit(), visit()]
     for number, tab in enumerate(tabs):
         choose(tab, "duration", 3)
@@ -256,7 +256,7 @@ def test_bad_input_gives_a_message_and_the_page_keeps_working(visit, tmp_path):
     generate(tab, "🎷🔥")
 
 
-def test_nothing_but_uploads_is_read_or_served(visit, server):
+def test_only_uploads_are_read_or_served(visit, server):
     tab = visit()
     request = tab.context.request
     secrets = ["/etc/passwd", str(ROOT / "setup.py"), "../../../etc/passwd", str(server.log)]
@@ -279,7 +279,7 @@ def test_nothing_but_uploads_is_read_or_served(visit, server):
     assert "it was not uploaded by a user" in server.log.read_text()
 
 
-def test_without_the_password_nothing_is_seen(chromium, server):
+def test_nothing_is_served_without_the_password(chromium, server):
     context = chromium.new_context()
     for path in ("/config", "/gradio_api/file=/etc/passwd"):
         assert context.request.get(server.url + path).status == 401
@@ -295,7 +295,7 @@ def test_without_the_password_nothing_is_seen(chromium, server):
     context.close()
 
 
-def test_the_page_fits_a_telephone(visit, pictures):
+def test_the_page_fits_a_phone(visit, pictures):
     tab = visit(400)
     upload(tab, ROOT / "dataset" / "example" / "funk_01.mp3")
     expect(tab.locator("#picture figure")).to_be_visible()
@@ -303,7 +303,7 @@ def test_the_page_fits_a_telephone(visit, pictures):
     photograph(tab, pictures / "demo_phone.png")
 
 
-def test_a_server_that_is_ended_leaves_nothing_behind(server):
+def test_a_stopped_server_leaves_no_files(server):
     assert len(server.files) == 1
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0

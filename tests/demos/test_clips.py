@@ -13,7 +13,7 @@ from demos.clips import bundled_clips, draw_clip, inspect_clip, max_start
 from .conftest import RATE, tone, write
 
 
-def test_the_peaks_of_a_clip_are_those_of_its_parts(clip):
+def test_displayed_peaks_match_the_clip(clip):
     style_clip = inspect_clip(clip)
     samples = np.abs(tone(3))
     parts = [part.max() for part in np.split(samples, len(style_clip.peaks))]
@@ -46,7 +46,7 @@ def test_a_clip_that_cannot_be_used_is_refused_in_one_sentence(
         inspect_clip(path)
 
 
-def test_a_file_without_a_byte_and_one_that_is_no_sound(tmp_path):
+def test_empty_files_and_non_audio_files_are_refused(tmp_path):
     empty, text = tmp_path / "empty.mp3", tmp_path / "text.wav"
     empty.touch()
     text.write_text("la la la")
@@ -62,12 +62,12 @@ def test_a_clip_of_too_many_bytes_is_not_read(clip, monkeypatch):
         inspect_clip(clip)
 
 
-def test_a_kilohertz_of_eight_bits_is_a_clip(tmp_path):
+def test_a_clip_of_1_khz_and_8_bits_is_accepted(tmp_path):
     path = write(tmp_path / "coarse.wav", tone(3, 1000), 1000, "PCM_U8")
     assert inspect_clip(path).duration == pytest.approx(3)
 
 
-def test_a_video_needs_a_sound_track(tmp_path):
+def test_a_video_needs_an_audio_track(tmp_path):
     path = tmp_path / "video.mp4"
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -90,12 +90,12 @@ def test_the_excerpt_is_drawn_at_its_position(clip):
     assert drawn.count("v") >= count
 
 
-def test_a_name_cannot_bring_html_onto_the_page(tmp_path):
+def test_file_names_are_escaped_in_html(tmp_path):
     path = write(tmp_path / "<b onclick=x>.wav", tone(2))
     assert "<b" not in draw_clip(inspect_clip(path), 0, 1.5)
 
 
-def test_the_start_goes_as_far_as_the_excerpt_fits(clip):
+def test_the_start_is_limited_by_the_excerpt_length(clip):
     style_clip = inspect_clip(clip)
     assert max_start(style_clip, 1.5) == 1.5
     assert max_start(style_clip, 3.0) == 0

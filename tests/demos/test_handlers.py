@@ -34,7 +34,7 @@ def test_the_excerpt_of_a_new_clip_is_its_middle(show_clip, tmp_path):
     assert show_clip(second, 2.5, 3.0)[0] == (4.5, 7.5)
 
 
-def test_the_same_clip_from_the_same_place_if_it_fits(show_clip, tmp_path):
+def test_the_start_of_the_same_clip_is_kept_if_it_fits(show_clip, tmp_path):
     clip = write(tmp_path / "clip.wav", tone(8))
     show_clip(clip, 0.0, 3.0)
     assert show_clip(clip, 4.5, 2.0)[0] == (4.5, 6.5)
@@ -43,7 +43,7 @@ def test_the_same_clip_from_the_same_place_if_it_fits(show_clip, tmp_path):
     assert (slider.value, slider.maximum) == (4.0, 4.0)
 
 
-def test_a_slider_that_is_moved_is_left_alone(show_clip, tmp_path):
+def test_a_moved_slider_keeps_its_value(show_clip, tmp_path):
     clip = write(tmp_path / "clip.wav", tone(8))
     show_clip(clip, 0.0, 3.0)
     drawn, slider = show_clip(clip, 1.5, 3.0)

@@ -25,7 +25,7 @@ def nothing(done, total):
     """Ignores progress."""
 
 
-def test_the_form_gives_as_many_samples_with_pictures_and_recipes(service, sessions, clip):
+def test_the_form_generates_samples_with_pictures_and_recipes(service, sessions, clip):
     session = sessions.get("ada")
     result = service.generate(form(clip=str(clip), start=0.5, count=3), session, nothing)
     assert session.results == [result]
@@ -81,7 +81,7 @@ def test_values_that_cannot_be_used_are_refused_in_one_sentence(
         service.generate(form(**changes), sessions.get("ada"), nothing)
 
 
-def test_emoji_and_coarse_clips_make_music(service, sessions, tmp_path):
+def test_emoji_and_low_quality_clips_are_accepted(service, sessions, tmp_path):
     coarse = write(tmp_path / "coarse.wav", tone(3, 1000), 1000, "PCM_U8")
     result = service.generate(
         form(text="🎷🔥", clip=str(coarse), start=0), sessions.get("ada"), nothing
@@ -90,7 +90,7 @@ def test_emoji_and_coarse_clips_make_music(service, sessions, tmp_path):
     assert result.files[0].audio.stem == "untitled_3"
 
 
-def test_text_is_data(service, sessions):
+def test_text_is_not_interpreted(service, sessions):
     text = "$a$ <b>x</b> [/] %s {x} \0 half an emoji \ud83c"
     result = service.generate(form(text=text), sessions.get("ada"), nothing)
     shown = show(result)[0]
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_no_partial_result_and_the_next_one_works(
     assert service.generate(form(), session, nothing).files[0].audio.exists()
 
 
-def test_a_disk_without_room_for_what_is_served_is_full(service, sessions, monkeypatch):
+def test_too_little_disk_space_for_results_is_an_error(service, sessions, monkeypatch):
     usage = types.SimpleNamespace(free=1000)
     monkeypatch.setattr(sessions_module.shutil, "disk_usage", lambda folder: usage)
     session = sessions.get("ada")
@@ -144,7 +144,7 @@ def test_a_disk_without_room_for_what_is_served_is_full(service, sessions, monke
     assert list(session.folder.iterdir()) == []
 
 
-def test_two_people_at_once_get_what_they_would_get_alone(service, sessions, clip):
+def test_concurrent_sessions_get_the_results_of_separate_ones(service, sessions, clip):
     forms = {"ada": form(text="loud rock"), "bob": form(clip=str(clip), start=0.2, seed=9)}
     alone = {name: service.generate(w, sessions.get("alone"), nothing) for name, w in forms.items()}
     together = {}
@@ -193,7 +193,7 @@ def test_a_closed_session_is_deleted(service, sessions):
         (ZeroDivisionError("secret"), "went wrong on the server (ZeroDivisionError)"),
     ],
 )
-def test_an_unexpected_error_is_one_sentence_too(error, sentence, caplog):
+def test_an_unexpected_error_is_one_sentence(error, sentence, caplog):
     reported = error_message(error)
     assert sentence in reported
     assert "secret" not in reported

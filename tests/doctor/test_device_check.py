@@ -34,7 +34,7 @@ def test_the_cpu_agrees_with_itself():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_within_what_rounding_explains(dtype):
+def test_half_precision_is_within_rounding_error(dtype):
     *_, half = check_device(BROKEN, dtype)
     assert half.part == f"language model in {str(dtype)[6:]}"
     assert half.is_correct
@@ -55,19 +55,19 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_is_named_for_every_part(kind):
+def test_wrong_results_of_every_part_are_reported(kind):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         results = check_device(BROKEN, run=device_that(GARBAGE[kind]))
     assert correct(results) == dict.fromkeys(PARTS, False)
 
 
-def test_noise_of_rounding_is_no_garbage():
+def test_rounding_noise_is_accepted():
     noise = lambda v: v * (1 + 1e-4 * torch.randn(v.shape)) if v.is_floating_point() else v  # noqa: E731
     assert all(correct(check_device(BROKEN, run=device_that(noise))).values())
 
 
-def test_a_device_that_fails_is_named_with_its_words():
+def test_an_exception_of_the_device_is_reported():
     def run(probe, device):
         if device == BROKEN:
             raise RuntimeError("operator not implemented")
@@ -78,7 +78,7 @@ def test_a_device_that_fails_is_named_with_its_words():
         assert result.message == "RuntimeError: operator not implemented"
 
 
-def test_a_wrong_operator_deep_inside_is_found(monkeypatch):
+def test_a_wrong_operator_is_detected(monkeypatch):
     """Attention that sees the future on one device, as some have done."""
     attend = F.scaled_dot_product_attention
 
@@ -102,7 +102,7 @@ def test_probes_leave_the_global_generator_unchanged():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_difference_is_relative_to_what_varies():
+def test_differences_are_relative_to_the_variation():
     expected = 100 + torch.tensor([-1.0, 1.0])
     assert relative_difference(expected, expected) == 0
     assert relative_difference(100 + torch.tensor([1.0, -1.0]), expected) == pytest.approx(2)
@@ -111,5 +111,5 @@ def test_a_difference_is_relative_to_what_varies():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_is_correct():
+def test_a_gpu_passes_the_check():
     assert all(correct(check_device(torch.device("cuda"), torch.bfloat16)).values())

@@ -78,7 +78,7 @@ def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
     assert estimated == pytest.approx(kept.total, rel=0.1)
 
 
-def test_cross_attention_keeps_what_is_counted():
+def test_cross_attention_activations_are_counted():
     text = ("conditioner=text2music", "conditioners.description.t5.name=t5-small")
     cfg = composed("solver=musicgen/debug", *text)
     model = build(cfg, "cpu").train()
@@ -103,7 +103,7 @@ def test_weights_gradients_and_averages_follow_from_the_parameters():
         assert sizes(composed(TINY, f"optim.optimizer={name}"))["optimizer"] == per_weight * total
 
 
-def test_adapters_learn_little():
+def test_adapters_have_small_gradients():
     pytest.importorskip("peft")
     whole = sizes(composed(TINY))
     cfg = composed(TINY, "lora.use=true", "continue_from=x")
@@ -114,7 +114,7 @@ def test_adapters_learn_little():
     assert found["gradients"] < 0.1 * whole["gradients"]
 
 
-def test_shards_divide_what_learns():
+def test_sharding_divides_the_training_state():
     sharded = ("fsdp.use=true", "fsdp.sharding_strategy=full_shard", "optim.ema.use=true")
     one = sizes(composed(TINY, "optim.ema.use=true"))
     four = sizes(composed(TINY, *sharded), processes=4)
@@ -126,7 +126,7 @@ def test_shards_divide_what_learns():
     assert "gathered" not in alone
 
 
-def test_what_waits_in_the_memory_of_the_cpu_takes_none_of_the_gpu():
+def test_offloaded_state_takes_no_gpu_memory():
     sharded = (TINY, "fsdp.use=true", "optim.ema.use=true", "device=cuda")
     kept = sizes(composed(*sharded), processes=2)
     offloaded = sizes(composed(*sharded, "fsdp.cpu_offload=true"), processes=2)
@@ -136,7 +136,7 @@ def test_what_waits_in_the_memory_of_the_cpu_takes_none_of_the_gpu():
     assert waiting < sizes(alone).keys()
 
 
-def test_recomputed_activations_are_those_of_one_layer():
+def test_checkpointing_keeps_the_activations_of_one_layer():
     layers, tokens, dim = 5, 2 * 120, 192
     per_step = memory.saved_bytes_per_step(build(composed(TINY)).transformer.spec, 4, 4)
     kept = sizes(composed(TINY))["activations"]
@@ -145,7 +145,7 @@ def test_recomputed_activations_are_those_of_one_layer():
     assert kept - recomputed == saved > 0
 
 
-def test_a_piece_is_what_one_process_computes_at_once():
+def test_a_micro_batch_is_computed_at_once_by_one_process():
     cfg = composed(
         TINY, "dataset.batch_size=24", "optim.accumulate=3", "dataset.segment_duration=8"
     )
@@ -156,12 +156,12 @@ def test_a_piece_is_what_one_process_computes_at_once():
     assert piece.steps == 400 + 1 + style_steps + memory.TEXT_STEPS
 
 
-def test_this_machine_has_some_memory_free():
+def test_available_memory_is_positive():
     free, total = available_memory(torch.device("cpu"))
     assert 0 < free <= total
 
 
-def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+def test_the_memory_limit_of_a_container_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("2000000\n")
     (tmp_path / "memory.current").write_text("500000\n")
@@ -177,7 +177,7 @@ def test_numbers_of_parameters_are_readable(number, text):
     assert memory.format_count(number) == text
 
 
-def test_what_is_there_on_a_gpu_is_its_own_memory(monkeypatch):
+def test_available_memory_of_a_gpu_is_its_own(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (3e9, 8e9))
     assert available_memory(torch.device("cuda:1")) == (3e9, 8e9)

@@ -44,7 +44,7 @@ def saved(checkpoints, epochs=2, updates=5):
     checkpoints.save({"history": history, "progress": {"updates": updates}})
 
 
-def test_a_new_model_is_drawn_from_the_seed(checkpoints):
+def test_a_new_model_has_weights_from_the_seed(checkpoints):
     sources = found(composed(TINY, "seed=7"), checkpoints)
     assert "seed=7" in sources["language model"].where
     assert sources["tokenizer"].where.endswith("assets/mel_rvq_16khz/model.safetensors")
@@ -52,7 +52,7 @@ def test_a_new_model_is_drawn_from_the_seed(checkpoints):
     assert all(source.is_here for source in sources.values())
 
 
-def test_a_model_that_is_continued_is_found(checkpoints, tmp_path):
+def test_the_model_of_continue_from_is_found(checkpoints, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     save_file({"w": torch.zeros(1)}, folder / "state_dict.safetensors")
@@ -61,7 +61,7 @@ def test_a_model_that_is_continued_is_found(checkpoints, tmp_path):
     assert source.why == f"continue_from: {folder}"
 
 
-def test_a_checkpoint_of_its_own_wins_and_the_reason_is_given(checkpoints):
+def test_the_own_checkpoint_takes_precedence_with_its_reason(checkpoints):
     saved(checkpoints)
     assert get_checkpoint_progress(checkpoints) == CheckpointProgress(2, 5)
     source = found(composed(TINY, "continue_from=//sig/abc"), checkpoints)["language model"]
@@ -70,7 +70,7 @@ def test_a_checkpoint_of_its_own_wins_and_the_reason_is_given(checkpoints):
     assert "continue_from=//sig/abc" in source.why
 
 
-def test_weights_that_are_nowhere_are_a_problem(checkpoints):
+def test_missing_weights_are_a_problem(checkpoints):
     cfg = composed(TINY, "continue_from=//sig/ffffffff", "compression_model_checkpoint=/no/file")
     sources = found(cfg, checkpoints)
     for part, name in (("language model", "//sig/ffffffff"), ("tokenizer", "/no/file")):
@@ -78,7 +78,7 @@ def test_weights_that_are_nowhere_are_a_problem(checkpoints):
         assert name in sources[part].problem
 
 
-def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkeypatch):
+def test_weights_of_the_hub_are_reported_and_not_downloaded(cache, checkpoints, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", None)  # it must not be called
     cfg = composed(*STYLE, "continue_from=//pretrained/facebook/musicgen-style")
     sources = found(cfg, checkpoints)
@@ -95,7 +95,7 @@ def test_weights_of_the_hub_are_named_and_not_fetched(cache, checkpoints, monkey
     assert "CC-BY-NC" in sources["self_wav: feature extractor"].why
 
 
-def test_without_network_that_is_a_problem(cache, checkpoints, monkeypatch):
+def test_weights_of_the_hub_are_a_problem_without_network(cache, checkpoints, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     source = found(composed(*STYLE), checkpoints)["tokenizer"]
     assert "facebook/encodec_32khz" in source.problem
@@ -114,13 +114,13 @@ def test_weights_in_the_cache_are_found(cache, checkpoints):
     assert source.is_here
 
 
-def test_a_listener_may_be_a_codec(cache, checkpoints):
+def test_a_feature_extractor_may_be_a_codec(cache, checkpoints):
     cfg = composed(TINY, "conditioners.self_wav.style.model_name=encodec")
     source = found(cfg, checkpoints)["self_wav: feature extractor"]
     assert source.where.endswith("assets/mel_rvq_16khz/model.safetensors")
 
 
-def test_the_debug_tokenizer_is_made_up(checkpoints):
+def test_the_debug_tokenizer_has_random_weights(checkpoints):
     source = found(composed("solver=musicgen/debug"), checkpoints)["tokenizer"]
     assert source.is_here
     assert "random weights" in source.where

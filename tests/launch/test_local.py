@@ -230,6 +230,6 @@ def test_what_the_user_chose_is_kept(main, monkeypatch):
     assert new_grid(main, 2, a="train")._resources(1) == {"CUDA_VISIBLE_DEVICES": "7"}
 
 
-def test_none_at_a_time_is_refused(main):
+def test_parallel_zero_is_refused(main):
     with pytest.raises(ConfigError, match=r"--parallel is 0. Give at least 1"):
         new_grid(main, 0)
