@@ -38,7 +38,7 @@ def test_experiments_are_in_the_checkout_by_default():
     assert folder == Path(module.__file__).parents[1] / "outputs"
 
 
-def test_no_default_is_a_folder_of_temporary_files():
+def test_no_default_folder_is_temporary():
     settings = read_environment({})
     kept = (module.ROOT, Path.home())
     for folder in (settings.dora_dir, settings.reference_dir, settings.cache_dir):
@@ -59,7 +59,7 @@ def test_a_cluster_has_its_own_section(team_file, monkeypatch):
     assert read_environment(variables).dora_dir == Path("/big/runs")
 
 
-def test_a_guessed_cluster_without_a_section_uses_the_default_one(team_file, monkeypatch):
+def test_a_detected_cluster_without_a_section_uses_the_default(team_file, monkeypatch):
     monkeypatch.setattr(module, "_guess_cluster", lambda: "slurm")
     settings = read_environment({"AUDIOCRAFT_CONFIG": str(team_file)})
     assert settings.cluster == "slurm"
@@ -74,7 +74,7 @@ def test_a_guessed_cluster_without_a_section_uses_the_default_one(team_file, mon
         ({"AUDIOCRAFT_CONFIG": "/no/such.yaml"}, "AUDIOCRAFT_CONFIG is /no/such.yaml"),
     ],
 )
-def test_an_unknown_name_is_refused_and_known_ones_are_listed(variables, remedy):
+def test_an_unknown_name_is_refused_listing_the_supported_ones(variables, remedy):
     with pytest.raises(ConfigError, match=remedy):
         read_environment(variables)
 
@@ -106,7 +106,7 @@ def test_sources_are_found_in_the_current_directory_first(monkeypatch, tmp_path)
     assert resolve("egs/example/train") == Path("egs/example/train")
 
 
-def test_a_configuration_folder_contains_its_own_teams(monkeypatch, tmp_path):
+def test_a_configuration_folder_contains_its_team_files(monkeypatch, tmp_path):
     (tmp_path / "teams").mkdir()
     (tmp_path / "teams" / "ours.yaml").write_text(TEAM)
     monkeypatch.setenv("AUDIOCRAFT_CONFIG", str(tmp_path))
@@ -116,7 +116,7 @@ def test_a_configuration_folder_contains_its_own_teams(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("on_team")
-def test_reference_paths_lie_below_the_reference_folder():
+def test_reference_paths_are_inside_the_reference_folder():
     resolve = AudioCraftEnvironment.resolve_reference_path
     assert resolve("//reference/clap/model.pt") == Path("/shared/reference/clap/model.pt")
     assert resolve("models/mine.pt") == Path("models/mine.pt")

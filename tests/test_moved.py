@@ -10,7 +10,7 @@ from audiocraft._moved import MOVED
 
 
 @pytest.mark.parametrize("old", MOVED)
-def test_a_former_name_is_the_same_module(old):
+def test_a_former_name_imports_the_same_module(old):
     module = importlib.import_module(f"audiocraft.{MOVED[old]}")
     spec = module.__spec__
     sys.modules.pop(f"audiocraft.{old}", None)

@@ -72,7 +72,7 @@ def finished(place):
     return folder
 
 
-def test_tokens_and_waveforms_are_those_of_the_files(place, finished):
+def test_tokens_and_waveforms_match_the_files(place, finished):
     tokenizer = load_compression_model(str(place / "tokenizer"))
     tokens = TokenFolder(finished)
     assert tokens.header.num_shards > 2
@@ -97,7 +97,7 @@ def test_the_waveforms_can_be_lossless_or_absent(place, tmp_path):
     assert not list((tmp_path / "mute" / "shards").glob("*.wave"))
 
 
-def test_several_machines_write_what_one_would(place, finished, tmp_path):
+def test_several_machines_write_the_folder_of_one(place, finished, tmp_path):
     folder = tmp_path / "parts"
     assert not encode_dataset(metas_of(place), folder, encoding(place), part=1, parts=2)
     with pytest.raises(ManifestError, match="is not complete"):
@@ -107,7 +107,7 @@ def test_several_machines_write_what_one_would(place, finished, tmp_path):
 
 
 @pytest.mark.integration
-def test_several_processes_write_what_one_would(place, finished, tmp_path):
+def test_several_processes_write_the_folder_of_one(place, finished, tmp_path):
     assert encode_dataset(metas_of(place), tmp_path / "out", encoding(place, workers=2))
     assert contents(tmp_path / "out") == contents(finished)
 
@@ -118,7 +118,7 @@ def command(place, folder, *more):
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(0, []), (1, [0] * 5), (2, [0, 1, 0, 1, 0])])
-def test_processes_take_turns_on_the_gpus(gpus, expected, monkeypatch):
+def test_processes_are_distributed_over_gpus(gpus, expected, monkeypatch):
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
@@ -181,7 +181,7 @@ def _alive(pid):
         return False
 
 
-def test_damaged_files_keep_their_place(place, tmp_path):
+def test_damaged_files_keep_their_row_without_tokens(place, tmp_path):
     metas = metas_of(place)
     metas[2].path = str(tmp_path / "gone.wav")
     (tmp_path / "4.wav").write_bytes(b"RIFF")
@@ -209,7 +209,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_refused_and_nothing_is_written(place, tmp_path, mistake):
+def test_a_wrong_setting_is_refused_and_nothing_is_written(place, tmp_path, mistake):
     changes, message = MISTAKES[mistake]
     with pytest.raises(AudiocraftError, match=message):
         encode_dataset(metas_of(place), tmp_path / "out", encoding(place, **changes))
@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_refused(place, tmp_path):
 # The command.
 
 
-def test_the_command_says_what_it_made_and_what_to_do_next(place, tmp_path, capsys):
+def test_the_command_reports_results_and_next_steps(place, tmp_path, capsys):
     encode_command.main(command(place, tmp_path / "out", "--workers", "1", "--wave_rate", "4000"))
     reported = capsys.readouterr().out
     assert "6 files" in reported
@@ -238,7 +238,7 @@ def test_the_command_says_what_it_made_and_what_to_do_next(place, tmp_path, caps
     assert f"datasource.train={tmp_path / 'out'}" in reported
 
 
-def test_the_advice_names_the_split_of_the_manifest(finished):
+def test_next_steps_name_the_split_of_the_manifest(finished):
     for manifest, split in (("egs/mine/valid", "valid"), ("egs/mine", "train")):
         advice = encode_command.describe_folder(finished, manifest)
         assert f"datasource.{split}={finished}" in advice
@@ -256,7 +256,7 @@ def copied(finished, tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_damaged_shard_is_named_and_only_it_is_written_again(place, finished, tmp_path):
+def test_only_the_damaged_shard_is_named_and_rewritten(place, finished, tmp_path):
     folder = copied(finished, tmp_path)
     path = folder / "shards" / "00001.codes"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -268,7 +268,7 @@ def test_a_damaged_shard_is_named_and_only_it_is_written_again(place, finished, 
     assert contents(folder) == contents(finished)
 
 
-def test_verification_sees_another_manifest_and_other_audio(place, finished, tmp_path):
+def test_verification_detects_changes_of_manifest_and_audio(place, finished, tmp_path):
     metas = metas_of(place)
     save_manifest(tmp_path / "data.jsonl", metas[1:])
     with pytest.raises(ManifestError, match="encoded from another manifest"):
@@ -286,7 +286,7 @@ def test_verification_sees_another_manifest_and_other_audio(place, finished, tmp
         original.write_bytes(kept)
 
 
-def test_audio_that_is_gone_is_no_damage(place, finished, tmp_path, capsys):
+def test_missing_audio_is_not_reported_as_damage(place, finished, tmp_path, capsys):
     metas = metas_of(place)
     for meta in metas:
         meta.path = f"/gone/{Path(meta.path).name}"
@@ -305,7 +305,7 @@ def test_another_tokenizer_is_refused_with_both_hashes(place, finished):
         encode_command.main([str(place), str(finished), "--verify", *other])
 
 
-def test_a_tokenizer_has_to_be_named(place, tmp_path, capsys):
+def test_a_tokenizer_is_required(place, tmp_path, capsys):
     with pytest.raises(SystemExit):
         encode_command.main([str(place), str(tmp_path / "out")])
     assert "--tokenizer" in capsys.readouterr().err

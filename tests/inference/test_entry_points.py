@@ -99,7 +99,7 @@ def from_training(model, path, tmp_path):
 @pytest.mark.parametrize(
     "generate", [from_a_generator, from_the_command_line, from_the_page, from_training]
 )
-def test_every_entry_point_gives_the_tokens_of_the_python_api(model, path, tmp_path, generate):
+def test_every_entry_point_generates_the_tokens_of_the_python_api(model, path, tmp_path, generate):
     from_python(model, path, tmp_path)
     generate(model, path, tmp_path)
     assert torch.equal(model.tokens[0], model.tokens[-1])

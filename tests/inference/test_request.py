@@ -12,7 +12,7 @@ def test_cells_of_a_table_are_converted_to_the_types_of_the_fields():
     assert request == Request(text="waltz", seed=7, duration=2.5, top_k=0)
 
 
-def test_numbers_are_converted_where_it_is_obvious():
+def test_unambiguous_numbers_are_converted():
     row = {"text": 808, "seed": 3.0, "duration": "2", "top_k": "5.0", "style": 7}
     request = Request.from_dict(row, "row")
     assert request == Request(text="808", seed=3, duration=2.0, top_k=5, style="7")
@@ -32,7 +32,7 @@ def test_any_text_becomes_valid_unicode(text, valid):
     valid.encode()
 
 
-def test_an_empty_text_is_no_text():
+def test_a_blank_text_is_none():
     assert Request(text="  ", seed=0).text is None
 
 
@@ -52,24 +52,24 @@ def test_an_empty_text_is_no_text():
         ("excerpt_start", {}),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_named(field, value):
+def test_the_error_names_a_value_of_the_wrong_type(field, value):
     with pytest.raises(ConfigError, match=f"{field} must be "):
         Request(**{"seed": 0, field: value})
 
 
-def test_an_unknown_field_is_named_beside_the_known_ones():
+def test_an_unknown_field_lists_the_supported_ones():
     with pytest.raises(ConfigError, match=r"line 3: 'tempo' is unknown.*text, style, seed"):
         Request.from_dict({"tempo": 120, "seed": 0}, "line 3")
 
 
-def test_a_text_of_any_script_may_be_as_long_as_a_page():
+def test_long_texts_of_any_script_are_accepted():
     assert Request(text="🎷" * MAX_TEXT, seed=0).text == "🎷" * MAX_TEXT
     with pytest.raises(ConfigError, match=r"10,000 characters.*2,000"):
         Request(text="x" * 10_000, seed=0)
 
 
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, "99999999999999999999"])
-def test_a_seed_is_a_number_that_every_generator_takes(seed):
+def test_seeds_outside_the_range_of_generators_are_refused(seed):
     with pytest.raises(ConfigError, match=f"seed must be from 0 to {MAX_SEED} but is {seed}"):
         Request(seed=seed)
     assert [Request(seed=seed).seed for seed in (0, MAX_SEED)] == [0, MAX_SEED]
@@ -82,7 +82,7 @@ def test_requests_that_differ_only_in_text_and_seed_share_a_batch():
     assert one.settings != Request(text="waltz", style="a.wav", seed=1).settings
 
 
-def test_the_text_weight_counts_only_beside_a_style():
+def test_the_text_weight_applies_only_with_a_style():
     assert Request(text="a", seed=1, text_weight=2).settings == Request(text="b", seed=1).settings
     styled = Request(text="a", style="a.wav", seed=1)
     assert styled.settings != Request(text="a", style="a.wav", seed=1, text_weight=2).settings

@@ -71,7 +71,7 @@ def test_neighbours_with_the_same_settings_share_a_batch(requests):
     assert list(split_into_batches([], 2)) == []
 
 
-def test_progress_counts_the_seconds_of_all(sample_generator, requests):
+def test_progress_counts_the_seconds_of_all_samples(sample_generator, requests):
     reported: list[float] = []
     list(sample_generator.generate(requests, 2, reported.append))
     assert reported == sorted(reported)
@@ -115,12 +115,12 @@ def test_another_clip_is_refused(sample_generator, requests, clip):
         ({"extend_stride": 5}, "extend_stride"),
     ],
 )
-def test_what_the_model_cannot_do_is_refused_first(sample_generator, clip, values, message):
+def test_unsupported_requests_are_refused(sample_generator, clip, values, message):
     with pytest.raises((ConfigError, AudioError), match=message):
         checked(sample_generator, seed=0, style=clip, **values)
 
 
-def test_a_recipe_is_unchanged_by_json(sample_generator, requests, tmp_path):
+def test_a_recipe_round_trips_through_json(sample_generator, requests, tmp_path):
     (sample,) = sample_generator.generate([requests[2]])
     write_sample(tmp_path, "a", sample)
     assert Recipe.load(tmp_path / "a.json") == dataclasses.replace(sample.recipe, audio="a.wav")

@@ -10,7 +10,7 @@ from audiocraft.errors import AudioError
 from audiocraft.inference.style_clip import excerpt_start, load_excerpt
 
 
-def test_reading_the_excerpt_alone_equals_cutting_it_out_of_the_whole(clip):
+def test_reading_the_excerpt_equals_slicing_the_whole_clip(clip):
     wav, rate = audio_read(clip)
     whole = convert_audio(wav, rate, 32000, 1)
     for start in (0.0, 0.7, 1.5):
@@ -20,14 +20,14 @@ def test_reading_the_excerpt_alone_equals_cutting_it_out_of_the_whole(clip):
         torch.testing.assert_close(excerpt, whole[:, first : first + 48000], atol=2e-3, rtol=0)
 
 
-def test_a_drawn_start_follows_from_the_seed_and_fits(clip):
+def test_a_drawn_start_depends_on_the_seed_and_fits(clip):
     starts = [excerpt_start(clip, 1.5, None, seed) for seed in range(20)]
     assert starts == [excerpt_start(clip, 1.5, None, seed) for seed in range(20)]
     assert len(set(starts)) > 10
     assert all(0 <= start <= 1.5 for start in starts)
 
 
-def test_a_clip_just_as_long_as_the_excerpt_is_enough(clip):
+def test_a_clip_of_the_length_of_the_excerpt_is_accepted(clip):
     assert excerpt_start(clip, 3.0, None, 1) == 0
     part = load_excerpt(clip, 3.0, 0.0, 32000, 1)
     assert part.wav.shape[-1] - round(part.start * 32000) >= 96000
@@ -61,7 +61,7 @@ def test_samples_that_are_not_finite_are_refused(tmp_path):
         load_excerpt(path, 1.5, 0.0, 16000, 1)
 
 
-def test_an_old_recording_of_one_kilohertz_and_eight_bits_is_read(tmp_path):
+def test_a_clip_of_1_khz_and_8_bits_is_read(tmp_path):
     path = str(tmp_path / "old.wav")
     soundfile.write(path, torch.sin(torch.arange(2000) / 5).numpy(), 1000, subtype="PCM_U8")
     assert load_excerpt(path, 1.5, 0.2, 32000, 1).wav.abs().max() > 0.1

@@ -62,13 +62,13 @@ def torchrun(*job: str, outputs) -> Run:
     return run
 
 
-def test_two_processes_train_as_one(alone, tmp_path):
+def test_two_processes_give_the_results_of_one(alone, tmp_path):
     two = command("-m", "dora", "run", "-d", "--ddp_workers=2", *JOB, outputs=tmp_path)
     assert_alike(two, alone)
     assert two.folder.name == alone.folder.name
 
 
-def test_a_sharded_model_trains_as_a_whole_one(sharded, alone):
+def test_a_sharded_model_gives_the_results_of_an_unsharded_one(sharded, alone):
     assert_alike(sharded, alone)
     assert list(sharded.folder.glob("shards_*"))
 
@@ -84,7 +84,7 @@ def test_processes_share_the_samples_that_are_generated(tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_offloaded_to_the_cpu_train_the_same(alone, tmp_path):
+def test_offloading_weights_to_the_cpu_does_not_change_results(alone, tmp_path):
     """Without a GPU nothing is copied to and fro, but the same calls are made and meet."""
     assert_alike(torchrun(*SHARDED, "fsdp.cpu_offload=true", outputs=tmp_path), alone)
 
@@ -100,7 +100,7 @@ def test_shards_in_half_precision_train_in_micro_batches_with_checkpointing(alon
 
 
 @pytest.mark.slow
-def test_two_nodes_train_as_one(alone, tmp_path):
+def test_two_nodes_give_the_results_of_one(alone, tmp_path):
     """Two agents of torchrun that meet over the network, one process each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -116,7 +116,7 @@ def test_two_nodes_train_as_one(alone, tmp_path):
     assert_alike(first, alone)
 
 
-def test_a_sharded_run_is_a_model_by_its_signature(sharded):
+def test_a_sharded_run_loads_by_its_signature(sharded):
     script = (
         "from audiocraft.models import MusicGen;"
         f"m = MusicGen.get_pretrained('//sig/{sharded.folder.name}', device='cpu');"
@@ -171,7 +171,7 @@ def kill(folder, *job: str, workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_sharded_run_ends_like_one_that_was_not(sharded, tmp_path):
+def test_a_killed_sharded_run_ends_like_an_uninterrupted_one(sharded, tmp_path):
     kill(tmp_path, *SHARDED, workers=2)
     rest = torchrun(*SHARDED, outputs=tmp_path / "outputs")
     assert_resumed(rest)
@@ -215,7 +215,7 @@ def test_the_previous_checkpoint_replaces_one_with_a_damaged_shard(sharded, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [KILL, "time.sleep(1000)"], ids=["dies", "hangs"])
-def test_a_lost_process_ends_the_job_and_the_others_log_where_they_were(what, tmp_path):
+def test_a_lost_process_ends_the_job_and_others_log_their_stack(what, tmp_path):
     deadlock = ("deadlock.use=true", "deadlock.timeout=20")  # seconds; longer than a slow update
     began = time.monotonic()
     run = run_faulty(tmp_path, what, *JOB, *deadlock, ranks="1")

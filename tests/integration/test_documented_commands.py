@@ -201,7 +201,7 @@ def test_a_documented_command_works(documented: Command, tmp_path, request):
         assert "bit for bit" in run.output
 
 
-def test_the_python_of_the_readme_runs(tiny_musicgen, tmp_path, monkeypatch):
+def test_python_code_of_the_readme_runs(tiny_musicgen, tmp_path, monkeypatch):
     page = PAGES[0].read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names = []

@@ -9,7 +9,7 @@ from .conftest import ROOT, SMALL, command
 from .trial_grids import write_grids
 
 
-def test_a_grid_on_this_machine(tmp_path):
+def test_a_grid_runs_on_this_machine(tmp_path):
     """An experiment that fails does not stop the others."""
     env = write_grids(tmp_path, two=[{"transformer_lm.card": 400}, {"optim.lr": 1e-3}])
     outputs = tmp_path / "outputs"

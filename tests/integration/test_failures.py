@@ -80,7 +80,7 @@ def run_prepared(what: str, *job: str, outputs) -> Run:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_run_says_why_and_can_be_resumed(failure, tmp_path):
+def test_a_failed_run_reports_the_cause_and_can_be_resumed(failure, tmp_path):
     what, overrides, reason = FAILURES[failure]
     job = with_settings(JOB, *overrides)
     run = run_prepared(what, *job, outputs=tmp_path)

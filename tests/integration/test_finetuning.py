@@ -87,7 +87,7 @@ def test_adapters_lower_the_loss_and_can_be_used_alone(music, before, tmp_path):
         torch.testing.assert_close(value, expected[key], atol=1e-5, rtol=0)
 
 
-def test_an_inherited_configuration_is_kept_when_the_run_resumes(base, tmp_path):
+def test_a_warm_start_configuration_is_kept_when_the_run_resumes(base, tmp_path):
     job = [o for o in QUICK if not o.startswith("transformer_lm.")]
     job += ["continue_from_config=inherit"]
     start = tmp_path / "start.th"
@@ -124,13 +124,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_base_that_does_not_fit_is_refused(mistake, base, refusal):
+def test_a_mismatched_base_model_is_refused(mistake, base, refusal):
     overrides, named = MISTAKES[mistake]
     start = f"continue_from={base.folder / 'checkpoint.th'}"
     assert named in refusal(*QUICK, start, *overrides)
 
 
-def test_a_file_with_only_the_best_weights_is_enough(base, tmp_path):
+def test_a_file_with_only_the_best_weights_is_accepted(base, tmp_path):
     state = torch.load(base.folder / "checkpoint.th", weights_only=True)["best_state"]["model"]
     torch.save({"best_state": {"model": state}}, tmp_path / "made.th")
     done = run_training(*QUICK, f"continue_from={tmp_path / 'made.th'}", outputs=tmp_path)

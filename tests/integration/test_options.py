@@ -105,7 +105,7 @@ def test_an_option_trains(option, plain, tmp_path):
     assert done.history[0]["valid"]["ce"] == pytest.approx(plain.history[0]["valid"]["ce"], abs=0.5)
 
 
-def test_checkpointing_changes_nothing(plain, tmp_path):
+def test_checkpointing_does_not_change_results(plain, tmp_path):
     done = run(tmp_path, "transformer_lm.checkpointing=torch")
     for stage in ("train", "valid"):
         assert done.history[0][stage]["ce"] == pytest.approx(plain.history[0][stage]["ce"])
@@ -113,7 +113,7 @@ def test_checkpointing_changes_nothing(plain, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
-def test_a_compiled_model_learns_the_same(plain, tmp_path):
+def test_compilation_does_not_change_results(plain, tmp_path):
     done = run(tmp_path, "compile.use=true")
     for stage in ("train", "valid"):
         ours, theirs = done.history[0][stage]["ce"], plain.history[0][stage]["ce"]

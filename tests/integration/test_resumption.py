@@ -107,7 +107,7 @@ def cases(moments: dict[str, str], *marks):
 
 
 @pytest.mark.parametrize("where", cases(MOMENTS) + cases(MORE_MOMENTS, pytest.mark.slow))
-def test_a_killed_run_ends_like_one_that_was_not(where, undisturbed, tmp_path):
+def test_a_killed_run_ends_like_an_uninterrupted_one(where, undisturbed, tmp_path):
     kill(where, *EVERY_UPDATE, outputs=tmp_path)
     rest = run_training(*EVERY_UPDATE, outputs=tmp_path)
     assert_resumed(rest)

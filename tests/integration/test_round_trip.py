@@ -39,7 +39,7 @@ def test_an_exported_model_gives_the_same_logits(kind, finished, trained, tmp_pa
     assert model.generate(["calm piano"], seed=1).shape == (1, 1, 8000)
 
 
-def test_an_export_can_be_trained_on(finished, tmp_path):
+def test_a_run_can_start_from_an_export(finished, tmp_path):
     out = tmp_path / "exported"
     command("-m", "audiocraft", "export", finished.folder.name, str(out), outputs=finished.outputs)
     best = read_checkpoint_file(finished.folder / "checkpoint.th").state

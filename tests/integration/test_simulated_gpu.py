@@ -37,7 +37,7 @@ def test_an_operation_on_tensors_of_both_devices_raises(tmp_path):
     assert "aten.add.Tensor meets tensors on gpu and, of shape [(2,)], on the CPU" in run.output
 
 
-def test_training_gives_the_history_of_the_cpu(trained, finished):
+def test_training_history_equals_that_of_the_cpu(trained, finished):
     assert trained.returncode == 0, trained.output
     assert "on gpu" in trained.output
     assert len(trained.history) == len(finished.history)
@@ -47,7 +47,7 @@ def test_training_gives_the_history_of_the_cpu(trained, finished):
             assert ours[stage] == pytest.approx(expected[stage], rel=1e-5)
 
 
-def test_an_interrupted_run_resumes_there(trained, tmp_path):
+def test_an_interrupted_run_resumes_on_the_device(trained, tmp_path):
     job = (*ON_DEVICE, "train", *SMALL, "device=gpu")
     assert interrupted(*job, outputs=tmp_path).returncode == 130
     rest = command(*job, outputs=tmp_path)

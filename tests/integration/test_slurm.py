@@ -32,7 +32,7 @@ def slurm():
         yield slurm
 
 
-def test_a_machine_that_cannot_run_slurm_says_why(monkeypatch, tmp_path):
+def test_the_reason_is_given_if_slurm_cannot_run(monkeypatch, tmp_path):
     monkeypatch.setattr(slurm_module, "SYSTEM", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt-get install --no-install-recommends slurm-wlm munge" in (why_not() or "")
@@ -45,7 +45,7 @@ def test_a_machine_that_cannot_run_slurm_says_why(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_grid_on_slurm(slurm, tmp_path):
+def test_a_grid_runs_on_slurm(slurm, tmp_path):
     outputs = tmp_path / "outputs"
 
     def dora_grid(*experiments):

@@ -23,7 +23,7 @@ def trained(job, tmp_path_factory):
     return run_training(*job, outputs=tmp_path_factory.mktemp("outputs"))
 
 
-def test_a_run_writes_the_tokens_that_it_will_read(encoded):
+def test_encoded_tokens_have_the_tokenizer_and_rate_of_the_run(encoded):
     tokenizer = load_compression_model("//bundled/mel_rvq_16khz")
     for split in ("train", "valid", "evaluate"):
         header = read_header(encoded / split)
@@ -41,7 +41,7 @@ def test_losses_of_training_on_tokens_are_close_to_those_on_audio(trained, finis
     assert list(trained.folder.glob("samples/2/text_and_style/*.style.wav"))
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not(trained, job, tmp_path):
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(trained, job, tmp_path):
     assert interrupted("-m", "dora", "run", *job, outputs=tmp_path).returncode != 0
     assert run_training(*job, outputs=tmp_path).history == trained.history
 

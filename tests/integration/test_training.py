@@ -12,7 +12,7 @@ from .conftest import NO_SAMPLES, QUICK, SMALL, command, interrupted, run_traini
 MODES = ("text", "style", "text_and_style")
 
 
-def test_it_ends_with_checkpoints_history_and_logs(finished):
+def test_a_run_writes_checkpoints_history_and_logs(finished):
     assert finished.returncode == 0, finished.output
     names = {path.name for path in finished.folder.iterdir()}
     assert {"checkpoint.th", "history.json", "tensorboard", "samples"} <= names
@@ -44,7 +44,7 @@ def test_samples_of_every_kind_have_audio_recipe_and_picture(finished, mode):
     assert (recipe["excerpt_start"] is None) == (mode == "text")
 
 
-def test_the_second_run_resumes_and_has_nothing_left_to_do(finished):
+def test_a_finished_run_resumes_without_training(finished):
     before = (finished.folder / "checkpoint.th").read_bytes()
     again = run_training(*SMALL, outputs=finished.outputs)
     assert "All 2 epochs are done" in again.output
@@ -52,7 +52,7 @@ def test_the_second_run_resumes_and_has_nothing_left_to_do(finished):
     assert len(again.history) == 2
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not(finished, tmp_path):
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, tmp_path):
     """Ctrl-C in the second epoch, then the same command: the same weights and history."""
     short = interrupted("-m", "dora", "run", *SMALL, outputs=tmp_path)
     assert short.returncode == 130, short.output
@@ -106,7 +106,7 @@ def test_generating_samples_again_needs_no_training(finished):
 
 
 @pytest.mark.slow
-def test_wandb_logs_with_one_setting(tmp_path):
+def test_wandb_is_enabled_by_one_setting(tmp_path):
     run = run_training(*QUICK, "logging.log_wandb=true", outputs=tmp_path)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
 

@@ -56,7 +56,7 @@ def walk(case: Command, folder) -> Run:
     return command(*words, outputs=folder / "outputs")
 
 
-def test_the_way_from_a_folder_to_a_first_training_step(tmp_path):
+def test_the_documented_commands_lead_from_a_folder_to_training(tmp_path):
     lay_out(tmp_path)
     printed = {}
     for case in WALKED:

@@ -21,7 +21,7 @@ def install(tmp_path, monkeypatch):
     return make
 
 
-def test_a_machine_with_all_commands_can_schedule(install):
+def test_all_slurm_commands_are_sufficient(install):
     install(*ALL)
     check_slurm()
 
@@ -57,5 +57,5 @@ def test_the_message_of_sacct_is_quoted(install):
         (["notebook"], False),
     ],
 )
-def test_only_commands_that_submit_need_slurm(argv, expected):
+def test_only_commands_that_submit_jobs_need_slurm(argv, expected):
     assert is_scheduling(argv) == expected

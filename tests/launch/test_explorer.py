@@ -83,7 +83,7 @@ def read(shepherd, *experiments):
     return herd
 
 
-def test_a_mistake_in_a_grid_is_told_to_dora_in_a_sentence(shepherd, monkeypatch):
+def test_an_error_in_a_grid_is_one_sentence(shepherd, monkeypatch):
     def mistaken(launcher):
         launcher({"lr": rate})  # type: ignore[name-defined] # noqa: F821
 
@@ -109,7 +109,7 @@ def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, said):
     ]
 
 
-def test_a_job_that_has_ended_is_not_spoken_of(shepherd, main, said):
+def test_a_completed_job_is_not_logged(shepherd, main, said):
     read(shepherd, ["lr=2"])
     sig = main.get_xp(["lr=1"]).sig
     shepherd.jobs[sig] = Job("COMPLETED")
@@ -117,7 +117,7 @@ def test_a_job_that_has_ended_is_not_spoken_of(shepherd, main, said):
     assert said == []
 
 
-def test_jobs_of_the_grid_are_cancelled_when_asked(shepherd, said):
+def test_jobs_of_the_grid_are_cancelled_on_request(shepherd, said):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job("RUNNING")
     shepherd.cancel_lazy(sheep=sheep)
@@ -134,7 +134,7 @@ def test_jobs_of_the_grid_are_cancelled_when_asked(shepherd, said):
         ("OUT_OF_MEMORY", "ran out of memory. Its log"),
     ],
 )
-def test_a_job_that_ended_badly_is_told_with_the_way_on(state, words, shepherd, said):
+def test_a_failed_job_is_logged_with_the_command_to_retry(state, words, shepherd, said):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job(state)
     sheep.log.parent.mkdir(parents=True)
@@ -147,14 +147,14 @@ def test_a_job_that_ended_badly_is_told_with_the_way_on(state, words, shepherd, 
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED", "UNKNOWN"])
-def test_other_jobs_need_no_words(state, shepherd, said):
+def test_other_job_states_are_not_logged(state, shepherd, said):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job(state)
     KeepJobsExplorer(lambda launcher: None).process_sheep(sheep, [])
     assert said == []
 
 
-def test_the_same_experiment_twice_is_told(shepherd, said):
+def test_duplicate_experiments_are_logged(shepherd, said):
     herd = read(shepherd, ["lr=1"], ["lr=2"], ["lr=1"])
     assert len(herd.sheeps) == 2
     assert said == [
@@ -162,7 +162,7 @@ def test_the_same_experiment_twice_is_told(shepherd, said):
     ]
 
 
-def test_an_experiment_of_two_grids_is_told(main):
+def test_an_experiment_of_two_grids_is_reported(main):
     for grid, sig in (("mine", "aaaa"), ("other", "aaaa"), ("other", "bbbb")):
         folder = main.dora.dir / "grids" / grid
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def test_an_experiment_of_two_grids_is_told(main):
     assert grid_notes(["bbbb"], 1, main.dora, "other") == []
 
 
-def test_the_last_error_of_a_log_is_found(tmp_path):
+def test_the_last_error_in_a_log_is_found(tmp_path):
     log = tmp_path / "log"
     assert last_error(log) is None
     log.write_text("error: of an earlier run\n")

@@ -60,7 +60,7 @@ def test_a_grid_lists_every_experiment_once(grids):
     assert asked == 3
 
 
-def test_what_is_bound_is_common_to_all(grids):
+def test_bound_settings_apply_to_all_experiments(grids):
     body = "    launcher.slurm_(gpus=8)\n    launcher.bind_({'solver': 'x'})\n"
     body += "    launcher({'lr': 1})\n"
     sheeps, _ = grids(HEAD + body)
@@ -82,18 +82,18 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_a_grid_is_told_with_its_place(mistake, grids):
+def test_the_location_of_an_error_in_a_grid_is_reported(mistake, grids):
     text, message = MISTAKES[mistake]
     with pytest.raises(ConfigError, match=message):
         grids(text)
 
 
-def test_an_unknown_grid_lists_those_that_are_known(grids):
+def test_an_unknown_grid_lists_the_existing_ones(grids):
     with pytest.raises(ConfigError, match=r"There is no grid 'other' .* Grids are: deep.mine"):
         grids(HEAD + "    launcher({})\n", name="other")
 
 
-def test_a_package_that_is_not_there_is_told():
+def test_a_missing_grid_package_is_reported():
     for package in ("no_such_package", "no_such_package.grids"):
         main = SimpleNamespace(dora=DoraConfig(grid_package=package), package="nobody")
         with pytest.raises(ConfigError, match="no_such_package"):

@@ -91,7 +91,7 @@ def states(grid):
     return {run.xp.sig: run.status for run in grid.runs}
 
 
-def test_all_run_and_the_table_shows_what_they_measured(main, capsys):
+def test_all_experiments_run_and_the_table_shows_their_metrics(main, capsys):
     grid = new_grid(main, a="train", b="train")
     assert grid.run() == 0
     assert states(grid) == {"a": "COMPLETED", "b": "COMPLETED"}
@@ -101,7 +101,7 @@ def test_all_run_and_the_table_shows_what_they_measured(main, capsys):
     assert table.count("COM") == 2
 
 
-def test_one_that_fails_is_told_and_the_others_go_on(main, capsys):
+def test_a_failed_experiment_is_reported_and_the_others_continue(main, capsys):
     grid = new_grid(main, a="fail", b="die", c="train")
     assert grid.run() == 1
     assert states(grid) == {"a": "FAILED", "b": "FAILED", "c": "COMPLETED"}
@@ -114,7 +114,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(main, capsys):
     assert f"(log: {grid.runs[0].log})" in told
 
 
-def test_what_failed_is_tried_again_and_what_is_done_is_left_alone(main, tmp_path):
+def test_failed_experiments_are_retried_and_completed_ones_skipped(main, tmp_path):
     assert new_grid(main, a="fail", b="train").run() == 1
     (tmp_path / "b").unlink()
     again = new_grid(main, a="train", b="train")
@@ -124,12 +124,12 @@ def test_what_failed_is_tried_again_and_what_is_done_is_left_alone(main, tmp_pat
 
 
 @pytest.mark.parametrize("parallel", [2, 3])
-def test_several_run_at_the_same_time(parallel, main):
+def test_experiments_run_in_parallel(parallel, main):
     """The first ends only when the second has begun."""
     assert new_grid(main, parallel, a="after_b", b="train").run() == 0
 
 
-def test_no_more_than_asked_for_run_at_the_same_time(main, tmp_path):
+def test_parallel_limits_the_number_of_running_experiments(main, tmp_path):
     grid = new_grid(main, 2, a="after_go", b="after_go", c="train")
     checked = []
 
@@ -146,7 +146,7 @@ def test_no_more_than_asked_for_run_at_the_same_time(main, tmp_path):
     assert checked == [False]
 
 
-def test_a_request_to_stop_is_passed_on_and_nothing_more_is_started(main, tmp_path):
+def test_an_interrupt_stops_running_and_pending_experiments(main, tmp_path):
     grid = new_grid(main, a="wait", b="train")
 
     def stop():
@@ -164,7 +164,7 @@ def test_a_request_to_stop_is_passed_on_and_nothing_more_is_started(main, tmp_pa
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_an_experiment_outlives_who_started_it_and_is_locked_as_long(main, tmp_path):
+def test_an_experiment_outlives_its_parent_and_remains_locked(main, tmp_path):
     """Another grid, whose first experiment is that of a process that runs already."""
     script = (
         "import sys; sys.path[:0] = ['.']\n"
@@ -204,7 +204,7 @@ class Job:
         ("FAILED", "PENDING", ""),
     ],
 )
-def test_an_experiment_with_a_job_on_slurm_is_left_to_it(state, status, note, main):
+def test_an_experiment_with_a_slurm_job_is_not_started(state, status, note, main):
     sheep = main.experiment("a", "train")
     sheep.job = Job(state)
     (run,) = LocalGrid(main, [sheep]).runs
@@ -212,7 +212,7 @@ def test_an_experiment_with_a_job_on_slurm_is_left_to_it(state, status, note, ma
     assert run.note.startswith(note)
 
 
-def test_experiments_share_the_machine(main, monkeypatch):
+def test_experiments_share_gpus_and_cpu_threads(main, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -223,7 +223,7 @@ def test_experiments_share_the_machine(main, monkeypatch):
     assert shares == [["0", "2"], ["1", "2"], ["0", "2"]]
 
 
-def test_what_the_user_chose_is_kept(main, monkeypatch):
+def test_device_and_thread_settings_of_the_user_are_kept(main, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
