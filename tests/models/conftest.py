@@ -1,4 +1,4 @@
-"""Models on disk, and a model hub without network."""
+"""Fixtures: model files and an offline model hub."""
 
 import shutil
 from pathlib import Path
@@ -14,13 +14,13 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class HubCache:
-    """Repositories that were downloaded before, as `huggingface_hub` lays them out."""
+    """A cache of downloaded repositories in the layout of `huggingface_hub`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def add(self, repo_id: str, filename: str, source: Path | bytes) -> Path:
-        """Put a file where a download would have put it."""
+        """Add a file as a download does."""
         repository = self.folder / f"models--{repo_id.replace('/', '--')}"
         path = repository / "snapshots" / REVISION / filename
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ class HubCache:
         return path
 
     def place(self, repo_id: str, filename: str, content: bytes = b"") -> Path:
-        """Put a file where a user would put it by hand."""
+        """Add a file at the path for manually placed files."""
         path = self.folder / repo_id / filename
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -42,7 +42,7 @@ class HubCache:
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch) -> HubCache:
-    """An empty cache; the hub is out of reach, as with HF_HUB_OFFLINE=1."""
+    """An empty cache; the hub is unreachable, as with HF_HUB_OFFLINE=1."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub.AudioCraftEnvironment, "get_cache_dir", lambda: tmp_path / "cache")
     return HubCache(tmp_path / "cache")
@@ -61,7 +61,7 @@ def checkpoint(tiny_musicgen, tiny_config, tmp_path) -> Path:
 
 @pytest.fixture
 def exported(checkpoint, tmp_path) -> Path:
-    """The same as a folder to give away; its tokenizer is only referred to."""
+    """The exported folder of `checkpoint`; it refers to its tokenizer instead of containing it."""
     folder = tmp_path / "exported"
     export.export_lm(checkpoint, folder / "state_dict.bin")
     export.export_pretrained_compression_model(

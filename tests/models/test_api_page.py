@@ -1,5 +1,4 @@
-"""The Python of docs/API.md and docs/MUSICGEN_STYLE.md, which hold the examples of the original's
-page, runs as it stands."""
+"""Code blocks of docs/API.md and docs/MUSICGEN_STYLE.md run, with their released examples."""
 
 import re
 from pathlib import Path
@@ -24,7 +23,7 @@ EXAMPLES = {"text": 0, "style": 1, "style and text": 2}
 
 @pytest.fixture
 def run(tiny_musicgen, tmp_path, monkeypatch):
-    """Runs a block in an empty folder, on a small model that makes less than half a second."""
+    """Runs a block in an empty folder on a small model that generates less than half a second."""
     monkeypatch.setattr(
         MusicGen, "get_pretrained", staticmethod(lambda name, *args, **kwargs: tiny_musicgen)
     )
@@ -41,12 +40,12 @@ def run(tiny_musicgen, tmp_path, monkeypatch):
     return run
 
 
-def test_every_block_is_tried():
+def test_every_code_block_is_covered():
     assert len(BLOCKS) == len(EXAMPLES) + 1
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_the_original_writes_three_sounds(example, run, tmp_path):
+def test_released_api_example_writes_three_files(example, run, tmp_path):
     names = run(BLOCKS[EXAMPLES[example]])
     assert names["wav"].shape == (3, 1, 20 * 640)
     for idx in range(3):
@@ -56,7 +55,7 @@ def test_an_example_of_the_original_writes_three_sounds(example, run, tmp_path):
 
 
 @pytest.mark.parametrize("example", ["style", "style and text"])
-def test_torchaudio_can_read_the_clip_instead(example, run):
+def test_clip_can_be_read_with_torchaudio(example, run):
     try:
         torchaudio.load(ROOT / "assets" / "electronic.mp3")
     except (ImportError, OSError, RuntimeError):
@@ -65,7 +64,7 @@ def test_torchaudio_can_read_the_clip_instead(example, run):
     run("import torchaudio\n" + code)
 
 
-def test_the_guidance_of_each_example_is_the_one_it_names(run, tiny_musicgen):
+def test_examples_use_the_guidance_they_name(run, tiny_musicgen):
     for example, beta in (("text", None), ("style", None), ("style and text", 5.0)):
         run(BLOCKS[EXAMPLES[example]])
         guidance = tiny_musicgen.generation_params.guidance
@@ -74,7 +73,7 @@ def test_the_guidance_of_each_example_is_the_one_it_names(run, tiny_musicgen):
     assert tiny_musicgen.style_conditioner.excerpt_length == 3.0
 
 
-def test_what_the_page_says_of_seeds_is_so(run):
+def test_documented_seed_behaviour(run):
     names = run(BLOCKS[-1])
     assert names["two"].equal(names["again"])
     torch.testing.assert_close(names["two"][1], names["second"][0])
@@ -83,7 +82,7 @@ def test_what_the_page_says_of_seeds_is_so(run):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_the_style_page_writes_three_sounds(example, run, tmp_path, tiny_musicgen):
+def test_style_page_example_writes_three_files(example, run, tmp_path, tiny_musicgen):
     names = run(STYLE_BLOCKS[EXAMPLES[example]])
     assert names["wav"].shape == (3, 1, 20 * 640)
     for name in "abc":
@@ -94,7 +93,7 @@ def test_an_example_of_the_style_page_writes_three_sounds(example, run, tmp_path
     assert tiny_musicgen.generation_params.guidance.cfg_coef_beta == beta
 
 
-def test_the_style_page_makes_a_piece_longer_than_a_window(run, tiny_musicgen):
+def test_style_page_generates_longer_than_one_window(run, tiny_musicgen):
     assert len(STYLE_BLOCKS) == len(EXAMPLES) + 1
     names = run(STYLE_BLOCKS[-1])
     assert names["wav"].shape == (1, 1, 225 * 640)

@@ -1,4 +1,4 @@
-"""Builders of models: configuration keys become arguments, unknown ones are errors."""
+"""Model builders: configuration keys become arguments, unknown keys raise."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_conditioners_are_built_in_the_order_of_the_configuration(config):
         ("fuser.prepend", ["unused"], "'self_wav'.*prepend"),
     ],
 )
-def test_an_unknown_key_or_value_is_an_error_that_names_it(config, key, value, message):
+def test_unknown_key_or_value_raises_and_is_named(config, key, value, message):
     OmegaConf.update(config, key, value, force_add=True)
     assert_rejected(config, message)
 
@@ -65,21 +65,21 @@ def test_deprecated_keys_of_old_checkpoints_are_ignored(config):
         ("conditioners.self_wav.style.ds_rate_compression", 320, r"=320 but .* 640"),
     ],
 )
-def test_a_mismatch_of_the_tokenizer_is_an_error_with_both_values(config, key, value, message):
+def test_tokenizer_mismatch_raises_with_both_values(config, key, value, message):
     tokenizer = builders.get_debug_compression_model(sample_rate=32000)
     builders.check_tokenizer_matches(config, tokenizer)
     OmegaConf.update(config, key, value)
     assert_rejected(config, message, lambda cfg: builders.check_tokenizer_matches(cfg, tokenizer))
 
 
-def test_dropouts_have_the_probabilities_of_the_configuration(config):
+def test_dropout_probabilities_match_the_configuration(config):
     everything, each = builders.get_lm_model(config).condition_dropouts
     assert everything.p == 0.1
     assert each.p == {"text": {"description": 0.4}, "wav": {"self_wav": 0.4}}
     assert not each.active_on_eval
 
 
-def test_without_conditions_there_is_nothing_to_drop():
+def test_no_condition_dropout_without_conditioners():
     config = composed(
         "solver=musicgen/musicgen_base_32khz",
         "conditioner=none",
@@ -98,7 +98,7 @@ def test_without_conditions_there_is_nothing_to_drop():
         ("conditioners.self_wav.style.ds_factor", 0, r"conditioners\.self_wav: ds_factor"),
     ],
 )
-def test_a_value_that_a_class_rejects_is_an_error_with_its_node(config, key, value, message):
+def test_rejected_value_raises_with_its_config_node(config, key, value, message):
     OmegaConf.update(config, key, value)
     with pytest.raises(ConfigError, match=message):
         builders.get_lm_model(config)

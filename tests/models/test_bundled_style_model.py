@@ -1,4 +1,4 @@
-"""`//bundled/musicgen_style_tiny` is what its card says: small, half precision, and it listens."""
+"""`//bundled/musicgen_style_tiny`: size, precision and condition sensitivity match its card."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def model() -> MusicGen:
     return MusicGen.get_pretrained(f"//bundled/{NAME}", device="cpu")
 
 
-def test_its_files_are_small_and_in_half_precision():
+def test_files_are_small_and_half_precision():
     folder = bundled_dir() / NAME
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 12_000_000
     with safe_open(folder / "state_dict.safetensors", "pt") as file:
@@ -31,7 +31,7 @@ def test_its_files_are_small_and_in_half_precision():
         assert "/work/" not in file.metadata()["xp.cfg"]
 
 
-def test_it_makes_music_of_its_rate(model):
+def test_output_has_the_model_sample_rate(model):
     model.set_generation_params(duration=1.0)
     wav = model.generate(["a calm solo piano"], seed=7)
     assert (model.sample_rate, model.max_duration) == (16000, 10.0)
@@ -40,7 +40,7 @@ def test_it_makes_music_of_its_rate(model):
 
 
 @pytest.mark.slow
-def test_style_and_text_steer_it_on_bundled_clips_that_it_never_learnt(model):
+def test_style_and_text_affect_loss_on_held_out_bundled_clips(model):
     clips = []
     for path in sorted(EXAMPLE.glob("*_0[1-3].json")):
         info = json.loads(path.read_text())

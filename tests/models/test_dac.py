@@ -1,4 +1,4 @@
-"""DAC: of its own package, and of transformers."""
+"""DAC codecs: of the `dac` package and of transformers."""
 
 import types
 
@@ -12,7 +12,7 @@ from audiocraft.models.encodec import DAC, HFDacCompressionModel
 from .tiny_codecs import dac_network
 
 
-def test_without_its_package_dac_says_what_to_install(monkeypatch):
+def test_missing_dac_package_raises_with_install_hint(monkeypatch):
     monkeypatch.setattr(codec_wrappers, "dac", None)
 
     with pytest.raises(ImportError, match="pip install descript-audio-codec"):
@@ -20,7 +20,7 @@ def test_without_its_package_dac_says_what_to_install(monkeypatch):
 
 
 class FakeDAC(nn.Module):
-    """The interface of `dac.DAC`: the sign of a frame's mean, 3 times; decodes a sample too few."""
+    """Stub of `dac.DAC`: 3 codebooks, the sign of each frame mean; decodes one sample less."""
 
     sample_rate, hop_length, codebook_size, n_codebooks = 800, 8, 2, 3
 
@@ -37,7 +37,7 @@ class FakeDAC(nn.Module):
         return latent.mean(dim=1, keepdim=True).repeat_interleave(8, dim=2)[..., :-1]
 
 
-def test_dac_encodes_any_length_with_the_codebooks_in_use(monkeypatch):
+def test_dac_encodes_any_length_with_the_selected_codebooks(monkeypatch):
     monkeypatch.setattr(codec_wrappers, "dac", types.ModuleType("dac"))
     codec = DAC(model=FakeDAC())
     codec.set_num_codebooks(2)
@@ -51,7 +51,7 @@ def test_dac_encodes_any_length_with_the_codebooks_in_use(monkeypatch):
 
 
 def leaves(network):
-    """Layers with weights, in the order of the signal."""
+    """Layers with weights, in signal order."""
     kinds = ("Conv1d", "ConvTranspose1d", "Embedding", "Snake1d")
     parts = (network.encoder, network.quantizer, network.decoder)
     return [layer for p in parts for layer in p.modules() if type(layer).__name__ in kinds]
@@ -59,7 +59,7 @@ def leaves(network):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @torch.no_grad()
-def test_dac_of_its_package_and_of_transformers_are_the_same():
+def test_dac_package_and_transformers_dac_agree():
     dac = pytest.importorskip("dac", reason="needs descript-audio-codec", exc_type=ImportError)
     theirs = dac_network()
     config = theirs.config

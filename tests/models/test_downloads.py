@@ -1,4 +1,4 @@
-"""A model that is fetched from a hub: here a small server of this machine that answers like one."""
+"""Model downloads from a hub, which is a local HTTP server here."""
 
 import fcntl
 import functools
@@ -30,28 +30,28 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """Files of `folder/OWNER/MODEL/`, with the headers that huggingface_hub reads."""
 
     protocol_version = "HTTP/1.1"
-    asked: list[str]
+    requests: list[str]
 
-    def __init__(self, *args, folder: Path, asked: list[str]):
-        self.folder, self.asked = folder, asked
+    def __init__(self, *args, folder: Path, requests: list[str]):
+        self.folder, self.requests = folder, requests
         super().__init__(*args)
 
     def answer(self, with_content: bool) -> None:
         repo_id, _, filename = self.path.strip("/").partition("/resolve/main/")
         file = self.folder / repo_id / filename
-        there = bool(filename) and file.is_file()
-        content = file.read_bytes() if there else b""
-        self.send_response(200 if there else 404)
+        exists = bool(filename) and file.is_file()
+        content = file.read_bytes() if exists else b""
+        self.send_response(200 if exists else 404)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Repo-Commit", REVISION)
-        if there:
+        if exists:
             self.send_header("ETag", f'"{len(content):040x}"')
             self.send_header("Content-Disposition", f'attachment; filename="{filename}";')
         else:
             self.send_header("X-Error-Code", "EntryNotFound")
         self.end_headers()
         if filename:
-            self.asked.append(f"{self.command} {filename}")
+            self.requests.append(f"{self.command} {filename}")
         if with_content:
             self.wfile.write(content)
 
@@ -62,23 +62,23 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer(with_content=True)
 
     def log_message(self, format, *args) -> None:
-        """Nothing is printed."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def served(checkpoint, tmp_path):
-    """The tiny model on a hub: its address, and what is asked there about files."""
+    """The tiny model on a hub: its address and the list of file requests."""
     export_model(str(checkpoint), tmp_path / "hub" / MODEL, ".bin")
-    asked: list[str] = []
-    handler = functools.partial(Hub, folder=tmp_path / "hub", asked=asked)
+    requests: list[str] = []
+    handler = functools.partial(Hub, folder=tmp_path / "hub", requests=requests)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
         server.shutdown()
 
 
-def in_a_terminal(environment: dict[str, str]) -> str:
-    """What `SCRIPT` shows in a terminal of 100 columns."""
+def run_in_terminal(environment: dict[str, str]) -> str:
+    """Output of `SCRIPT` in a terminal of 100 columns."""
     terminal, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     child = subprocess.Popen(
@@ -100,22 +100,22 @@ def in_a_terminal(environment: dict[str, str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_model_is_downloaded_once_and_its_progress_shown(served, tmp_path):
-    address, asked = served
+def test_model_is_downloaded_once_with_a_progress_bar(served, tmp_path):
+    address, requests = served
     cache = tmp_path / "cache"
     environment = os.environ | {
         "HF_ENDPOINT": address,
         "AUDIOCRAFT_CACHE_DIR": str(cache),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    shown = in_a_terminal(environment)
+    shown = run_in_terminal(environment)
     assert "ready: 4" in shown
     for filename in ("state_dict.bin", "compression_state_dict.bin"):
         assert f"\r{filename}: 100%|" in shown
-        assert asked.count(f"GET {filename}") == 1
+        assert requests.count(f"GET {filename}") == 1
         assert list(cache.glob(f"models--*/snapshots/{REVISION}/{filename}"))
-    asked.clear()
-    shown = in_a_terminal(environment)
+    requests.clear()
+    shown = run_in_terminal(environment)
     assert "ready: 4" in shown
     assert "%|" not in shown
-    assert not asked
+    assert not requests

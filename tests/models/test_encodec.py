@@ -36,7 +36,7 @@ def codec(request):
 
 
 @pytest.mark.parametrize("length", [1, 5, 400, 1237])
-def test_any_length_is_encoded_and_comes_back_whole(codec, length):
+def test_any_length_is_encoded_and_decoded_without_truncation(codec, length):
     x = 0.1 * torch.randn(2, codec.channels, length)
     samples_per_frame = codec.sample_rate / codec.frame_rate
 
@@ -50,7 +50,7 @@ def test_any_length_is_encoded_and_comes_back_whole(codec, length):
     assert length <= audio.shape[2] == codes.shape[2] * samples_per_frame
 
 
-def test_forward_is_encoding_then_decoding(codec):
+def test_forward_equals_encode_then_decode(codec):
     x = 0.1 * torch.randn(2, codec.channels, 403)
 
     result = codec(x)
@@ -70,7 +70,7 @@ def test_decoding_is_deterministic(codec):
     assert codec.decode_latent(codes).shape[0] == 2
 
 
-def test_fewer_codebooks_give_the_first_codes(codec):
+def test_fewer_codebooks_return_the_first_codes(codec):
     x = 0.1 * torch.randn(1, codec.channels, 800)
     everything, _ = codec.encode(x)
 
@@ -83,7 +83,7 @@ def test_fewer_codebooks_give_the_first_codes(codec):
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, "total + 1"])
-def test_a_number_of_codebooks_that_is_not_there_says_so(codec, beyond):
+def test_unavailable_number_of_codebooks_raises(codec, beyond):
     n = codec.total_codebooks + 1 if beyond == "total + 1" else beyond
 
     with pytest.raises(ValueError, match=f"1 to {codec.total_codebooks}"):
@@ -91,23 +91,23 @@ def test_a_number_of_codebooks_that_is_not_there_says_so(codec, beyond):
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 80), (3, 80), (80,), (1, 1, 1, 80)])
-def test_audio_of_another_shape_says_so(codec, shape):
+def test_audio_of_another_shape_raises(codec, shape):
     for read in (codec.encode, codec):
         with pytest.raises(ValueError, match=rf"\[B, {codec.channels}, T\]"):
             read(torch.zeros(shape))
 
 
-def test_audio_without_a_sample_says_so(codec):
+def test_empty_audio_raises(codec):
     with pytest.raises(ValueError, match="at least 1"):
         codec.encode(torch.zeros(1, codec.channels, 0))
 
 
-def test_codes_of_another_shape_say_so(codec):
+def test_codes_of_another_shape_raise(codec):
     with pytest.raises(ValueError, match=r"\[B, K, F\]"):
         codec.decode(torch.zeros(4, 10, dtype=torch.long))
 
 
-def test_more_codes_than_codebooks_say_so(codec):
+def test_more_codes_than_codebooks_raise(codec):
     with pytest.raises(ValueError, match="1 to"):
         codec.decode(torch.zeros(1, 34, 10, dtype=torch.long))
 
@@ -115,7 +115,7 @@ def test_more_codes_than_codebooks_say_so(codec):
 # The native model.
 
 
-def test_training_learns_everything_and_gives_a_penalty():
+def test_training_has_gradients_everywhere_and_a_penalty():
     codec = tiny_codec(kmeans_init=True).train()
     before = codec.quantizer.codebooks[3].embed.clone()
 
@@ -138,7 +138,7 @@ def test_quantizer_dropout_is_drawn_from_the_generator_in_training_only():
     assert kept == {4}
 
 
-def test_renormalizing_undoes_the_loudness():
+def test_renormalization_restores_loudness():
     codec = tiny_codec(renormalize=True)
     x = 0.1 * torch.randn(2, 1, 400)
     louder = x * torch.tensor([1.0, 50.0])[:, None, None]
@@ -151,7 +151,7 @@ def test_renormalizing_undoes_the_loudness():
     assert codec.decode(*codec.encode(torch.zeros(1, 1, 80))).isfinite().all()
 
 
-def test_a_causal_codec_refuses_to_renormalize():
+def test_renormalizing_causal_codec_raises():
     parts = tiny_codec()
     with pytest.raises(ValueError, match="renormalize"):
         EncodecModel(
@@ -179,7 +179,7 @@ def test_a_causal_codec_refuses_to_renormalize():
     ],
 )
 @torch.no_grad()
-def test_the_native_model_equals_the_one_of_transformers(config):
+def test_native_encodec_equals_transformers_encodec(config):
     network = hf_network(**config)
     theirs, ours = HFEncodecCompressionModel(network), native_encodec(network)
     x = 0.1 * torch.randn(2, 1, 1237)
@@ -195,7 +195,7 @@ def test_the_native_model_equals_the_one_of_transformers(config):
 
 
 @torch.no_grad()
-def test_the_codec_of_the_package_agrees_with_the_package():
+def test_encodec_package_wrapper_agrees_with_the_package():
     network = package_network()
     codec = EncodecPackageCompressionModel(network)
     x = 0.1 * torch.randn(2, 1, 1237)
@@ -206,14 +206,14 @@ def test_the_codec_of_the_package_agrees_with_the_package():
     torch.testing.assert_close(codec.decode(codes), network.decode([(codes, scale)]))
 
 
-def test_the_bandwidth_of_the_package_decides_how_many_codebooks_there_are():
+def test_package_bandwidth_sets_the_number_of_codebooks():
     network = package_network()
     network.set_target_bandwidth(2.0)
 
     assert EncodecPackageCompressionModel(network).total_codebooks == 2
 
 
-def test_a_codec_with_windows_is_refused():
+def test_windowed_codec_raises():
     with pytest.raises(ValueError, match="windows"):
         HFEncodecCompressionModel(hf_network(chunk_length_s=1.0, overlap=0.01))
     with pytest.raises(ValueError, match="chunk"):
@@ -226,7 +226,7 @@ def test_a_codec_with_windows_is_refused():
 @pytest.mark.parametrize("per_timestep", [False, True])
 @pytest.mark.parametrize("renormalize", [False, True])
 @torch.no_grad()
-def test_each_channel_is_coded_as_if_alone(per_timestep, renormalize):
+def test_channels_are_encoded_independently(per_timestep, renormalize):
     mono = tiny_codec(renormalize=renormalize)
     stereo = InterleaveStereoCompressionModel(mono, per_timestep)
     x = torch.randn(3, 2, 403) * torch.tensor([0.1, 0.7])[:, None]  # unequal loudness
@@ -250,13 +250,13 @@ def test_interleaving_doubles_codebooks_or_frames():
     assert (by_frame.num_codebooks, by_frame.frame_rate) == (4, 2000)
 
 
-def test_interleaving_refuses_a_stereo_codec():
+def test_interleaving_a_stereo_codec_raises():
     with pytest.raises(ValueError, match="mono"):
         InterleaveStereoCompressionModel(tiny_codec(channels=2))
 
 
 @pytest.mark.parametrize("per_timestep", [False, True])
-def test_codes_that_cannot_be_halved_say_so(per_timestep):
+def test_odd_number_of_interleaved_codes_raises(per_timestep):
     stereo = InterleaveStereoCompressionModel(tiny_codec(), per_timestep)
 
     with pytest.raises(ValueError, match="even number"):

@@ -47,7 +47,7 @@ def test_decoding_with_a_cache_equals_one_full_pass(fuse2cond, sizes):
     torch.testing.assert_close(torch.cat(steps, dim=2), full)
 
 
-def test_a_prefix_is_read_but_not_predicted():
+def test_prefix_affects_logits_but_is_not_predicted():
     lm, codes, conditions = build(), random_codes(6), text_and_style(2)
 
     logits = lm(codes, conditions)
@@ -59,7 +59,7 @@ def test_a_prefix_is_read_but_not_predicted():
 
 @pytest.mark.parametrize("provider", [DelayedPatternProvider(3), UnrolledPatternProvider(3)])
 @pytest.mark.parametrize("valid", [True, False])
-def test_a_code_is_predicted_from_those_before_it_only(provider, valid):
+def test_prediction_is_causal(provider, valid):
     lm, codes = build(provider=provider), random_codes(6)
     steps = provider.get_pattern(6).code_steps
     changed = codes.clone()
@@ -73,7 +73,7 @@ def test_a_code_is_predicted_from_those_before_it_only(provider, valid):
     assert differs.any()
 
 
-def test_predictions_on_the_grid_are_those_of_the_sequence():
+def test_logits_on_frames_equal_those_of_interleaved_steps():
     lm, codes, conditions = build(), random_codes(6), text_and_style(2)
     pattern = lm.pattern_provider.get_pattern(6)
     sequence = pattern.build_pattern_sequence(codes, lm.special_token_id).values
@@ -86,7 +86,7 @@ def test_predictions_on_the_grid_are_those_of_the_sequence():
         torch.testing.assert_close(output.logits[:, k], logits[:, k, k : k + 6])
 
 
-def test_where_the_pattern_predicts_nothing_logits_are_nan():
+def test_logits_are_nan_where_the_pattern_predicts_nothing():
     output = build().compute_predictions(random_codes(6), {})
 
     assert torch.equal(output.logits.isnan().any(dim=-1), ~output.mask)
@@ -104,7 +104,7 @@ def test_gradients_reach_every_parameter_and_stay_finite():
         assert parameter.grad.isfinite().all(), name
 
 
-def test_embeddings_learn_at_their_own_rate_if_they_have_one():
+def test_embeddings_can_have_a_separate_learning_rate():
     alike, apart = build(), build(emb_lr=1e-5)
 
     assert len(alike.param_groups()) == 1
@@ -115,7 +115,7 @@ def test_embeddings_learn_at_their_own_rate_if_they_have_one():
 
 
 @pytest.mark.parametrize(("depthwise", "depths"), [(None, (0.5, 0.5)), ("current", (1, 2))])
-def test_gaussian_weights_start_smaller_in_deeper_layers(depthwise, depths):
+def test_depthwise_init_scales_with_depth(depthwise, depths):
     wide = {"dim": 128, "weight_init": "gaussian", "depthwise_init": depthwise}
     lm = build(zero_bias_init=True, **wide)
 
@@ -126,7 +126,7 @@ def test_gaussian_weights_start_smaller_in_deeper_layers(depthwise, depths):
         assert (layer.linear1.bias == 0).all()
 
 
-def test_the_input_projection_of_attention_keeps_its_default_start():
+def test_attention_input_projection_keeps_default_init():
     lm = build(dim=64, weight_init="gaussian", depthwise_init="global")
 
     weight = lm.transformer.layers[1].self_attn.in_proj_weight
@@ -143,17 +143,17 @@ def test_the_input_projection_of_attention_keeps_its_default_start():
         ({"n_q": 5}, "n_q=5 .* 3 codebooks"),
     ],
 )
-def test_a_wrong_choice_says_so(options, message):
+def test_invalid_option_raises(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
 
 
-def test_codes_of_another_model_say_so():
+def test_codes_with_wrong_number_of_codebooks_raise():
     with pytest.raises(ValueError, match=r"3 codebooks .* 4"):
         build()(torch.zeros(1, 4, 5, dtype=torch.long))
 
 
-# transformers' MusicGen is an independent implementation of the same model.
+# Comparison with transformers' MusicGen, an independent implementation of the same model.
 
 HF_SIZE = {
     "vocab_size": CARD,
@@ -201,7 +201,7 @@ NO_BIAS = {"bias_ff": False, "bias_attn": False, "bias_proj": False}
 
 
 @torch.no_grad()
-def test_text_in_cross_attention_gives_the_logits_of_transformers():
+def test_cross_attention_logits_equal_transformers():
     theirs = MusicgenForCausalLM(MusicgenDecoderConfig(**HF_SIZE)).eval()
     ours = build(TEXT_BESIDE, **NO_BIAS)
     copy_weights(ours, theirs)
@@ -218,7 +218,7 @@ def test_text_in_cross_attention_gives_the_logits_of_transformers():
 
 
 @torch.no_grad()
-def test_a_prefix_gives_the_logits_of_transformers():
+def test_prefix_logits_equal_transformers():
     theirs = MusicgenMelodyForCausalLM(MusicgenMelodyDecoderConfig(**HF_SIZE)).eval()
     ours = build(STYLE_IN_FRONT, **NO_BIAS)
     copy_weights(ours, theirs)

@@ -1,4 +1,4 @@
-"""Models come back as they were saved, and strangers are refused with the difference."""
+"""Model loaders: names, configuration, precision and tokenizers of saved models."""
 
 import pytest
 import torch
@@ -39,21 +39,21 @@ def write_tokenizer(path, config=None):
     return model
 
 
-# What a model is called.
+# Model names.
 
 
-def test_a_training_checkpoint_is_a_model_too(tiny_musicgen, checkpoint):
+def test_training_checkpoint_loads_as_a_model(tiny_musicgen, checkpoint):
     torch.testing.assert_close(
         logits(loaders.load_lm_model(str(checkpoint))), logits(tiny_musicgen.lm)
     )
 
 
-def test_a_file_finds_its_tokenizer_beside_it(exported):
+def test_tokenizer_is_found_beside_the_model_file(exported):
     model = MusicGen.get_pretrained(str(exported / "state_dict.bin"), device="cpu")
     assert model.compression_model.cardinality == 400
 
 
-def test_an_experiment_is_found_by_its_signature(tiny_musicgen, checkpoint, monkeypatch):
+def test_experiment_loads_by_signature(tiny_musicgen, checkpoint, monkeypatch):
     folder = checkpoint.parent / "outputs" / "xps" / "abcd1234"
     folder.mkdir(parents=True)
     checkpoint.rename(folder / "checkpoint.th")
@@ -62,7 +62,7 @@ def test_an_experiment_is_found_by_its_signature(tiny_musicgen, checkpoint, monk
     torch.testing.assert_close(logits(lm), logits(tiny_musicgen.lm))
 
 
-def test_a_hub_id_is_found_in_the_cache(tiny_musicgen, exported, offline):
+def test_hub_id_loads_from_the_cache(tiny_musicgen, exported, offline):
     for file in exported.iterdir():
         offline.add(HUB_ID, file.name, file)
     for name in (HUB_ID, f"//pretrained/{HUB_ID}"):
@@ -70,21 +70,21 @@ def test_a_hub_id_is_found_in_the_cache(tiny_musicgen, exported, offline):
         torch.testing.assert_close(logits(model.lm), logits(tiny_musicgen.lm))
 
 
-def test_a_hub_id_is_found_among_files_brought_by_hand(tiny_musicgen, exported, offline):
+def test_hub_id_loads_from_manually_placed_files(tiny_musicgen, exported, offline):
     for file in exported.iterdir():
         offline.place(HUB_ID, file.name, file.read_bytes())
     model = MusicGen.get_pretrained(HUB_ID, device="cpu")
     torch.testing.assert_close(logits(model.lm), logits(tiny_musicgen.lm))
 
 
-def test_without_hub_and_cache_all_files_of_a_model_are_named(offline):
+def test_offline_error_names_all_files_of_a_model(offline):
     with pytest.raises(CheckpointError) as caught:
         MusicGen.get_pretrained(HUB_ID, device="cpu")
     for filename in ("state_dict.bin", "compression_state_dict.bin", str(offline.folder / HUB_ID)):
         assert filename in str(caught.value)
 
 
-def test_a_tokenizer_that_is_not_there_is_no_reason_to_take_another(exported, offline):
+def test_missing_tokenizer_raises_instead_of_using_another(exported, offline):
     offline.add(HUB_ID, "state_dict.bin", exported / "state_dict.bin")
     with pytest.raises(CheckpointError, match=r"put compression_state_dict\.bin"):
         MusicGen.get_pretrained(HUB_ID, device="cpu")
@@ -95,16 +95,16 @@ def test_a_folder_without_a_model_lists_what_it_looked_for(tmp_path):
         loaders.load_lm_model(str(tmp_path))
 
 
-# What a configuration says.
+# Configuration.
 
 
-def test_an_exported_model_knows_its_longest_duration(tiny_config, exported):
+def test_exported_model_has_its_max_duration(tiny_config, exported):
     model = MusicGen.get_pretrained(str(exported), device="cpu")
     assert model.max_duration == tiny_config.dataset.segment_duration
     assert (model.sample_rate, model.frame_rate) == (32000, 50)
 
 
-def test_unknown_keys_of_a_file_are_one_warning(tiny_musicgen, exported, caplog):
+def test_unknown_keys_log_one_warning(tiny_musicgen, exported, caplog):
     def change(config):
         OmegaConf.update(config, "transformer_lm.speed", 3, force_add=True)
         OmegaConf.update(config, "conditioners.self_wav.style.volume", 1, force_add=True)
@@ -121,7 +121,7 @@ def test_unknown_keys_of_a_file_are_one_warning(tiny_musicgen, exported, caplog)
     assert "custom" not in record.message
 
 
-def test_missing_keys_of_a_file_take_their_default(tiny_musicgen, exported, caplog):
+def test_missing_keys_take_their_default(tiny_musicgen, exported, caplog):
     def change(config):
         for key in ("lm_model", "classifier_free_guidance", "attribute_dropout", "tokens"):
             del config[key]
@@ -135,13 +135,13 @@ def test_missing_keys_of_a_file_take_their_default(tiny_musicgen, exported, capl
     assert not caplog.records
 
 
-def test_what_nothing_tells_is_named(exported):
+def test_missing_required_setting_is_named(exported):
     rewrite(exported / "state_dict.bin", lambda config: config.transformer_lm.pop("num_heads"))
     with pytest.raises(ValueError, match=r"transformer_lm\.num_heads"):
         loaders.load_lm_model(str(exported))
 
 
-def test_references_to_the_environment_of_the_author_do_not_matter(exported, monkeypatch):
+def test_unresolvable_environment_references_are_ignored(exported, monkeypatch):
     monkeypatch.delenv("NOBODY_SETS_THIS", raising=False)
 
     def change(config):
@@ -152,7 +152,7 @@ def test_references_to_the_environment_of_the_author_do_not_matter(exported, mon
     loaders.load_lm_model(str(exported))
 
 
-def test_weights_made_by_hand_can_be_continued_from_but_not_built(tiny_musicgen, tmp_path):
+def test_weights_without_config_load_as_state_dict_only(tiny_musicgen, tmp_path):
     weights = {key: value + 1 for key, value in tiny_musicgen.lm.state_dict().items()}
     torch.save({"best_state": {"model": weights}}, tmp_path / "mine.th")
     with pytest.raises(CheckpointError, match=r"transformer_lm.* continue_from"):
@@ -161,7 +161,7 @@ def test_weights_made_by_hand_can_be_continued_from_but_not_built(tiny_musicgen,
     torch.testing.assert_close(tiny_musicgen.lm.state_dict(), weights)
 
 
-def test_weights_of_another_model_are_refused_with_the_difference(tiny_musicgen, checkpoint):
+def test_mismatching_weights_raise_with_the_difference(tiny_musicgen, checkpoint):
     state = torch.load(checkpoint, weights_only=True)
     state["best_state"]["model"].pop("out_norm.weight")
     torch.save(state, checkpoint)
@@ -172,14 +172,14 @@ def test_weights_of_another_model_are_refused_with_the_difference(tiny_musicgen,
 # Precision and memory.
 
 
-def test_nothing_is_left_without_data(exported):
+def test_no_parameter_stays_on_the_meta_device(exported):
     lm = loaders.load_lm_model(str(exported))
     tensors = [*lm.state_dict().values(), *lm.buffers(), *lm.parameters()]
     assert not any(tensor.is_meta for tensor in tensors)
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
-def test_weights_stay_in_the_precision_of_their_file_until_told_otherwise(exported):
+def test_weights_keep_file_precision_by_default(exported):
     path = exported / "state_dict.bin"
     content = torch.load(path, weights_only=True)
     content["best_state"] = {
@@ -196,7 +196,7 @@ def test_weights_stay_in_the_precision_of_their_file_until_told_otherwise(export
     assert model.generate_unconditional(1, seed=0).isfinite().all()
 
 
-def test_half_precision_keeps_the_bottleneck_exact(tiny_musicgen, exported):
+def test_half_precision_keeps_the_bottleneck_in_float32(tiny_musicgen, exported):
     lm = loaders.load_lm_model(str(exported), dtype=torch.float16)
     assert lm.emb[0].weight.dtype == torch.float16
     provider = lm.condition_provider
@@ -206,12 +206,12 @@ def test_half_precision_keeps_the_bottleneck_exact(tiny_musicgen, exported):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16"])
-def test_a_precision_is_given_by_itself_or_by_its_name(dtype, exported):
+def test_dtype_can_be_a_name(dtype, exported):
     model = MusicGen.get_pretrained(str(exported), device="cpu", dtype=dtype)
     assert model.lm.emb[0].weight.dtype == torch.bfloat16
 
 
-def test_an_unknown_precision_is_told(exported):
+def test_unknown_dtype_raises(exported):
     with pytest.raises(ConfigError, match=r"dtype='half'.* float32, float16"):
         MusicGen.get_pretrained(str(exported), device="cpu", dtype="half")
 
@@ -227,7 +227,7 @@ def test_the_bundled_tokenizer_loads():
     assert fewer.num_codebooks == 2
 
 
-def test_a_native_encodec_comes_back_whole(tmp_path):
+def test_native_encodec_round_trip(tmp_path):
     saved = write_tokenizer(tmp_path / "compression_state_dict.bin")
     loaded = loaders.load_compression_model(str(tmp_path))
     assert isinstance(loaded, EncodecModel)
@@ -238,19 +238,19 @@ def test_a_native_encodec_comes_back_whole(tmp_path):
         torch.testing.assert_close(loaded.decode(codes), saved.decode(codes))
 
 
-def test_a_tokenizer_trained_here_is_found_by_its_checkpoint(tmp_path):
+def test_trained_tokenizer_loads_from_its_checkpoint(tmp_path):
     saved = write_tokenizer(tmp_path / "checkpoint.th")
     loaded = loaders.load_compression_model(str(tmp_path / "checkpoint.th"))
     torch.testing.assert_close(dict(loaded.state_dict()), dict(saved.state_dict()))
 
 
-def test_a_reference_leads_to_the_tokenizer_it_names(tmp_path):
+def test_tokenizer_reference_is_followed(tmp_path):
     write_tokenizer(tmp_path / "a.bin")
     export.export_pretrained_compression_model(str(tmp_path / "a.bin"), tmp_path / "b.bin")
     assert loaders.load_compression_model(str(tmp_path / "b.bin")).sample_rate == 16000
 
 
-def test_the_configuration_says_how_many_codebooks_are_used(exported):
+def test_number_of_codebooks_comes_from_the_configuration(exported):
     rewrite(
         exported / "state_dict.bin",
         lambda config: OmegaConf.update(config, "compression_model_n_q", 3, force_add=True),
@@ -259,7 +259,7 @@ def test_the_configuration_says_how_many_codebooks_are_used(exported):
         MusicGen.get_pretrained(str(exported), device="cpu")
 
 
-def test_the_configuration_makes_a_stereo_tokenizer_of_a_mono_one(exported):
+def test_configuration_wraps_mono_tokenizer_as_stereo(exported):
     rewrite(
         exported / "state_dict.bin",
         lambda config: config.interleave_stereo_codebooks.update(use=True),
@@ -269,7 +269,7 @@ def test_the_configuration_makes_a_stereo_tokenizer_of_a_mono_one(exported):
     assert model.compression_model.num_codebooks == 8
 
 
-def test_a_mono_tokenizer_becomes_stereo():
+def test_mono_tokenizer_is_wrapped_as_stereo():
     stereo = loaders.load_compression_model(
         "//bundled/mel_rvq_16khz", interleave={"use": True, "per_timestep": False}
     )
@@ -277,7 +277,7 @@ def test_a_mono_tokenizer_becomes_stereo():
     assert stereo.num_codebooks == 8
 
 
-def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
+def test_style_model_can_use_a_tokenizer_as_feature_extractor(tiny_config, tmp_path):
     write_tokenizer(tmp_path / "codec.bin")
     config = OmegaConf.create(OmegaConf.to_container(tiny_config, resolve=True))
     style = config.conditioners.self_wav.style
@@ -291,14 +291,14 @@ def test_a_style_model_can_listen_through_a_tokenizer(tiny_config, tmp_path):
     assert feature_extractor.features(torch.zeros(1, 16000)).shape == (1, 50, 3)
 
 
-def test_a_tokenizer_with_too_few_entries_is_not_the_right_one(exported):
+def test_tokenizer_with_too_few_entries_raises(exported):
     config = composed("solver=compression/debug", "rvq.n_q=4", "rvq.bins=300")
     write_tokenizer(exported / "compression_state_dict.bin", config)
     with pytest.raises(CheckpointError, match=r"400 entries .* 300"):
         MusicGen.get_pretrained(str(exported), device="cpu")
 
 
-def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen):
+def test_loading_a_tokenizer_reference_as_lm_raises(exported, tiny_musicgen):
     reference = str(exported / "compression_state_dict.bin")
     with pytest.raises(CheckpointError, match="reference to the tokenizer"):
         loaders.load_lm_model(reference)
@@ -306,19 +306,19 @@ def test_a_reference_to_a_tokenizer_is_no_language_model(exported, tiny_musicgen
         loaders.load_lm_weights(tiny_musicgen.lm, reference)
 
 
-def test_a_language_model_is_no_tokenizer(checkpoint):
+def test_loading_an_lm_as_tokenizer_raises(checkpoint):
     with pytest.raises(CheckpointError, match="a language model, not a native EnCodec"):
         loaders.load_compression_model(str(checkpoint))
 
 
-def test_a_folder_of_transformers_says_which_file_is_wanted(tmp_path):
+def test_transformers_folder_raises_with_the_expected_file(tmp_path):
     save_file({"decoder.model.decoder.x": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"format of transformers.* the state_dict\.bin"):
         loaders.load_lm_model(str(tmp_path))
 
 
-def test_a_tokenizer_is_no_language_model(tmp_path):
+def test_loading_a_tokenizer_as_lm_raises(tmp_path):
     write_tokenizer(tmp_path / "c.bin")
     with pytest.raises(CheckpointError, match="a native EnCodec, not a language model"):
         loaders.load_lm_model(str(tmp_path / "c.bin"))

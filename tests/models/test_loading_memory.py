@@ -14,7 +14,7 @@ from ..released import write_lm
 
 ROOT = Path(__file__).parents[2]
 
-# Loads a model, reads each weight, and tells by how much memory grew at its worst, in bytes.
+# Loads a model, reads each weight, and prints the peak growth of memory, in bytes.
 MEASURE = """
 import re, sys
 import torch

@@ -1,4 +1,4 @@
-"""Low-rank adapters: they start as nothing, merge into the weights, and know their base."""
+"""Low-rank adapters: initialization, merging, files and the check of the base model."""
 
 import copy
 from functools import partial
@@ -34,7 +34,7 @@ def base(tiny_musicgen):
 
 
 def adapted(base, **options):
-    """A copy with adapters that have learnt something."""
+    """A copy with non-zero adapters."""
     model = copy.deepcopy(base)
     lora = Lora(use=True, rank=2, **options)
     add_adapters(model, lora)
@@ -47,7 +47,7 @@ def adapted(base, **options):
 
 
 @pytest.mark.parametrize("style", [False, True])
-def test_new_adapters_add_nothing_and_only_they_learn(base, style):
+def test_new_adapters_change_nothing_and_are_the_only_trainable_weights(base, style):
     model = copy.deepcopy(base)
     add_adapters(model, Lora(use=True, rank=2, style=style))
     torch.testing.assert_close(logits(model), logits(base), rtol=0, atol=0)
@@ -58,7 +58,7 @@ def test_new_adapters_add_nothing_and_only_they_learn(base, style):
 
 
 @pytest.mark.parametrize("style", [False, True])
-def test_merged_they_are_a_model_like_any_other(base, style):
+def test_merged_model_has_the_original_structure(base, style):
     model, _ = adapted(base, style=style)
     plain = copy.deepcopy(base)
     plain.load_state_dict(merged_state_dict(model))
@@ -67,7 +67,7 @@ def test_merged_they_are_a_model_like_any_other(base, style):
 
 
 @pytest.mark.parametrize("style", [False, True])
-def test_a_file_brings_them_to_another_copy_of_the_base(base, style, tmp_path):
+def test_saved_adapter_loads_into_another_copy_of_the_base(base, style, tmp_path):
     model, lora = adapted(base, style=style)
     described = {"name": "//sig/base", "fingerprint": fingerprint(base.state_dict())}
     path = tmp_path / "adapter.safetensors"
@@ -96,14 +96,14 @@ def test_the_same_adapter_is_not_merged_twice(base, tmp_path):
 
 
 @pytest.mark.parametrize("style", [False, True])
-def test_an_adapter_is_no_model_and_says_how_it_is_used(base, style, tmp_path):
+def test_loading_an_adapter_as_model_raises_with_usage(base, style, tmp_path):
     path = str(saved(base, tmp_path, style=style))
     for load in (load_lm_model, partial(load_lm_weights, copy.deepcopy(base))):
         with pytest.raises(CheckpointError, match=r"is an adapter.*`load_adapter`.*//sig/SIG"):
             load(path)
 
 
-def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
+def test_another_base_raises_with_the_expected_base(base, tmp_path):
     path, other = saved(base, tmp_path), copy.deepcopy(base)
     with torch.no_grad():
         other.emb[0].weight.add_(0.1)
@@ -113,7 +113,7 @@ def test_another_base_is_refused_with_the_name_of_the_right_one(base, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
 
 
-def test_a_file_that_is_none_is_refused(base, tmp_path):
+def test_file_without_adapter_raises(base, tmp_path):
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(CheckpointError, match=r"text\.safetensors"):
         merge_adapter(base, tmp_path / "text.safetensors")
@@ -126,7 +126,7 @@ def test_a_model_in_half_precision_is_the_same_base(base):
     assert fingerprint(copy.deepcopy(base).half().state_dict()) == fingerprint(base.state_dict())
 
 
-def test_the_base_goes_under_the_adapters(base):
+def test_base_weights_load_below_adapters(base):
     model, _ = adapted(base)
     other = copy.deepcopy(base)
     with torch.no_grad():
@@ -145,12 +145,12 @@ def test_the_base_goes_under_the_adapters(base):
         ({"dropout": 1.0}, "lora.dropout"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options, message):
+def test_invalid_lora_options_raise(options, message):
     with pytest.raises(ConfigError, match=message):
         Lora(use=True, **options)
 
 
-def test_dropout_reaches_the_layers(base):
+def test_dropout_is_set_on_the_layers(base):
     model = copy.deepcopy(base)
     add_adapters(model, Lora(use=True, rank=2, dropout=0.25))
     layer = model.transformer.layers[0].linear1

@@ -1,4 +1,4 @@
-"""The public API: shapes, seeds, broadcasting, long pieces, and clear refusals."""
+"""MusicGen API: shapes, seeds, broadcasting, extended generation and errors."""
 
 import re
 
@@ -19,11 +19,11 @@ def clip(seconds: float, seed: int = 0, channels: int = 1) -> torch.Tensor:
     return 0.1 * torch.randn(channels, int(seconds * RATE), generator=generator)
 
 
-def dice(*seeds: int) -> list[torch.Generator]:
+def generators_of(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def test_the_duration_is_what_was_asked_for(tiny_musicgen):
+def test_duration_is_as_requested(tiny_musicgen):
     wav, tokens = tiny_musicgen.generate(["calm piano", None], return_tokens=True, seed=1)
     assert tokens.shape == (2, 4, 20)
     assert wav.shape == (2, 1, 20 * 640)
@@ -32,10 +32,10 @@ def test_the_duration_is_what_was_asked_for(tiny_musicgen):
     assert tokens.max() < 400
 
 
-# Chance.
+# Seeds and generators.
 
 
-def test_the_same_seed_gives_the_same_music_and_another_another(tiny_musicgen):
+def test_output_depends_on_the_seed(tiny_musicgen):
     first, again, other = (
         tiny_musicgen.generate(["techno"], return_tokens=True, seed=seed)[1] for seed in (3, 3, 4)
     )
@@ -43,24 +43,24 @@ def test_the_same_seed_gives_the_same_music_and_another_another(tiny_musicgen):
     assert not torch.equal(first, other)
 
 
-def test_without_a_seed_the_music_is_another_each_time(tiny_musicgen):
+def test_output_differs_without_a_seed(tiny_musicgen):
     first, second = (tiny_musicgen.generate(["x"], return_tokens=True)[1] for _ in range(2))
     assert not torch.equal(first, second)
 
 
-def test_generators_are_the_dice_that_seeds_stand_for(tiny_musicgen):
+def test_generators_and_seeds_give_the_same_codes(tiny_musicgen):
     texts, sounds = ["piano", None], [clip(2.0), None]
     seeded = tiny_musicgen.generate_with_style(
         texts, sounds, RATE, return_tokens=True, seed=[5, 9]
     )[1]
-    thrown = tiny_musicgen.generate_with_style(
-        texts, sounds, RATE, return_tokens=True, generators=dice(5, 9)
+    drawn = tiny_musicgen.generate_with_style(
+        texts, sounds, RATE, return_tokens=True, generators=generators_of(5, 9)
     )[1]
-    assert torch.equal(seeded, thrown)
+    assert torch.equal(seeded, drawn)
 
 
-def test_a_generator_goes_on_from_call_to_call(tiny_musicgen):
-    generators = dice(5)
+def test_generator_state_advances_between_calls(tiny_musicgen):
+    generators = generators_of(5)
     first, second = (
         tiny_musicgen.generate(["x"], return_tokens=True, generators=generators)[1]
         for _ in range(2)
@@ -80,13 +80,13 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(tiny_musicgen):
         assert torch.equal(alone[0], together[i]), i
 
 
-def test_a_seed_counts_up_from_the_first_sample(tiny_musicgen):
+def test_seed_increments_per_sample(tiny_musicgen):
     both = tiny_musicgen.generate_unconditional(2, return_tokens=True, seed=5)[1]
     second = tiny_musicgen.generate_unconditional(1, return_tokens=True, seed=6)[1]
     assert torch.equal(both[1], second[0])
 
 
-def test_greedy_music_needs_no_seed(tiny_musicgen):
+def test_greedy_decoding_is_deterministic_without_a_seed(tiny_musicgen):
     tiny_musicgen.set_generation_params(use_sampling=False, duration=0.2)
     first, second = (
         tiny_musicgen.generate(["x"], return_tokens=True, seed=seed)[1] for seed in (1, 2)
@@ -97,7 +97,7 @@ def test_greedy_music_needs_no_seed(tiny_musicgen):
 # Texts and clips.
 
 
-def test_one_text_goes_with_all_clips_and_one_clip_with_all_texts(tiny_musicgen):
+def test_single_text_or_clip_is_broadcast(tiny_musicgen):
     sound = clip(2.0)
     texts = tiny_musicgen.generate_with_style(["a", "b"], sound, RATE, seed=1)
     clips = tiny_musicgen.generate_with_chroma(
@@ -110,13 +110,13 @@ def test_one_text_goes_with_all_clips_and_one_clip_with_all_texts(tiny_musicgen)
     assert len(clips) == 3
 
 
-def test_a_clip_that_is_none_is_music_from_text_alone(tiny_musicgen):
+def test_none_clip_is_text_only(tiny_musicgen):
     with_none = tiny_musicgen.generate_with_style(["a"], [None], RATE, return_tokens=True, seed=1)
     text_alone = tiny_musicgen.generate(["a"], return_tokens=True, seed=1)
     assert torch.equal(with_none[1], text_alone[1])
 
 
-def test_the_start_of_the_excerpt_may_be_chosen_and_matters(tiny_musicgen):
+def test_excerpt_start_changes_the_output(tiny_musicgen):
     sound = torch.cat([torch.zeros(1, RATE * 2), clip(2.0)], dim=1)
 
     def tokens(start):
@@ -129,7 +129,7 @@ def test_the_start_of_the_excerpt_may_be_chosen_and_matters(tiny_musicgen):
     assert torch.equal(tokens([2.2]), tokens(2.2))
 
 
-def test_the_start_that_is_not_chosen_is_drawn_from_the_seed(tiny_musicgen):
+def test_default_excerpt_start_is_drawn_from_the_seed(tiny_musicgen):
     first, again, other = (
         tiny_musicgen.generate_with_style(
             [None], clip(4.0), RATE, return_tokens=True, seed=seed, excerpt_start=start
@@ -140,13 +140,13 @@ def test_the_start_that_is_not_chosen_is_drawn_from_the_seed(tiny_musicgen):
     assert not torch.equal(first, other)
 
 
-def test_a_clip_at_another_rate_and_in_stereo_is_converted(tiny_musicgen):
+def test_clip_is_resampled_and_downmixed(tiny_musicgen):
     sound = clip(2.0, channels=2)
     wav = tiny_musicgen.generate_with_style([None], sound, 24000, seed=1)
     assert wav.shape == (1, 1, 20 * 640)
 
 
-# Beginnings and long pieces.
+# Continuation and extended generation.
 
 
 def test_a_continuation_starts_with_its_prompt(tiny_musicgen):
@@ -157,7 +157,7 @@ def test_a_continuation_starts_with_its_prompt(tiny_musicgen):
     assert tokens.shape[-1] == 20
 
 
-def test_each_prompt_has_its_text_or_all_have_one(tiny_musicgen):
+def test_prompts_take_one_text_each_or_one_for_all(tiny_musicgen):
     prompts = torch.stack([clip(0.2, 1), clip(0.2, 2)])
     alone = [
         tiny_musicgen.generate_continuation(prompt, RATE, ["a"], return_tokens=True, seed=3 + i)[1]
@@ -168,7 +168,7 @@ def test_each_prompt_has_its_text_or_all_have_one(tiny_musicgen):
         assert torch.equal(both[1], torch.cat(alone))
 
 
-def test_a_long_piece_starts_with_what_one_window_gives(tiny_musicgen):
+def test_extended_generation_starts_with_the_first_window(tiny_musicgen):
     tiny_musicgen.set_generation_params(duration=2.0)
     window = tiny_musicgen.generate(["waltz"], return_tokens=True, seed=2)[1]
     tiny_musicgen.set_generation_params(duration=3.3, extend_stride=0.5)
@@ -177,7 +177,7 @@ def test_a_long_piece_starts_with_what_one_window_gives(tiny_musicgen):
     assert torch.equal(long[..., :100], window)
 
 
-def test_windows_overlap_by_what_the_stride_leaves(tiny_musicgen):
+def test_window_overlap_is_duration_minus_stride(tiny_musicgen):
     """The second window is a continuation of the end of the first."""
     tiny_musicgen.set_generation_params(use_sampling=False, duration=2.6, extend_stride=1.0)
     long = tiny_musicgen.generate([None], return_tokens=True)[1]
@@ -191,21 +191,21 @@ def test_windows_overlap_by_what_the_stride_leaves(tiny_musicgen):
     assert torch.equal(sequel, long[..., 50:])
 
 
-def test_the_style_of_a_long_piece_is_heard_once(tiny_musicgen, monkeypatch):
+def test_style_features_are_computed_once_for_extended_generation(tiny_musicgen, monkeypatch):
     feature_extractor = tiny_musicgen.style_conditioner.feature_extractor
-    heard = []
+    inputs = []
     features = feature_extractor.features
     monkeypatch.setattr(
-        feature_extractor, "features", lambda wav: heard.append(wav) or features(wav)
+        feature_extractor, "features", lambda wav: inputs.append(wav) or features(wav)
     )
     tiny_musicgen.set_generation_params(duration=4.5, extend_stride=1.0)
     wav = tiny_musicgen.generate_with_style([None], clip(3.0), RATE, seed=1)
     assert wav.shape[-1] == 225 * 640
-    assert len(heard) == 1
+    assert len(inputs) == 1
 
 
 @pytest.mark.parametrize("seconds", [2.0, 18.0, 30.0, 60.0])
-def test_windows_of_any_length_have_a_stride_that_fits(tiny_musicgen, seconds):
+def test_default_stride_fits_any_duration(tiny_musicgen, seconds):
     tiny_musicgen.max_duration = seconds
     tiny_musicgen.set_generation_params()
     assert tiny_musicgen.generation_params.extend_stride == pytest.approx(0.6 * seconds)
@@ -219,7 +219,7 @@ def test_progress_is_reported_to_the_end(tiny_musicgen):
     assert seen == sorted(seen)
     assert seen[-1] == (20, 20)
     seen.clear()
-    tiny_musicgen.generate(["a text of some words", None], seed=0)  # computed apart
+    tiny_musicgen.generate(["a text of some words", None], seed=0)  # computed separately
     assert seen == sorted(seen)
     assert seen[-1] == (40, 40)
     seen.clear()
@@ -228,22 +228,22 @@ def test_progress_is_reported_to_the_end(tiny_musicgen):
     assert seen == []
 
 
-def test_a_progress_bar_is_drawn_where_it_is_asked_for(tiny_musicgen, capsys):
+def test_progress_bar_is_drawn_on_request(tiny_musicgen, capsys):
     tiny_musicgen.generate_unconditional(1, seed=0)
     assert capsys.readouterr().err == ""
     tiny_musicgen.generate_unconditional(1, progress=True, seed=0)
     assert "20/20" in capsys.readouterr().err
 
 
-# What cannot be done.
+# Errors.
 
 
-def test_a_clip_shorter_than_the_excerpt_names_both_lengths(tiny_musicgen):
+def test_clip_shorter_than_the_excerpt_raises_with_both_lengths(tiny_musicgen):
     with pytest.raises(ValueError, match=r"of 1\.5 s does not fit in a clip of 1 s"):
         tiny_musicgen.generate_with_style([None], clip(1.0), RATE)
 
 
-def test_a_model_without_a_listener_says_which_one_has_it(tiny_musicgen):
+def test_style_input_without_style_conditioner_raises(tiny_musicgen):
     del tiny_musicgen.lm.condition_provider.conditioners["self_wav"]
     for call in (
         lambda: tiny_musicgen.generate_with_style(["a"], clip(2), RATE),
@@ -265,7 +265,7 @@ def in_style(texts, clips, rate=RATE, **options):
     return lambda m: m.generate_with_style(texts, clips, rate, **options)
 
 
-def going_on(prompt, rate=RATE, *texts):
+def continue_from(prompt, rate=RATE, *texts):
     return lambda m: m.generate_continuation(prompt, rate, *texts)
 
 
@@ -284,10 +284,13 @@ def going_on(prompt, rate=RATE, *texts):
         (lambda m: m.generate(["a"], seed="x"), "seed='x'"),
         (lambda m: m.generate(["a"], seed=1.5), "seed=1.5"),
         (lambda m: m.generate(["a"], seed=2**70), f"seed={2**70}"),
-        (lambda m: m.generate(["a"], seed=1, generators=dice(1)), "seed=1 generators"),
-        (lambda m: m.generate(["a"], generators=dice(1, 2)), "2 generators 1 samples"),
-        (lambda m: m.generate(["a", "b"], generators=dice(1) * 2), "generators"),
-        (lambda m: m.generate(["a", "b"], generators=dice(1)[0]), "1 generators 2 samples"),
+        (lambda m: m.generate(["a"], seed=1, generators=generators_of(1)), "seed=1 generators"),
+        (lambda m: m.generate(["a"], generators=generators_of(1, 2)), "2 generators 1 samples"),
+        (lambda m: m.generate(["a", "b"], generators=generators_of(1) * 2), "generators"),
+        (
+            lambda m: m.generate(["a", "b"], generators=generators_of(1)[0]),
+            "1 generators 2 samples",
+        ),
         (params(duration=0), "duration=0"),
         (params(duration=-1), "duration=-1"),
         (params(duration="8"), "duration='8'"),
@@ -330,12 +333,12 @@ def going_on(prompt, rate=RATE, *texts):
         (in_style(["a"], clip(2), excerpt_start=[0.0, 0.0]), "excerpt_start 2 1"),
         (in_style(["a"], clip(2), excerpt_start=-0.5), "excerpt_start=-0.5"),
         (in_style(["a"], clip(2), excerpt_start=1.9), "1.9"),
-        (going_on(clip(1.0)), "prompt 1.00 duration"),
-        (going_on(clip(0.2) * float("inf")), "prompt infinite"),
-        (going_on([clip(0.2)]), "prompt [B, C, T] list"),
-        (going_on(clip(0.2), -1), "prompt_sample_rate=-1"),
-        (going_on(clip(0.2)[0]), "prompt [B, C, T] [6400]"),
-        (going_on(clip(0.2).expand(2, 1, -1), RATE, ["a"] * 3), "3 descriptions 2"),
+        (continue_from(clip(1.0)), "prompt 1.00 duration"),
+        (continue_from(clip(0.2) * float("inf")), "prompt infinite"),
+        (continue_from([clip(0.2)]), "prompt [B, C, T] list"),
+        (continue_from(clip(0.2), -1), "prompt_sample_rate=-1"),
+        (continue_from(clip(0.2)[0]), "prompt [B, C, T] [6400]"),
+        (continue_from(clip(0.2).expand(2, 1, -1), RATE, ["a"] * 3), "3 descriptions 2"),
         (lambda m: m.decode(torch.zeros(4, 5).long()), "[B, K, F] [4, 5]"),
         (lambda m: m.decode(torch.full((1, 4, 5), 400)), "399 400"),
         (lambda m: m.decode(-torch.ones(1, 4, 5).long()), "399 -1"),
@@ -344,9 +347,7 @@ def going_on(prompt, rate=RATE, *texts):
         (lambda m: m.decode([[1]]), "[B, K, F] list"),
     ],
 )
-def test_an_argument_that_cannot_be_used_is_an_error_with_its_name_and_value(
-    tiny_musicgen, call, message
-):
+def test_invalid_argument_raises_with_name_and_value(tiny_musicgen, call, message):
     """`message`: words that the error contains in this order."""
     with pytest.raises(ValueError, match=".*".join(map(re.escape, message.split(" ")))):
         call(tiny_musicgen)
@@ -367,13 +368,13 @@ def test_a_seed_may_be_a_tensor_or_a_numpy_integer(tiny_musicgen):
         torch.testing.assert_close(tiny_musicgen.generate(["a"], seed=seed), expected)
 
 
-def test_no_clip_may_be_none_instead_of_a_list(tiny_musicgen):
+def test_clips_argument_may_be_none(tiny_musicgen):
     expected = tiny_musicgen.generate(["a", "b"], seed=3)
     given = tiny_musicgen.generate_with_style(["a", "b"], None, RATE, seed=3)
     torch.testing.assert_close(given, expected)
 
 
-def test_integer_and_numpy_clips_are_those_of_their_scaled_floats(tiny_musicgen):
+def test_integer_and_numpy_clips_equal_scaled_floats(tiny_musicgen):
     integers = (clip(2) / clip(2).abs().max() * 32767).short()
     expected = tiny_musicgen.generate_with_style(["a"], integers.float() / 32768, RATE, seed=3)
     for wav in (integers, integers.numpy()):

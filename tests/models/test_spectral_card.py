@@ -1,4 +1,4 @@
-"""The model card of the bundled tokenizer says what was measured, not what was once measured."""
+"""Model card of the bundled tokenizer: its table matches the measured results."""
 
 import json
 
@@ -8,7 +8,7 @@ FOLDER = bundled_dir() / "mel_rvq_16khz"
 CARD = bundled_dir().parent / "model_cards" / "MEL_RVQ_16KHZ_MODEL_CARD.md"
 
 
-def test_the_card_holds_every_measured_row():
+def test_card_contains_every_measured_row():
     card = CARD.read_text()
     report = json.loads((FOLDER / "measured.json").read_text())
     for manifest, rows in report["measured"].items():
@@ -21,7 +21,7 @@ def test_the_card_holds_every_measured_row():
             assert line in card
 
 
-def test_every_codebook_helps_and_chance_does_not():
+def test_each_codebook_improves_quality_over_random_codes():
     report = json.loads((FOLDER / "measured.json").read_text())
     best_first = ["not quantized", "4 codebooks", "3 codebooks", "2 codebooks", "1 codebooks"]
     for rows in report["measured"].values():

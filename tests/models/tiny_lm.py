@@ -1,4 +1,4 @@
-"""Language models small enough for tests, with conditions that are given instead of computed."""
+"""Small language models for tests, with given instead of computed conditions."""
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ class GivenConditions(nn.Module):
 
 
 def build(fuse2cond=STYLE_IN_FRONT, provider=None, **options) -> LMModel:
-    """A tiny model in eval mode whose predictions differ clearly."""
+    """A tiny model in eval mode with clearly different predictions."""
     torch.manual_seed(1)
     lm = LMModel(
         provider or DelayedPatternProvider(CODEBOOKS),
@@ -51,7 +51,7 @@ def condition(batch_size: int, num_steps: int, seed: int = 0) -> Condition:
 
 
 def text_and_style(batch_size: int) -> dict[str, Condition]:
-    """Texts first, as the provider gives them."""
+    """Conditions of text and style, text first as in the provider."""
     return {"description": condition(batch_size, 4, 1), "self_wav": condition(batch_size, 5, 2)}
 
 

@@ -39,7 +39,7 @@ def test_forward_equals_decoding_the_codes(rvq, x):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_fewer_codebooks_give_the_first_codes(rvq, x, n):
+def test_fewer_codebooks_return_the_first_codes(rvq, x, n):
     assert torch.equal(rvq.encode(x, num_codebooks=n), rvq.encode(x)[:, :n])
     assert torch.equal(rvq(x, 50, num_codebooks=n).codes, rvq.encode(x)[:, :n])
     rvq.set_num_codebooks(n)
@@ -163,7 +163,7 @@ def test_the_dropout_draws_every_number_of_codebooks():
 
 
 @pytest.mark.parametrize("n", [0, -1, 5])
-def test_a_number_of_codebooks_that_is_not_there_says_so(rvq, x, n):
+def test_unavailable_number_of_codebooks_raises(rvq, x, n):
     for ask in (
         lambda: rvq.set_num_codebooks(n),
         lambda: rvq.encode(x, num_codebooks=n),
@@ -186,7 +186,7 @@ def test_a_latent_of_another_width_says_so(rvq):
         rvq.encode(torch.randn(6, 30))
 
 
-def test_codes_of_another_shape_say_so(rvq):
+def test_codes_of_another_shape_raise(rvq):
     with pytest.raises(ValueError, match=r"\[B, K, F\]"):
         rvq.decode(torch.zeros(4, 30, dtype=torch.long))
     with pytest.raises(ValueError, match="1 to 4"):

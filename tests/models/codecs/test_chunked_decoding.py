@@ -1,4 +1,4 @@
-"""A long piece is decoded in windows, and nobody can tell."""
+"""Chunked decoding: long samples are decoded in chunks with the result of one call."""
 
 import pytest
 import torch
@@ -56,27 +56,27 @@ CODECS = {
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Notes what a codec is given, call by call, in seconds, and what it returns."""
+    """Records the duration of the codes, in seconds, and the result of each `decode` call."""
 
-    def watch(codec):
+    def record(codec):
         seconds, results = [], []
         decode = codec.decode
 
-        def decode_and_tell(codes, scale=None):
+        def record_decode(codes, scale=None):
             seconds.append(codes.shape[-1] / codec.frame_rate)
             results.append(decode(codes, scale))
             return results[-1]
 
-        monkeypatch.setattr(codec, "decode", decode_and_tell)
+        monkeypatch.setattr(codec, "decode", record_decode)
         return seconds, results
 
-    return watch
+    return record
 
 
 @pytest.mark.parametrize("seconds", [36.2, 65.0, 66.0, 66.2, 100.0])
 @pytest.mark.parametrize("kind", [kind for kind in CODECS if kind != "spectral"])
 @torch.inference_mode()
-def test_in_windows_it_sounds_as_at_once(kind, seconds):
+def test_chunked_decoding_equals_one_call(kind, seconds):
     codec = CODECS[kind]()
     codes = codes_for(codec, seconds, batch=2)
     at_once = codec.decode(codes)
@@ -86,10 +86,10 @@ def test_in_windows_it_sounds_as_at_once(kind, seconds):
 
 @pytest.mark.parametrize("seconds", [36.2, 65.0, 66.2, 100.0])
 @torch.inference_mode()
-def test_phases_are_found_alike_in_every_window(seconds):
-    """Up to rounding, which the search for them amplifies where there is hardly any sound.
+def test_chunked_phase_reconstruction_equals_one_call(seconds):
+    """Equal up to rounding, which phase reconstruction amplifies in nearly silent passages.
 
-    By how much is a matter of the processor: 0.1 % has been seen. Other phases would be 100 %.
+    The difference depends on the processor: 0.1 % was measured. Other phases would give 100 %.
     """
     codec = spectral()
     codes = codes_for(codec, seconds)
@@ -98,7 +98,7 @@ def test_phases_are_found_alike_in_every_window(seconds):
 
 
 @torch.inference_mode()
-def test_a_memory_without_end_leaves_no_seam():
+def test_recurrent_codec_has_no_chunk_boundary_artifact():
     codec = encodec(lstm=2)
     codes = codes_for(codec, 100)
     at_once = codec.decode(codes)
@@ -108,7 +108,7 @@ def test_a_memory_without_end_leaves_no_seam():
 @pytest.mark.parametrize("seconds", [0.5, 30.0, 36.0])
 @pytest.mark.parametrize("kind", CODECS)
 @torch.inference_mode()
-def test_what_is_not_long_is_left_to_the_codec(kind, seconds, calls):
+def test_short_input_is_decoded_in_one_call(kind, seconds, calls):
     codec = CODECS[kind]()
     codes = codes_for(codec, seconds)
     given, results = calls(codec)
@@ -118,7 +118,7 @@ def test_what_is_not_long_is_left_to_the_codec(kind, seconds, calls):
 
 
 @torch.inference_mode()
-def test_no_call_is_longer_for_a_longer_piece(calls):
+def test_chunk_length_does_not_grow_with_input_length(calls):
     codec = encodec()
     given, _ = calls(codec)
     for minutes in (1, 2, 10):
@@ -128,12 +128,12 @@ def test_no_call_is_longer_for_a_longer_piece(calls):
 
 
 @torch.inference_mode()
-def test_seams_lie_where_a_window_takes_over(calls):
-    """With a codec that says which call a sample comes from."""
+def test_reported_boundaries_match_chunk_changes(calls):
+    """The codec returns the number of the call, so that each sample shows its chunk."""
     codec = encodec()
     given, _ = calls(codec)
-    told = codec.decode
-    codec.decode = lambda codes, scale: torch.full_like(told(codes, scale), len(given))
+    decode = codec.decode
+    codec.decode = lambda codes, scale: torch.full_like(decode(codes, scale), len(given))
     codes = codes_for(codec, 100)
     wav = decode_chunked(codec, codes)[0, 0]
     boundaries = decoding_boundaries(codec, codes.shape[-1])
@@ -144,7 +144,7 @@ def test_seams_lie_where_a_window_takes_over(calls):
         assert wav[boundary + 20] == number + 1
 
 
-def test_a_model_decodes_long_pieces_in_windows(tiny_musicgen, calls):
+def test_musicgen_decodes_long_samples_in_chunks(tiny_musicgen, calls):
     tokens = torch.randint(400, (1, 4, 50 * 40))
     given, _ = calls(tiny_musicgen.compression_model)
     assert tiny_musicgen.decode(tokens).shape == (1, 1, 40 * 32000)

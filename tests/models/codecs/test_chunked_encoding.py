@@ -1,4 +1,4 @@
-"""Whole files as tokens: the windows they are encoded in leave no trace."""
+"""Chunked encoding of whole files, and the description of a tokenizer."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ def spectral():
 
 
 def encodec_with(layers: int):
-    """Convolutions and so many recurrent layers, with codebooks that fit their output."""
+    """EnCodec with `layers` LSTM layers and codebooks fitted to its encoder output."""
     small = ["seanet.n_filters=4", "seanet.dimension=16", "rvq.bins=32", "rvq.n_q=2"]
     config = composed("solver=compression/encodec_musicgen_32khz", f"seanet.lstm={layers}", *small)
     with torch.random.fork_rng():
@@ -46,7 +46,7 @@ def encodec():
 
 
 def music(seconds, rate=RATE):
-    """Note after note, `[1, T]`."""
+    """A sequence of notes, `[1, T]`."""
     return notes(math.ceil(seconds), 1.0, rate, seed=3)[..., 0, :].flatten()[None][
         :, : int(seconds * rate)
     ]
@@ -58,7 +58,7 @@ def facts_of(model):
 
 @pytest.mark.parametrize("seconds", [0.01, 0.5, 2.0, 2.01, 7.3])
 @pytest.mark.parametrize("window", [0.1, 0.5, 2.0])
-def test_a_spectral_tokenizer_encodes_in_windows_as_at_once(spectral, seconds, window):
+def test_spectral_chunked_encoding_equals_one_call(spectral, seconds, window):
     wav = music(seconds)
     codes = encode_chunked(spectral, facts_of(spectral), wav, window)
     assert torch.equal(codes, spectral.encode(wav[None])[0][0])
@@ -66,7 +66,7 @@ def test_a_spectral_tokenizer_encodes_in_windows_as_at_once(spectral, seconds, w
 
 @pytest.mark.parametrize("stereo", [None, "codebooks", "timesteps"])
 @pytest.mark.parametrize("layers", [0, 2])
-def test_other_codecs_encode_windows_that_overlap(layers, stereo):
+def test_encodec_encodes_overlapping_chunks(layers, stereo):
     mono = model = encodec_with(layers)
     wav = music(5.03, 32_000)
     if stereo:
@@ -77,23 +77,23 @@ def test_other_codecs_encode_windows_that_overlap(layers, stereo):
     codes = encode_chunked(model, facts, wav, chunk=2.0, context=0.5)
     assert codes.shape == at_once.shape
     same = float((codes == at_once).float().mean())
-    assert same == 1 if layers == 0 else same > 0.95  # what a recurrent layer remembers is lost
+    assert same == 1 if layers == 0 else same > 0.95  # the state of a recurrent layer is lost
     bare = encode_chunked(model, facts, wav, chunk=2.0, context=0.0)
     assert same > float((bare == at_once).float().mean())
 
 
-def test_a_window_without_room_for_its_context_is_refused(encodec):
+def test_window_not_longer_than_its_context_raises(encodec):
     with pytest.raises(ValueError, match=r"context=1\.0"):
         encode_chunked(encodec, facts_of(encodec), music(4.0, 32_000), chunk=2.0, context=1.0)
 
 
-def test_silence_has_the_tokens_of_silence(spectral):
+def test_encoded_silence_equals_encode_silence(spectral):
     facts = facts_of(spectral)
     silence = encode_chunked(spectral, facts, torch.zeros(1, 3 * RATE))
     assert silence[:, 75].tolist() == encode_silence(spectral, facts)
 
 
-def test_a_tokenizer_that_rescales_is_refused(encodec):
+def test_renormalizing_codec_raises(encodec):
     model = builders.get_compression_model(
         composed("solver=compression/debug", "encodec.renormalize=true", "encodec.causal=false")
     ).eval()
@@ -101,10 +101,10 @@ def test_a_tokenizer_that_rescales_is_refused(encodec):
         encode_chunked(model, facts_of(model), torch.randn(model.channels, model.sample_rate))
 
 
-# What identifies a tokenizer.
+# Description and hash of a tokenizer.
 
 
-def test_the_hash_is_of_weights_and_of_what_decides_about_codes(spectral):
+def test_hash_depends_on_weights_and_settings_that_change_codes(spectral):
     facts = facts_of(spectral)
     again = SpectralTokenizer(**TINY).eval()
     assert facts_of(again).hash != facts.hash
@@ -116,14 +116,14 @@ def test_the_hash_is_of_weights_and_of_what_decides_about_codes(spectral):
     assert facts_of(again).hash != facts.hash
 
 
-def test_what_weights_are_called_is_not_part_of_the_hash(encodec, monkeypatch):
+def test_hash_does_not_depend_on_state_dict_keys(encodec, monkeypatch):
     expected = facts_of(encodec)
     renamed = {f"new.{key}": value for key, value in encodec.state_dict().items()}
     monkeypatch.setattr(encodec, "state_dict", lambda: renamed)
     assert facts_of(encodec) == expected
 
 
-def test_how_many_codebooks_are_used_is_not_part_of_the_hash(spectral):
+def test_hash_does_not_depend_on_the_number_of_codebooks(spectral):
     facts = facts_of(spectral)
     wav = music(1.0)
     codes = encode_chunked(spectral, facts, wav)
@@ -134,7 +134,7 @@ def test_how_many_codebooks_are_used_is_not_part_of_the_hash(spectral):
     spectral.set_num_codebooks(3)
 
 
-def test_mono_and_both_kinds_of_stereo_differ(encodec):
+def test_hash_differs_between_mono_and_both_stereo_layouts(encodec):
     models = [
         encodec,
         *(InterleaveStereoCompressionModel(encodec, per_timestep=p) for p in (False, True)),

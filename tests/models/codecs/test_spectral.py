@@ -32,7 +32,7 @@ BUNDLED = "//bundled/mel_rvq_16khz"
 
 
 def notes(num, seconds=1.0, sample_rate=RATE, seed=0):
-    """Tones with overtones that fade, `[num, 1, T]`, each of another pitch."""
+    """Decaying harmonic tones of different pitches, `[num, 1, T]`."""
     rng = torch.Generator().manual_seed(seed)
     time = torch.arange(int(seconds * sample_rate)) / sample_rate
     pitches = 110 * 2 ** (torch.randint(36, (num, 1, 1), generator=rng) / 12)
@@ -53,7 +53,7 @@ def bundled():
 
 
 @pytest.mark.parametrize("num_samples", [1, 159, 160, 161, 1000])
-def test_any_length_is_read_and_whole_frames_come_back(tiny, num_samples):
+def test_any_length_is_encoded_and_decoded_to_whole_frames(tiny, num_samples):
     codes, scale = tiny.encode(notes(2)[..., :num_samples])
     num_frames = math.ceil(num_samples / 160)
     assert codes.shape == (2, 3, num_frames)
@@ -63,11 +63,11 @@ def test_any_length_is_read_and_whole_frames_come_back(tiny, num_samples):
     assert tiny(notes(2)[..., :num_samples]).x.shape == (2, 1, num_samples)
 
 
-def test_no_frames_decode_to_no_audio(tiny):
+def test_zero_frames_decode_to_zero_samples(tiny):
     assert tiny.decode(torch.zeros(2, 3, 0, dtype=torch.long)).shape == (2, 1, 0)
 
 
-def test_decoding_is_the_same_on_any_batch_size_and_any_seed(tiny):
+def test_decoding_does_not_depend_on_batch_size_or_seed(tiny):
     codes, _ = tiny.encode(notes(3))
     together = tiny.decode(codes)
     torch.manual_seed(99)
@@ -75,14 +75,14 @@ def test_decoding_is_the_same_on_any_batch_size_and_any_seed(tiny):
         assert torch.equal(tiny.decode(codes[i, None])[0], together[i])
 
 
-def test_decoding_goes_through_the_latent(tiny):
+def test_decode_equals_decode_latent_then_decoder(tiny):
     codes, _ = tiny.encode(notes(1))
     latent = tiny.decode_latent(codes)
     assert latent.shape == (1, 16, codes.shape[-1])
     assert torch.equal(tiny.synthesize(latent), tiny.decode(codes))
 
 
-def test_fewer_codebooks_are_the_first_ones(tiny):
+def test_fewer_codebooks_return_the_first_codes(tiny):
     codes, _ = tiny.encode(notes(2))
     tiny.set_num_codebooks(2)
     try:
@@ -96,13 +96,13 @@ def test_fewer_codebooks_are_the_first_ones(tiny):
         tiny.set_num_codebooks(4)
 
 
-def test_unquantized_frames_sound_like_the_original(tiny):
+def test_unquantized_frames_reconstruct_the_waveform(tiny):
     wav = notes(4)
     rebuilt = torch.stack([tiny.render(frames) for frames in tiny.loudness(wav)])[:, None]
     assert chroma_agreement(wav, rebuilt[..., : wav.shape[-1]], RATE).mean() > 0.9
 
 
-def test_a_fitted_tokenizer_keeps_what_random_codebooks_lose(tiny):
+def test_fitted_codebooks_reconstruct_better_than_random_ones(tiny):
     wav = notes(4, seed=5)
     distances = [
         log_mel_distance(wav, codec(wav).x, RATE).mean()
@@ -111,14 +111,14 @@ def test_a_fitted_tokenizer_keeps_what_random_codebooks_lose(tiny):
     assert distances[0] < 0.7 * distances[1]
 
 
-def test_fitting_twice_gives_the_same_tokenizer(tiny):
+def test_fitting_is_deterministic(tiny):
     again = SpectralTokenizer(**TINY).eval()
     fit_tokenizer(again, [notes(64)], QUICK)
     for key, value in tiny.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
 
 
-def test_a_saved_tokenizer_is_the_same_again(tiny, tmp_path):
+def test_save_and_load_round_trip(tiny, tmp_path):
     fit_spectral.save_tokenizer(tiny, tmp_path)
     loaded = load_compression_model(str(tmp_path))
     codes, _ = tiny.encode(notes(2))
@@ -126,13 +126,13 @@ def test_a_saved_tokenizer_is_the_same_again(tiny, tmp_path):
     assert torch.equal(loaded.decode(codes), tiny.decode(codes))
 
 
-def test_stereo_and_empty_audio_are_refused(tiny):
+def test_stereo_and_empty_audio_raise(tiny):
     for shape in [(1, 2, 100), (1, 1, 0), (1, 100)]:
         with pytest.raises(ValueError, match=r"\[B, 1, T\]"):
             tiny.encode(torch.zeros(shape))
 
 
-def test_training_on_batches_moves_the_codebooks():
+def test_training_updates_the_codebooks():
     torch.manual_seed(0)
     tokenizer = SpectralTokenizer(**TINY).train()
     tokenizer(notes(8))
@@ -141,7 +141,7 @@ def test_training_on_batches_moves_the_codebooks():
     assert not torch.equal(tokenizer.quantizer.codebooks[0].embed, before)
 
 
-def test_the_command_fits_saves_and_evaluates(tmp_path, capsys):
+def test_command_fits_saves_and_evaluates(tmp_path, capsys):
     for i, wav in enumerate(notes(4, seconds=3.0, sample_rate=16000)):
         audio_write(tmp_path / "audio" / str(i), wav, 16000)
     save_manifest(tmp_path / "data.jsonl", find_audio_files(tmp_path / "audio"))
@@ -158,22 +158,22 @@ def test_the_command_fits_saves_and_evaluates(tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-def test_options_without_music_are_refused():
+def test_options_without_training_audio_raise():
     with pytest.raises(ConfigError, match="hours must be above 0 but is 0"):
         FitOptions(hours=0)
 
 
-def test_too_little_music_is_refused():
+def test_too_little_training_audio_raises():
     with pytest.raises(ConfigError, match="3 frames are too few for codebooks of 32"):
         fit_tokenizer(SpectralTokenizer(**TINY), [notes(1)[..., :480]], QUICK)
 
 
-def test_only_a_fitted_tokenizer_can_be_evaluated(tmp_path):
+def test_measure_only_without_fitted_tokenizer_raises(tmp_path):
     with pytest.raises(ConfigError, match="--measure-only"):
         command.main(["music", str(tmp_path), "--measure-only"])
 
 
-def test_the_bundled_tokenizer_is_what_the_tiny_job_expects(bundled):
+def test_bundled_tokenizer_matches_the_tiny_configuration(bundled):
     assert bundled.sample_rate == 16000
     assert bundled.frame_rate == 50
     assert bundled.channels == 1
@@ -183,14 +183,14 @@ def test_the_bundled_tokenizer_is_what_the_tiny_job_expects(bundled):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 4e6
 
 
-def test_the_bundled_tokenizer_keeps_pitch_and_level(bundled):
+def test_bundled_tokenizer_preserves_pitch_and_level(bundled):
     wav = notes(6, seconds=2.0, sample_rate=16000, seed=3)
     rebuilt = bundled(wav).x
     assert chroma_agreement(wav, rebuilt, 16000).mean() > 0.8
     assert 0.5 < float(rebuilt.square().mean() / wav.square().mean()) < 2
 
 
-def test_the_bundled_tokenizer_uses_its_codes(bundled):
+def test_bundled_tokenizer_uses_most_codebook_entries(bundled):
     clips = sorted((bundled_dir().parent / "dataset" / "example").glob("*.ogg"))[::6]
     codes = []
     for clip in clips:

@@ -28,7 +28,7 @@ def text_only(batch_size):
 
 @torch.no_grad()
 def greedy_without_cache(lm, conditions, guidance, num_frames):
-    """The same loop in its plainest form: everything is read anew at every step."""
+    """Reference decoding without a cache: the whole sequence is computed at every step."""
     pattern = lm.pattern_provider.get_pattern(num_frames)
     batch_size = len(next(iter(conditions.values())).embed)
     codes = torch.zeros(batch_size, CODEBOOKS, num_frames, dtype=torch.long)
@@ -54,7 +54,7 @@ def greedy_without_cache(lm, conditions, guidance, num_frames):
     ],
     ids=lambda provider: type(provider).__name__,
 )
-def test_generation_equals_its_plainest_form(guidance, provider):
+def test_cached_greedy_decoding_equals_uncached_decoding(guidance, provider):
     lm, conditions = build(provider=provider), text_and_style(2)
 
     codes = generate_tokens(lm, conditions, max_gen_len=7, sampling=GREEDY, guidance=guidance)
@@ -62,7 +62,7 @@ def test_generation_equals_its_plainest_form(guidance, provider):
     assert torch.equal(codes, greedy_without_cache(lm, conditions, guidance, 7))
 
 
-def test_text_in_cross_attention_gives_the_same_in_one_pass_or_two():
+def test_cross_attention_text_gives_equal_codes_in_one_pass_or_two():
     lm = build(TEXT_BESIDE)
 
     one, two = (
@@ -81,7 +81,7 @@ def test_text_in_cross_attention_gives_the_same_in_one_pass_or_two():
 
 @pytest.mark.parametrize("fuse2cond", [STYLE_IN_FRONT, TEXT_BESIDE], ids=["front", "beside"])
 @pytest.mark.parametrize("guidance", GUIDANCES, ids=str)
-def test_an_item_gets_the_same_codes_alone_and_in_any_batch(fuse2cond, guidance):
+def test_codes_of_an_item_do_not_depend_on_the_batch(fuse2cond, guidance):
     lm = build(fuse2cond)
     conditions = text_and_style(3) if fuse2cond == STYLE_IN_FRONT else text_only(3)
 
@@ -99,7 +99,7 @@ def test_an_item_gets_the_same_codes_alone_and_in_any_batch(fuse2cond, guidance)
         assert torch.equal(together[item], alone[0])
 
 
-def test_the_same_seeds_give_the_same_codes_and_others_do_not():
+def test_codes_depend_on_the_seeds_only():
     lm = build()
 
     first, again, other = (
@@ -111,7 +111,7 @@ def test_the_same_seeds_give_the_same_codes_and_others_do_not():
     assert not torch.equal(first, other)
 
 
-def test_a_prompt_stays_as_it_is_and_changes_what_follows():
+def test_prompt_is_kept_and_changes_the_continuation():
     lm, conditions = build(), text_and_style(2)
     options = {"max_gen_len": 10, "sampling": GREEDY}
     free = generate_tokens(lm, conditions, **options)
@@ -126,7 +126,7 @@ def test_a_prompt_stays_as_it_is_and_changes_what_follows():
 
 
 @pytest.mark.parametrize("fuse2cond", [STYLE_IN_FRONT, TEXT_BESIDE], ids=["front", "beside"])
-def test_going_on_from_a_greedy_beginning_changes_nothing(fuse2cond):
+def test_continuing_a_greedy_prompt_equals_uninterrupted_decoding(fuse2cond):
     lm = build(fuse2cond)
     conditions = text_and_style(2) if fuse2cond == STYLE_IN_FRONT else text_only(2)
     whole = generate_tokens(lm, conditions, max_gen_len=10, sampling=GREEDY)
@@ -147,7 +147,7 @@ def test_special_tokens_are_never_returned():
     assert codes.max() < CARD
 
 
-def test_progress_goes_from_one_to_the_number_of_steps():
+def test_progress_callback_counts_every_step():
     seen = []
 
     generate_tokens(
@@ -170,7 +170,7 @@ def test_every_step_is_computed_once():
     assert read == [9 + 1] + [1] * 6  # the prefix comes once
 
 
-def test_what_cross_attention_reads_is_projected_once():
+def test_cross_attention_source_is_projected_once():
     lm, given = build(TEXT_BESIDE), []
     attention = lm.transformer.layers[0].cross_attention
     inner = attention.cross
@@ -182,7 +182,7 @@ def test_what_cross_attention_reads_is_projected_once():
     assert all(source is None for source in given[1:])
 
 
-def test_generation_leaves_the_model_as_it_was():
+def test_generation_does_not_change_the_model():
     lm = build()
     before = {key: value.clone() for key, value in lm.state_dict().items()}
 
@@ -204,12 +204,12 @@ def test_generation_leaves_the_model_as_it_was():
         ({"num_samples": 2, "generators": generators(1)}, "1 generators.* 2"),
     ],
 )
-def test_arguments_that_cannot_be_used_are_errors(options, message):
+def test_invalid_arguments_raise(options, message):
     with pytest.raises(ValueError, match=message):
         generate_tokens(build(), max_gen_len=6, **options)
 
 
-def test_a_pattern_without_an_initial_step_is_an_error():
+def test_pattern_without_initial_step_raises():
     lm = build(provider=DelayedPatternProvider(CODEBOOKS, empty_initial=-1))
 
     with pytest.raises(ValueError, match="empty_initial"):

@@ -12,14 +12,14 @@ from ..tiny_lm import condition, text_and_style
 STYLE = ("self_wav",)
 
 
-def answers(branches):
-    """One answer per question, made from its conditions alone."""
+def outputs_of(branches):
+    """One scalar output per branch and item: the sum of its condition embeddings."""
     return [sum(c.embed.sum(dim=(1, 2)) for c in branch.conditions.values()) for branch in branches]
 
 
 def guided(chosen, conditions):
     branches = chosen.expand(conditions, STYLE)
-    return chosen.mix(answers(branches), branches), len(branches)
+    return chosen.mix(outputs_of(branches), branches), len(branches)
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ def given():
 
 @pytest.fixture
 def parts(given):
-    """What the text, and what the style, add to an answer; nothing adds nothing."""
+    """Contribution of each condition to the output; a null condition contributes zero."""
     return {name: c.embed.sum(dim=(1, 2)) for name, c in given.items()}
 
 
-def test_single_guidance_pushes_everything(given, parts):
+def test_single_guidance_scales_all_conditions(given, parts):
     result, count = guided(Guidance(cfg_coef=3.0), given)
 
     assert count == 2
     torch.testing.assert_close(result, 3 * (parts["description"] + parts["self_wav"]))
 
 
-def test_double_guidance_pushes_the_text_again(given, parts):
+def test_double_guidance_scales_text_again(given, parts):
     result, count = guided(Guidance(cfg_coef=3.0, cfg_coef_beta=5.0), given)
 
     assert count == 3
@@ -59,21 +59,21 @@ def test_a_beta_of_one_is_single_guidance(given):
 @pytest.mark.parametrize(
     ("coef", "beta", "count"), [(1.0, None, 1), (0.0, None, 1), (1.0, 5.0, 2), (3.0, 0.0, 2)]
 )
-def test_a_question_whose_answer_does_not_count_is_not_asked(given, coef, beta, count):
+def test_branches_with_zero_weight_are_not_computed(given, coef, beta, count):
     branches = Guidance(cfg_coef=coef, cfg_coef_beta=beta).expand(given, STYLE)
 
     assert len(branches) == count
     assert sum(branch.weight for branch in branches) == pytest.approx(1)
 
 
-def test_without_any_condition_nothing_guides(given):
+def test_guidance_without_conditions_has_one_branch(given):
     null = {name: null_condition(c) for name, c in given.items()}
 
     assert len(Guidance().expand({})) == 1
     assert len(Guidance(cfg_coef_beta=5.0).expand(null, STYLE)) == 1
 
 
-def test_without_a_style_double_guidance_becomes_single_with_a_log_line(given, caplog):
+def test_double_guidance_without_style_falls_back_to_single_and_logs(given, caplog):
     text = {"description": given["description"]}
 
     guidance._log_single_guidance.cache_clear()
@@ -86,7 +86,7 @@ def test_without_a_style_double_guidance_becomes_single_with_a_log_line(given, c
 
 
 @pytest.mark.parametrize(("two_step", "num_steps"), [(False, 4), (True, 1)])
-def test_a_null_condition_is_as_long_as_released_behaviour_has_it(given, two_step, num_steps):
+def test_null_condition_length_matches_released_behaviour(given, two_step, num_steps):
     *_, nothing = Guidance(two_step=two_step).expand(given, STYLE)
 
     null = nothing.conditions["description"]
@@ -100,7 +100,7 @@ def test_conditions_keep_their_order(given):
         assert list(branch.conditions) == ["description", "self_wav"]
 
 
-def test_branches_join_to_one_batch(given):
+def test_branches_are_concatenated_into_one_batch(given):
     branches = Guidance(cfg_coef_beta=5.0).expand(given, STYLE)
 
     together = concat_branches(branches)
@@ -111,7 +111,7 @@ def test_branches_join_to_one_batch(given):
         torch.testing.assert_close(part, branch.conditions["description"].embed)
 
 
-def test_half_precision_is_mixed_in_float32():
+def test_half_precision_logits_are_combined_in_float32():
     branches = Guidance(cfg_coef=7.0).expand({"description": condition(1, 3)})
     logits = [torch.full((1, 2), 9000.0).half(), torch.full((1, 2), -9000.0).half()]
 
@@ -121,7 +121,7 @@ def test_half_precision_is_mixed_in_float32():
     assert mixed.isfinite().all()
 
 
-def test_one_real_item_is_enough_to_guide(given):
+def test_guidance_applies_if_any_item_has_a_condition(given):
     embed = given["description"].embed.clone()
     embed[1] = 0
     mask = given["description"].mask.clone()

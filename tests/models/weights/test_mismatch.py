@@ -27,7 +27,7 @@ def error_of(wanted: nn.Module, state) -> str:
 
 
 @pytest.mark.parametrize(
-    ("file", "asked_for", "guess"),
+    ("file", "wanted", "guess"),
     [
         (
             ("solver=musicgen/musicgen_style_32khz", "model/lm/model_scale=medium"),
@@ -78,8 +78,8 @@ def error_of(wanted: nn.Module, state) -> str:
         ),
     ],
 )
-def test_the_setting_that_differs_is_guessed(file, asked_for, guess):
-    message = error_of(model(*asked_for), model(*file).state_dict())
+def test_probable_differing_setting_is_named(file, wanted, guess):
+    message = error_of(model(*wanted), model(*file).state_dict())
     assert guess in message
     assert message.count("Probable cause") == 1
 
@@ -96,12 +96,12 @@ def test_keys_are_listed_by_part_with_an_example():
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
-def test_a_prefix_of_all_keys_is_seen(prefix):
+def test_common_key_prefix_is_detected(prefix):
     state = {prefix + key: value for key, value in model(*TEXT).state_dict().items()}
     assert f"each key begins with '{prefix}'" in error_of(model(*TEXT), state)
 
 
-def test_a_tokenizer_in_place_of_a_language_model_is_seen():
+def test_tokenizer_instead_of_lm_is_detected():
     tokenizer = builders.get_debug_compression_model()
     assert "the file is a native EnCodec" in error_of(model(*TEXT), tokenizer.state_dict())
     assert "the file is a language model" in error_of(tokenizer, model(*TEXT).state_dict())
@@ -109,31 +109,31 @@ def test_a_tokenizer_in_place_of_a_language_model_is_seen():
     assert "the file is a spectral tokenizer" in error_of(model(*TEXT), bundled)
 
 
-def test_adapters_in_place_of_a_model_are_seen():
+def test_adapters_instead_of_model_are_detected():
     state = {"linears.0.lora_A.default.weight": torch.zeros(3, 2)}
     assert "the file is an adapter" in error_of(model(*TEXT), state)
 
 
-def test_weights_in_the_format_of_transformers_are_seen():
+def test_transformers_format_is_detected():
     state = {"decoder.model.decoder.embed_tokens.0.weight": torch.zeros(3, 2)}
     assert "Use the state_dict.bin beside it" in error_of(model(*TEXT), state)
 
 
-def test_a_difference_that_nothing_explains_is_still_listed():
+def test_unexplained_difference_is_listed():
     own = nn.Linear(2, 3)
     message = error_of(own, {"weight": own.weight})
     assert "1 missing: bias" in message
     assert "Probable cause: unknown" in message
 
 
-def test_nothing_is_loaded_from_weights_that_do_not_fit():
+def test_mismatching_weights_load_nothing():
     own = nn.Linear(2, 3)
     before = own.weight.clone()
     error_of(own, {"weight": torch.zeros(3, 2)})
     assert torch.equal(own.weight, before)
 
 
-def test_tensors_can_be_taken_instead_of_copied():
+def test_assign_uses_tensors_without_copying():
     own, half = nn.Linear(2, 3), nn.Linear(2, 3).half().state_dict()
     mismatch.load_matching_state(own, half, "x.th", assign=True)
     assert own.weight.dtype == torch.float16

@@ -1,4 +1,4 @@
-"""Networks of others: found offline, loaded when they are needed, and without code of theirs."""
+"""Pretrained networks: found offline, loaded on first use, without remote code."""
 
 import logging
 import warnings
@@ -32,7 +32,7 @@ TINY_MERT = MERT_CONFIG | {
 
 @pytest.fixture
 def mert(monkeypatch):
-    """A network of MERT's form, random and small."""
+    """A small MERT with random weights."""
     torch.manual_seed(0)
     network = build_hubert(TINY_MERT).eval()
     monkeypatch.setattr(pretrained, "build_hubert", lambda: build_hubert(TINY_MERT))
@@ -47,7 +47,7 @@ def old_names(state):
 
 @pytest.mark.parametrize("spelled", [dict, old_names], ids=["new names", "old names"])
 @pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
-def test_mert_is_read_in_either_format_and_spelling(mert, filename, spelled, offline):
+def test_mert_loads_in_both_formats_and_key_spellings(mert, filename, spelled, offline):
     file = offline.place(pretrained.MERT, filename)
     state = {key: value.contiguous() for key, value in spelled(mert.state_dict()).items()}
     (save_file if filename.endswith("safetensors") else torch.save)(state, file)
@@ -57,27 +57,27 @@ def test_mert_is_read_in_either_format_and_spelling(mert, filename, spelled, off
         torch.testing.assert_close(loaded, mert(wav).last_hidden_state)
 
 
-def test_mert_needs_nothing_but_its_weights(mert, offline):
+def test_mert_loads_from_weights_alone(mert, offline):
     file = offline.place(pretrained.MERT, "pytorch_model.bin")
     torch.save(mert.state_dict(), file)
-    # Were these read, they would run code of the repository, or fail.
+    # Reading these files would run code of the repository or fail.
     offline.place(pretrained.MERT, "config.json", b'{"auto_map": {"AutoModel": "x.X"}}')
     offline.place(pretrained.MERT, "modeling_MERT.py", b"raise SystemExit")
     pretrained.load_mert()
 
 
-def test_code_of_others_is_never_trusted():
+def test_remote_code_is_never_enabled():
     files = list(Path(audiocraft.__file__).parent.rglob("*.py"))
     assert files
     assert not [path for path in files if "trust_remote_code" in path.read_text()]
 
 
-def test_without_hub_it_is_told_where_mert_goes(offline):
+def test_offline_error_names_the_folder_of_mert(offline):
     with pytest.raises(CheckpointError, match=r"put pytorch_model\.bin or model\.safetensors into"):
         pretrained.load_mert()
 
 
-def test_the_licence_of_mert_is_told_once(mert, offline, caplog):
+def test_mert_licence_is_logged_once(mert, offline, caplog):
     torch.save(mert.state_dict(), offline.place(pretrained.MERT, "pytorch_model.bin"))
     pretrained.warn_mert_licence.cache_clear()
     with caplog.at_level(logging.WARNING):
@@ -91,7 +91,7 @@ def test_the_licence_of_mert_is_told_once(mert, offline, caplog):
 
 @pytest.fixture(scope="module")
 def t5_folder(tmp_path_factory):
-    """A T5 as the hub has it, tiny and random."""
+    """A tiny T5 with random weights in the file layout of the hub."""
     folder = tmp_path_factory.mktemp("t5")
     write_vocabulary(folder)
     tokenizer = transformers.T5Tokenizer.from_pretrained(folder, extra_ids=0)
@@ -105,13 +105,13 @@ def t5_folder(tmp_path_factory):
 
 @pytest.fixture
 def with_t5(offline, t5_folder):
-    """The cache, with `t5-base` brought by hand."""
+    """The cache with manually placed files of `t5-base`."""
     for file in t5_folder.iterdir():
         offline.place("t5-base", file.name, file.read_bytes())
     return offline
 
 
-def test_t5_is_read_from_files_brought_by_hand(with_t5, t5_folder, capfd):
+def test_t5_loads_from_manually_placed_files(with_t5, t5_folder, capfd):
     loaded = pretrained.load_t5("t5-base")
     assert not "".join(capfd.readouterr())  # no bar of its own, in the middle of another
     tokens = loaded.tokenizer(["calm piano"], return_tensors="pt")
@@ -122,17 +122,17 @@ def test_t5_is_read_from_files_brought_by_hand(with_t5, t5_folder, capfd):
     assert 2 not in tokens["input_ids"]  # no unknown words
 
 
-def test_the_hub_is_asked_only_for_what_is_not_in_the_cache(offline, t5_folder):
-    def asks(name, cache_dir, local_files_only):
+def test_hub_is_requested_only_for_files_missing_from_the_cache(offline, t5_folder):
+    def needs_hub(name, cache_dir, local_files_only):
         return not local_files_only
 
     for file in t5_folder.iterdir():
-        assert pretrained.load_from_hub(asks, "t5-base", pretrained.T5_FILES)
+        assert pretrained.load_from_hub(needs_hub, "t5-base", pretrained.T5_FILES)
         offline.add("t5-base", file.name, file)
-    assert not pretrained.load_from_hub(asks, "t5-base", pretrained.T5_FILES)
+    assert not pretrained.load_from_hub(needs_hub, "t5-base", pretrained.T5_FILES)
 
 
-def test_a_t5_that_is_trained_along_has_weights_of_its_own(with_t5):
+def test_fine_tuned_t5_is_a_separate_copy(with_t5):
     config = composed(
         "solver=musicgen/musicgen_base_32khz",
         "transformer_lm.num_layers=1",
@@ -145,7 +145,7 @@ def test_a_t5_that_is_trained_along_has_weights_of_its_own(with_t5):
     assert not any(weight.is_meta for weight in t5.parameters())
 
 
-def test_without_hub_it_is_told_where_t5_goes(offline):
+def test_offline_error_names_the_folder_of_t5(offline):
     with pytest.raises(CheckpointError) as caught:
         pretrained.load_t5("t5-base")
     for filename in ("config.json", "model.safetensors", "spiece.model", "HF_HUB_OFFLINE"):
@@ -154,20 +154,20 @@ def test_without_hub_it_is_told_where_t5_goes(offline):
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors"])
-def test_a_folder_of_t5_that_is_not_whole_says_so(with_t5, lacking):
+def test_incomplete_t5_folder_raises(with_t5, lacking):
     (with_t5.folder / "t5-base" / lacking).unlink()
     with pytest.raises(CheckpointError, match=rf"t5-base has no {lacking}"):
         pretrained.load_t5("t5-base")
 
 
-def test_a_torn_file_of_t5_says_so(with_t5):
+def test_truncated_t5_file_raises(with_t5):
     path = with_t5.folder / "t5-base" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="t5-base cannot be read"):
         pretrained.load_t5("t5-base")
 
 
-def test_weights_that_a_file_lacks_are_not_made_up(with_t5):
+def test_missing_t5_weights_raise(with_t5):
     path = with_t5.folder / "t5-base" / "model.safetensors"
     state = load_file(path)
     del state["encoder.final_layer_norm.weight"]
@@ -176,7 +176,7 @@ def test_weights_that_a_file_lacks_are_not_made_up(with_t5):
         pretrained.load_t5("t5-base")
 
 
-def test_t5_without_its_vocabulary_is_an_error(offline, t5_folder):
+def test_t5_without_vocabulary_raises(offline, t5_folder):
     for file in t5_folder.iterdir():
         if file.name not in ("spiece.model", "tokenizer.json"):
             offline.add("t5-base", file.name, file)
@@ -204,7 +204,7 @@ def encodec_of_transformers():
 
 
 @pytest.mark.parametrize("called", ["hub id", "folder"])
-def test_an_encodec_of_transformers_is_read_by_hub_id_and_folder(
+def test_transformers_encodec_loads_by_hub_id_and_folder(
     called, encodec_of_transformers, offline, tmp_path
 ):
     folder = offline.folder / "facebook" / "encodec_24khz" if called == "hub id" else tmp_path / "e"
@@ -219,7 +219,7 @@ def test_an_encodec_of_transformers_is_read_by_hub_id_and_folder(
 
 
 @pytest.mark.parametrize("called", ["hub id", "folder"])
-def test_a_dac_of_transformers_is_read_by_hub_id_and_folder(called, offline, tmp_path):
+def test_transformers_dac_loads_by_hub_id_and_folder(called, offline, tmp_path):
     sizes = {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [8, 8]}
     dac = transformers.DacModel(transformers.DacConfig(**sizes, n_codebooks=4)).eval()
     folder = offline.folder / "descript" / "dac_16khz" if called == "hub id" else tmp_path / "d"
@@ -231,20 +231,20 @@ def test_a_dac_of_transformers_is_read_by_hub_id_and_folder(called, offline, tmp
     assert torch.equal(loaded.encode(wav)[0], dac.encode(wav).audio_codes)
 
 
-def test_a_model_of_transformers_that_is_no_codec_is_named(t5_folder):
+def test_transformers_model_that_is_not_a_codec_raises(t5_folder):
     with pytest.raises(CheckpointError, match=r"t5.*encodec, dac"):
         loaders.load_compression_model(str(t5_folder))
 
 
-def test_without_hub_it_is_told_where_encodec_goes(offline):
+def test_offline_error_names_the_folder_of_encodec(offline):
     with pytest.raises(CheckpointError, match=r"config\.json and model\.safetensors or"):
         loaders.load_compression_model("facebook/encodec_32khz")
 
 
-# Tokenizers that other packages fetch.
+# Tokenizers downloaded by other packages.
 
 
-def test_the_encodec_of_the_package_is_read_from_a_file_brought_by_hand(offline, monkeypatch):
+def test_package_encodec_loads_from_manually_placed_file(offline, monkeypatch):
     encodec = pretrained.encodec.EncodecModel
     torch.manual_seed(0)
     with warnings.catch_warnings(action="ignore"):  # its weight norm is an old function
@@ -260,7 +260,7 @@ def test_the_encodec_of_the_package_is_read_from_a_file_brought_by_hand(offline,
         assert torch.equal(loaded.encode(wav)[0], random.encode(wav)[0][0])
 
 
-def test_without_network_it_is_told_where_the_encodec_of_the_package_goes(offline, monkeypatch):
+def test_offline_error_names_the_folder_of_package_encodec(offline, monkeypatch):
     def out_of_reach(*args, **kwargs):
         raise OSError("no route")
 
@@ -269,18 +269,18 @@ def test_without_network_it_is_told_where_the_encodec_of_the_package_goes(offlin
         loaders.load_compression_model("//pretrained/encodec_24khz")
 
 
-def test_dac_is_an_extra_and_says_how_to_get_it(monkeypatch):
+def test_missing_dac_extra_raises_with_install_hint(monkeypatch):
     monkeypatch.setattr("audiocraft.models.codecs.wrappers.dac", None)
     with pytest.raises(ConfigError, match="//pretrained/descript/dac_44khz is the same"):
         loaders.load_compression_model("//pretrained/dac_44khz")
 
 
-# When they are loaded.
+# Loading on first use.
 
 
 @pytest.fixture
 def style_model(offline, monkeypatch):
-    """The released form with one small layer: MERT and T5, of which nothing is loaded yet."""
+    """The released configuration with one small layer; MERT and T5 are not loaded yet."""
     config = composed(
         "solver=musicgen/musicgen_style_32khz",
         "transformer_lm={dim: 32, num_heads: 2, num_layers: 1, card: 400}",
@@ -319,7 +319,7 @@ def style_model(offline, monkeypatch):
     return model, loaded
 
 
-def test_mert_and_t5_are_loaded_when_a_clip_and_a_text_need_them(style_model):
+def test_mert_and_t5_load_on_first_use(style_model):
     model, loaded = style_model
     model.generate_unconditional(1, seed=0)
     assert loaded == []
