@@ -193,16 +193,18 @@ class Server:
             return request
         for file in request.files.values():
             os.close(file)
-        with contextlib.suppress(OSError):  # the client has died: see `lost`
+        with contextlib.suppress(OSError):  # the client has died: see `kill_program`
             connection.send(pid.to_bytes(8, "big"))
         ended = os.pidfd_open(pid)
-        self.selector.register(connection, selectors.EVENT_READ, lambda: self.lost(pid, connection))
+        self.selector.register(
+            connection, selectors.EVENT_READ, lambda: self.kill_program(pid, connection)
+        )
         self.selector.register(
             ended, selectors.EVENT_READ, lambda: self.report(pid, ended, connection)
         )
         return None
 
-    def lost(self, pid: int, connection: socket.socket) -> None:
+    def kill_program(self, pid: int, connection: socket.socket) -> None:
         """The client was killed: so is its program."""
         self.selector.unregister(connection)
         os.kill(pid, signal.SIGKILL)
@@ -218,7 +220,7 @@ class Server:
         connection.close()
 
 
-def become(request: Request, client: str) -> None:
+def apply_request(request: Request, client: str) -> None:
     """Give this process the files, environment and folder that the program would start with."""
     free = max([*request.files, *request.files.values()]) + 1
     for number, file in request.files.items():  # first out of the way of each other
@@ -291,7 +293,7 @@ def main(server_socket: socket.socket, client: str) -> None:
     paths = request.env.get("PYTHONPATH", "").split(os.pathsep)
     # In the place of the working directory and of the PYTHONPATH of this server.
     sys.path[:2] = [request.cwd, *filter(None, paths)]
-    become(request, client)
+    apply_request(request, client)
     status = exit_status(request.argv)
     threading._shutdown()  # as the interpreter does at its end
     atexit._run_exitfuncs()

@@ -104,10 +104,10 @@ def compute(func, args, kwargs):
         inside = torch.device(device).type == NAME
         kwargs = kwargs | {"device": CPU}
 
-    def bare(x: tp.Any) -> tp.Any:
+    def unwrap(x: tp.Any) -> tp.Any:
         return x.held if isinstance(x, OnDevice) else x
 
-    out = KERNELS.get(func, func)(*tree_map(bare, args), **tree_map(bare, kwargs))
+    out = KERNELS.get(func, func)(*tree_map(unwrap, args), **tree_map(unwrap, kwargs))
     if func is aten.copy_.default:
         return args[0]
     if not inside or not any(isinstance(x, torch.Tensor) for x in tree_leaves(out)):

@@ -79,7 +79,7 @@ def test_sizes_of_text_encoders_are_correct():
             assert num_parameters(transformers.T5EncoderModel(config)) == T5_SIZES[name]
 
 
-def begun(doctor, *overrides, epochs, **changed):
+def save_checkpoint(doctor, *overrides, epochs, **changed):
     """Write the checkpoint of an experiment after some epochs."""
     xp = train.main.resolve([*overrides, "device=cpu"])
     xp.folder.mkdir(parents=True)
@@ -89,7 +89,7 @@ def begun(doctor, *overrides, epochs, **changed):
 
 
 def test_a_started_experiment_resumes_and_its_changes_are_listed(doctor):
-    begun(doctor, TINY, epochs=4, optim={"max_norm": 5.0})
+    save_checkpoint(doctor, TINY, epochs=4, optim={"max_norm": 5.0})
     status, report = doctor(TINY)
     assert status == 0
     assert "resumes after 4 epochs of 8" in report["Experiment"]
@@ -98,7 +98,7 @@ def test_a_started_experiment_resumes_and_its_changes_are_listed(doctor):
 
 
 def test_a_finished_experiment_is_reported(doctor):
-    begun(doctor, TINY, epochs=8)
+    save_checkpoint(doctor, TINY, epochs=8)
     assert "done: all 8 epochs" in doctor(TINY)[1]["Experiment"]
 
 

@@ -40,7 +40,7 @@ def generate(*words: str) -> None:
     main(["generate", *SHORT, *words])
 
 
-def made(folder) -> dict[str, dict]:
+def recipes_in(folder) -> dict[str, dict]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
@@ -49,7 +49,7 @@ def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip
         *("--text", "Disco beat", "--style", clip, "--count", "3", "--seed", "7"),
         *("--out", "folder", "--pictures", "--guidance", "2", "--text-weight", "6"),
     )
-    recipes = made(tmp_path / "folder")
+    recipes = recipes_in(tmp_path / "folder")
     assert list(recipes) == [f"001_disco-beat_{k}" for k in (1, 2, 3)]
     assert [r["request"]["seed"] for r in recipes.values()] == [7, 8, 9]
     for name, recipe in recipes.items():
@@ -126,7 +126,7 @@ def test_a_table_of_prompts_is_generated(kind, tmp_path, clip):
         lines = [",".join(str(row.get(c, "")) for c in columns) for row in rows]
         table.write_text("\n".join([",".join(columns), *lines]))
     generate("--prompts", str(table), "--seed", "40", "--out", "folder")
-    recipes = made(tmp_path / "folder")
+    recipes = recipes_in(tmp_path / "folder")
     assert list(recipes) == ["001_disco-beat", "002_waltz_1", "002_waltz_2", "003_only-style"]
     assert [r["request"]["seed"] for r in recipes.values()] == [5, 41, 42, 43]
     assert recipes["002_waltz_1"]["request"]["style_detail"] == 1
@@ -156,10 +156,10 @@ def test_existing_samples_are_kept_without_a_seed(tmp_path, capsys):
 def test_another_format_or_a_picture_reuses_the_sample(tmp_path, capsys):
     folder, command = tmp_path / "folder", ["--text", "waltz", "--count", "2", "--out", "folder"]
     generate(*command)
-    before, wav = made(folder), (folder / "001_waltz_1.wav").read_bytes()
+    before, wav = recipes_in(folder), (folder / "001_waltz_1.wav").read_bytes()
     generate(*command, "--format", "flac")
     assert "already" not in capsys.readouterr().out
-    after = made(folder)
+    after = recipes_in(folder)
     for name, recipe in before.items():
         assert after[name] == recipe | {"audio": f"{name}.flac"}
         assert (folder / f"{name}.flac").exists()
@@ -167,7 +167,7 @@ def test_another_format_or_a_picture_reuses_the_sample(tmp_path, capsys):
     (folder / "001_waltz_1.wav").unlink()
     generate(*command, "--format", "flac", "--pictures")
     assert len(list(folder.glob("*.png"))) == 2
-    assert made(folder) == after
+    assert recipes_in(folder) == after
     capsys.readouterr()
     generate(*command, "--format", "flac", "--pictures")
     assert "2 of 2 are in folder already" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_samples_of_other_requests_are_not_overwritten(tmp_path):
     with pytest.raises(SystemExit, match=r"its temperature is 1.0, not 0.5.*--overwrite"):
         generate("--text", "waltz", "--seed", "1", "--temperature", "0.5", "--out", "folder")
     generate("--text", "waltz", "--seed", "2", "--out", "folder", "--overwrite")
-    assert made(tmp_path / "folder")["001_waltz"]["request"]["seed"] == 2
+    assert recipes_in(tmp_path / "folder")["001_waltz"]["request"]["seed"] == 2
 
 
 def test_log_messages_do_not_break_the_progress_bar(capsys):
@@ -203,9 +203,9 @@ def test_an_interrupt_keeps_finished_samples(tmp_path, tiny_musicgen, monkeypatc
         generate(*command)
     assert end.value.code == 130
     assert "the same command resumes" in capsys.readouterr().out
-    assert list(made(tmp_path / "f")) == ["001_a_1"]
+    assert list(recipes_in(tmp_path / "f")) == ["001_a_1"]
     generate(*command)
-    assert len(made(tmp_path / "f")) == 3
+    assert len(recipes_in(tmp_path / "f")) == 3
 
 
 def test_a_full_disk_is_reported_and_samples_are_kept(tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_unambiguous_cells_are_converted(tmp_path):
     rows = [{"name": 1, "count": "2", "seed": 5.0, "text": 808}, {"text": "b", "count": None}]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     generate("--prompts", "p.jsonl", "--seed", "9", "--out", "folder")
-    recipes = made(tmp_path / "folder")
+    recipes = recipes_in(tmp_path / "folder")
     assert list(recipes) == ["001_1_1", "001_1_2", "002_b"]
     assert [r["request"]["seed"] for r in recipes.values()] == [5, 6, 11]
     assert recipes["001_1_1"]["request"]["text"] == "808"
@@ -295,7 +295,7 @@ def test_the_error_names_an_invalid_cell(row, message, tmp_path, loaded):
 def test_an_excel_csv_is_read(encoding, tmp_path):
     (tmp_path / "p.csv").write_text("name,text\na,Größe\n", encoding=encoding)
     generate("--prompts", "p.csv", "--out", "folder")
-    assert made(tmp_path / "folder")["001_a"]["request"]["text"] == "Größe"
+    assert recipes_in(tmp_path / "folder")["001_a"]["request"]["text"] == "Größe"
 
 
 def test_the_error_names_a_line_in_another_encoding(tmp_path, loaded):
@@ -348,7 +348,7 @@ def test_a_clip_in_a_zip_archive_is_used(tmp_path, clip):
         archive.write(clip, "a.wav")
     generate("--style", "music.zip:a.wav", "--seed", "1", "--out", "zipped")
     generate("--style", clip, "--seed", "1", "--out", "plain")
-    (zipped,), (plain,) = (made(tmp_path / folder).values() for folder in ("zipped", "plain"))
+    (zipped,), (plain,) = (recipes_in(tmp_path / folder).values() for folder in ("zipped", "plain"))
     for key in ("style_sha256", "waveform_sha256"):
         assert zipped[key] == plain[key]
 
@@ -357,7 +357,7 @@ def test_a_clip_whose_name_is_not_utf_8_is_used(tmp_path, clip, capsys):
     name = os.fsdecode(b"caf\xe9.wav")
     shutil.copy(clip, name)
     generate("--style", name, "--text", "half an emoji \ud83c", "--seed", "1", "--out", "a")
-    (recipe,) = made(tmp_path / "a").values()
+    (recipe,) = recipes_in(tmp_path / "a").values()
     assert recipe["request"]["style"] == name
     main(["generate", "--from-recipe", "a/001_half-an-emoji.json", "--out", "b"])
     assert "bit for bit" in capsys.readouterr().out
@@ -369,7 +369,7 @@ def test_a_closed_pipe_does_not_stop_generation(tmp_path, monkeypatch):
     with open(writer, "w", encoding="utf-8") as closed:
         monkeypatch.setattr("sys.stdout", closed)
         generate("--text", "waltz", "--count", "2", "--batch-size", "1", "--out", "folder")
-    assert len(made(tmp_path / "folder")) == 2
+    assert len(recipes_in(tmp_path / "folder")) == 2
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, caplog):
@@ -378,7 +378,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, capl
 
     monkeypatch.setattr("audiocraft.inference.sample_generator.plot_audio", fail)
     generate("--text", "$a$ {x} %s <b> [/]", "--pictures", "--out", "folder")
-    assert len(made(tmp_path / "folder")) == 1
+    assert len(recipes_in(tmp_path / "folder")) == 1
     assert len(caplog.records) == 1
 
 
@@ -395,7 +395,7 @@ def test_without_utf_8_samples_and_recipes_are_written(tmp_path, clip):
         capture_output=True,
     )
     assert run.returncode == 0, run.stderr.decode()
-    (recipe,) = made(tmp_path / "a").values()
+    (recipe,) = recipes_in(tmp_path / "a").values()
     assert recipe["request"]["text"] == "Größe 🎷"
     assert recipe["request"]["style"] == os.fsdecode(name)
     assert len(list((tmp_path / "a").iterdir())) == 3

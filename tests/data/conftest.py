@@ -26,7 +26,7 @@ def write_tone(path: Path, seconds: float = 2.0, rate: int = RATE, channels: int
     return AudioMeta(str(path), seconds, rate)
 
 
-def write_piece(path: Path, seconds: float = 2.0, **fields):
+def write_track(path: Path, seconds: float = 2.0, **fields):
     """A sine with its JSON file."""
     meta = write_tone(path, seconds)
     path.with_suffix(".json").write_text(json.dumps({"description": path.stem} | fields))
@@ -40,6 +40,6 @@ def tones(tmp_path) -> list[AudioMeta]:
 
 
 @pytest.fixture
-def pieces(tmp_path) -> list[AudioMeta]:
+def tracks(tmp_path) -> list[AudioMeta]:
     """Four files with metadata."""
-    return [write_piece(tmp_path / f"{i}.wav", 2.0, genre="rock") for i in range(4)]
+    return [write_track(tmp_path / f"{i}.wav", 2.0, genre="rock") for i in range(4)]

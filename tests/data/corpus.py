@@ -31,14 +31,14 @@ def encoded(kind: str, seconds: float = SECONDS) -> bytes:
         return path.read_bytes()
 
 
-def wav_of(samples: np.ndarray) -> bytes:
+def float_wav(samples: np.ndarray) -> bytes:
     """A wav of floats `[T, C]`, whatever they are."""
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, "FLOAT", format="WAV")
     return file.getvalue()
 
 
-def wav_that_claims(rate: int = RATE, channels: int = 1, size: int = 8000) -> bytes:
+def wav_with_header(rate: int = RATE, channels: int = 1, size: int = 8000) -> bytes:
     """A wav whose header says what it likes; 8000 bytes follow."""
     align = 2 * channels & 0xFFFF
     per_second = rate * align & 0xFFFFFFFF
@@ -62,7 +62,7 @@ def ogg_pages(content: bytes) -> list[tuple[bytes, bytes, bytes]]:
     return pages
 
 
-def ogg_of(pages: list[tuple[bytes, bytes, bytes]]) -> bytes:
+def join_ogg_pages(pages: list[tuple[bytes, bytes, bytes]]) -> bytes:
     """An ogg file of pages, with their numbers and checksums."""
     content = b""
     for number, (header, lacing, body) in enumerate(pages):
@@ -84,10 +84,10 @@ def headers_twice(content: bytes) -> bytes:
     """An ogg file that begins with its headers twice, as some encoders have left them."""
     first, second, *rest = ogg_pages(content)
     again = (patched(first[0], 5, b"\0"), first[1] + second[1], first[2] + second[2])
-    return ogg_of([first, second, again, *rest])
+    return join_ogg_pages([first, second, again, *rest])
 
 
-def damaged() -> dict[str, bytes]:
+def damaged_files() -> dict[str, bytes]:
     """Files by names, in which there is nothing that could be heard."""
     files = {
         "nothing.wav": b"",
@@ -98,23 +98,23 @@ def damaged() -> dict[str, bytes]:
         "playlist.mp3": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\ngood_0.wav\n",
         "concat.mp3": b"ffconcat version 1.0\nfile good_0.wav\n",
         "session.m4a": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=audio 5004 RTP/AVP 0\n",
-        "no_rate.wav": wav_that_claims(rate=0),
-        "giant_rate.wav": wav_that_claims(rate=0xFFFFFFFF),
-        "no_channels.wav": wav_that_claims(channels=0),
-        "giant_channels.wav": wav_that_claims(channels=0xFFFF),
+        "no_rate.wav": wav_with_header(rate=0),
+        "giant_rate.wav": wav_with_header(rate=0xFFFFFFFF),
+        "no_channels.wav": wav_with_header(channels=0),
+        "giant_channels.wav": wav_with_header(channels=0xFFFF),
         "noise.raw": bytes(range(256)) * 20,
     }
     return files | {f"head.{kind}": encoded(kind)[:20] for kind in FORMATS}
 
 
-def poisonous() -> dict[str, bytes]:
+def nonfinite_files() -> dict[str, bytes]:
     """Files that decode to samples with which nothing can be computed."""
     one = tone(SECONDS, rate=RATE)
     one[1000:] = np.nan
-    return {"nan.wav": wav_of(one), "infinite.wav": wav_of(np.full_like(one, np.inf))}
+    return {"nan.wav": float_wav(one), "infinite.wav": float_wav(np.full_like(one, np.inf))}
 
 
-def odd() -> dict[str, bytes]:
+def unusual_files() -> dict[str, bytes]:
     """Files of which at least a part can be heard, though something is wrong or unusual."""
     longer = {kind: encoded(kind, 9.0) for kind in FORMATS if kind != "m4a"}  # its index is last
     files = {f"cut.{kind}": content[: len(content) * 3 // 4] for kind, content in longer.items()}
@@ -124,17 +124,17 @@ def odd() -> dict[str, bytes]:
         "flac_inside.wav": flac,
         "m4a_inside.mp3": encoded("m4a"),
         "giant_length.flac": patched(flac, 21, bytes([flac[21] | 0x0F]) + b"\xff" * 4),
-        "no_length.wav": wav_that_claims(size=0),
-        "giant_length.wav": wav_that_claims(size=0xFFFFFFFF),
+        "no_length.wav": wav_with_header(size=0),
+        "giant_length.wav": wav_with_header(size=0xFFFFFFFF),
         "headers_twice.ogg": headers_twice(encoded("ogg")),
-        "channels_64.wav": wav_of(many),
+        "channels_64.wav": float_wav(many),
         "long_tag.mp3": b"ID3\x04\0\0\0\0\x7f\x7f" + bytes(127 * 129) + encoded("mp3"),
     }
 
 
 def write_corpus(folder: Path) -> None:
     """All of them, and what is no file at all; `good_0.wav` to `good_3.wav` are sane."""
-    for name, content in (damaged() | poisonous() | odd()).items():
+    for name, content in (damaged_files() | nonfinite_files() | unusual_files()).items():
         (folder / name).write_bytes(content)
     for number in range(4):
         soundfile.write(folder / f"good_{number}.wav", tone(SECONDS, 200.0 + number, RATE), RATE)
@@ -159,5 +159,10 @@ def write_corpus(folder: Path) -> None:
 # Files that cannot be read, beside those of `damaged`.
 NO_FILES = ("folder.wav", "pipe.wav", "device.wav", "nowhere.wav", "circle.wav", "missing.wav")
 NO_MEMBERS = ("evil.zip:text.wav", "evil.zip:none.wav", "broken.zip:text.wav")
-UNREADABLE = (*damaged(), *NO_FILES, *NO_MEMBERS)
-ODD = (*odd(), os.fsdecode(b"\xff\xe9 not utf8.wav"), "new\nline.wav", "evil.zip:../escaped.wav")
+UNREADABLE = (*damaged_files(), *NO_FILES, *NO_MEMBERS)
+UNUSUAL = (
+    *unusual_files(),
+    os.fsdecode(b"\xff\xe9 not utf8.wav"),
+    "new\nline.wav",
+    "evil.zip:../escaped.wav",
+)

@@ -25,12 +25,12 @@ from audiocraft.errors import AudiocraftError, AudioError, ManifestError
 from .corpus import (
     FORMATS,
     NO_FILES,
-    ODD,
     RATE,
     SECONDS,
     UNREADABLE,
+    UNUSUAL,
     encoded,
-    poisonous,
+    nonfinite_files,
     write_corpus,
 )
 
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
-def ways_to_read(source) -> list[tp.Callable[[], tp.Any]]:
+def read_functions(source) -> list[tp.Callable[[], tp.Any]]:
     return [
         lambda: audio_info(source),
         lambda: audio_read(source),
@@ -55,13 +55,13 @@ def ways_to_read(source) -> list[tp.Callable[[], tp.Any]]:
 
 @pytest.mark.parametrize("name", UNREADABLE, ids=ascii)
 def test_the_error_names_an_unreadable_file(corpus, name):
-    for read in ways_to_read(f"{corpus}/{name}"):
-        with pytest.raises(AudioError) as told:
+    for read in read_functions(f"{corpus}/{name}"):
+        with pytest.raises(AudioError) as raised:
             read()
-        assert name in str(told.value)
+        assert name in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ODD, ids=ascii)
+@pytest.mark.parametrize("name", UNUSUAL, ids=ascii)
 def test_the_decodable_part_of_an_unusual_file_is_read(corpus, name):
     path = f"{corpus}/{name}"
     wav, rate = audio_read(path, 0.05, 0.1)
@@ -90,7 +90,7 @@ def test_a_playlist_opens_no_other_file(corpus):
             audio_read(io.BytesIO(content))
 
 
-def complaint_of(read: tp.Callable[[], tp.Any]) -> str | None:
+def error_message_of(read: tp.Callable[[], tp.Any]) -> str | None:
     """What the user is told, if anything; other errors are ours."""
     try:
         read()
@@ -128,14 +128,14 @@ def test_damaged_content_is_read_or_raises_an_audio_error(tmp_path, kind, change
     content = mutated(encoded(kind), changes)
     path = tmp_path / f"fuzzed.{kind}"
     path.write_bytes(content if cut is None else content[: int(cut * len(content))])
-    for read in [*ways_to_read(path), lambda: compute_audio_statistics(path)]:
-        complaint = complaint_of(read)
-        assert complaint is None or path.name in complaint
+    for read in [*read_functions(path), lambda: compute_audio_statistics(path)]:
+        message = error_message_of(read)
+        assert message is None or path.name in message
 
 
 # JSON.
 
-ANYTHING = st.recursive(
+ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=6,
@@ -143,13 +143,13 @@ ANYTHING = st.recursive(
 FIELDS = st.sampled_from(["path", "duration", "sample_rate", "weight", "amplitude", "info_path"])
 
 
-@given(entry=ANYTHING | st.dictionaries(FIELDS, ANYTHING), cut=st.integers(0, 60))
+@given(entry=ANY_JSON | st.dictionaries(FIELDS, ANY_JSON), cut=st.integers(0, 60))
 @settings(FUZZ, max_examples=150)
 def test_a_manifest_line_is_read_or_named_in_the_error(tmp_path, entry, cut):
     line = json.dumps(entry).encode()
     (tmp_path / "data.jsonl").write_bytes(line[: len(line) - cut % (len(line) + 1)])
-    complaint = complaint_of(lambda: load_manifest(tmp_path))
-    assert complaint is None or "data.jsonl" in complaint
+    message = error_message_of(lambda: load_manifest(tmp_path))
+    assert message is None or "data.jsonl" in message
 
 
 @given(content=st.binary(max_size=200), cut=st.integers(1, 40))
@@ -164,7 +164,7 @@ def test_a_compressed_manifest_is_read_or_named_in_the_error(tmp_path, content, 
 SIDE = st.sampled_from(["key", "bpm", "moods", "keywords", "description", "instrument", "title"])
 
 
-@given(entry=ANYTHING | st.dictionaries(SIDE, ANYTHING))
+@given(entry=ANY_JSON | st.dictionaries(SIDE, ANY_JSON))
 @settings(FUZZ, max_examples=100)
 def test_metadata_of_any_type_is_read_or_ignored(tmp_path, caplog, entry):
     path = tmp_path / "a.wav"
@@ -173,9 +173,9 @@ def test_metadata_of_any_type_is_read_or_ignored(tmp_path, caplog, entry):
     dataset = MusicDataset(
         [AudioMeta(str(path), SECONDS, RATE)], segment_duration=0.5, num_samples=1, channels=1
     )
-    complaint = complaint_of(lambda: dataset[0])
-    assert complaint is None or "a.json" in complaint
-    if complaint is None:
+    message = error_message_of(lambda: dataset[0])
+    assert message is None or "a.json" in message
+    if message is None:
         _, info = dataset[0]
         assert all(text is None or isinstance(text, str) for text in info.texts.values())
 
@@ -183,12 +183,17 @@ def test_metadata_of_any_type_is_read_or_ignored(tmp_path, caplog, entry):
 # Epochs.
 
 
-def everything(corpus: Path) -> list[AudioMeta]:
-    names = [*UNREADABLE, *ODD, *poisonous(), *(f"good_{number}.wav" for number in range(4))]
+def metas_of_corpus(corpus: Path) -> list[AudioMeta]:
+    names = [
+        *UNREADABLE,
+        *UNUSUAL,
+        *nonfinite_files(),
+        *(f"good_{number}.wav" for number in range(4)),
+    ]
     return [AudioMeta(f"{corpus}/{name}", SECONDS, RATE) for name in names]
 
 
-class Collected(logging.Handler):
+class MessageFileHandler(logging.Handler):
     """What the workers of a loader report, through a file."""
 
     def __init__(self, path: Path):
@@ -201,8 +206,8 @@ class Collected(logging.Handler):
 
 
 @contextlib.contextmanager
-def reported_to(path: Path) -> tp.Iterator[None]:
-    logger, handler = logging.getLogger("audiocraft.data.audio_dataset"), Collected(path)
+def messages_written_to(path: Path) -> tp.Iterator[None]:
+    logger, handler = logging.getLogger("audiocraft.data.audio_dataset"), MessageFileHandler(path)
     logger.addHandler(handler)
     try:
         yield
@@ -219,7 +224,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, int]]:
 def test_an_epoch_over_damaged_files_completes_and_changes_no_state(
     corpus, tmp_path, monkeypatch, workers
 ):
-    metas = everything(corpus)
+    metas = metas_of_corpus(corpus)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     dataset = AudioDataset(
@@ -238,17 +243,17 @@ def test_an_epoch_over_damaged_files_completes_and_changes_no_state(
     loader = DataLoader(
         dataset, 8, num_workers=workers, collate_fn=dataset.collater, timeout=120 * (workers > 0)
     )
-    with reported_to(tmp_path / "reported"):
+    with messages_written_to(tmp_path / "reported"):
         batches = list(loader)
     wavs = torch.cat([batch.wavs for batch in batches])
     infos = [info for batch in batches for info in batch.infos]
     assert wavs.shape == (4 * len(metas), 1, 2400)
     assert wavs.isfinite().all()
-    heard = {info.meta.path.removeprefix(f"{corpus}/") for info in infos}
-    assert not heard & {*UNREADABLE, *poisonous()}
-    assert heard >= {*ODD, *(f"good_{number}.wav" for number in range(4))}
+    files_read = {info.meta.path.removeprefix(f"{corpus}/") for info in infos}
+    assert not files_read & {*UNREADABLE, *nonfinite_files()}
+    assert files_read >= {*UNUSUAL, *(f"good_{number}.wav" for number in range(4))}
     reported = (tmp_path / "reported").read_text()
-    for name in (*UNREADABLE, *poisonous()):
+    for name in (*UNREADABLE, *nonfinite_files()):
         assert ascii(name)[1:-1] in reported
     assert state_of(corpus) == before
     assert not list((tmp_path / "here").iterdir())
@@ -275,7 +280,7 @@ def test_files_listed_in_a_manifest_are_only_read(tmp_path, trick):
     save_manifest(tmp_path / "data.jsonl", [AudioMeta(trick.format(target), 1.0, RATE)])
     before = state_of(tmp_path)
     (meta,) = load_manifest(tmp_path)
-    for read in ways_to_read(meta.path):
+    for read in read_functions(meta.path):
         with pytest.raises(AudioError):
             read()
     assert state_of(tmp_path) == before

@@ -10,13 +10,13 @@ from audiocraft.data.manifest import save_manifest
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.errors import AudioError, ConfigError, ManifestError
 
-from .conftest import RATE, write_piece
+from .conftest import RATE, write_track
 
 
 @pytest.fixture
-def config(pieces, tmp_path):
+def config(tracks, tmp_path):
     """A small configuration over four pieces."""
-    save_manifest(tmp_path / "egs/data.jsonl", pieces)
+    save_manifest(tmp_path / "egs/data.jsonl", tracks)
     source = str(tmp_path / "egs")
     return OmegaConf.create(
         {
@@ -214,15 +214,15 @@ def test_a_missing_field_of_a_condition_is_refused(config, tmp_path):
     get_audio_datasets(config)
 
 
-def test_a_split_of_unreadable_files_stops_the_run(config, pieces):
-    for meta in pieces:
+def test_a_split_of_unreadable_files_stops_the_run(config, tracks):
+    for meta in tracks:
         Path(meta.path).write_bytes(b"")
     with pytest.raises(AudioError, match=r"datasource\.train: None of 4 files"):
         get_audio_datasets(config)
 
 
 def test_one_damaged_file_does_not_stop_the_run(config, tmp_path):
-    write_piece(tmp_path / "extra.wav")
+    write_track(tmp_path / "extra.wav")
     (tmp_path / "2.wav").write_bytes(b"")
     for loader in get_audio_datasets(config).values():
         assert all("2.wav" not in info.meta.path for batch in loader for info in batch.infos)

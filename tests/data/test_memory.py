@@ -26,7 +26,7 @@ def own_bytes(pid="self") -> int:
     raise AssertionError(f"no RssAnon of {pid}")
 
 
-def look_at_all(dataset, results) -> None:
+def read_everything(dataset, results) -> None:
     """A worker's life: it is started, and draws from everywhere."""
     before = own_bytes()
     for file in range(0, len(dataset.meta), 3):
@@ -51,7 +51,7 @@ def test_a_worker_does_not_hold_the_manifest(method):
         dataset = MusicDataset(metas, **OPTIONS)
         del metas
         results = context.Queue()
-        process = context.Process(target=look_at_all, args=(dataset, results))
+        process = context.Process(target=read_everything, args=(dataset, results))
         process.start()
         held[count] = results.get(), results.get()
         process.join()
@@ -62,10 +62,10 @@ def test_a_worker_does_not_hold_the_manifest(method):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("kind", ["audio", "tokens"])
-def test_epochs_do_not_leak_memory(kind, pieces, tmp_path):
-    dataset = MusicDataset(pieces, num_samples=200, **OPTIONS)
+def test_epochs_do_not_leak_memory(kind, tracks, tmp_path):
+    dataset = MusicDataset(tracks, num_samples=200, **OPTIONS)
     if kind == "tokens":
-        write_tokens(tmp_path / "tokens", pieces)
+        write_tokens(tmp_path / "tokens", tracks)
         dataset = TokenDataset(tmp_path / "tokens", num_samples=200, **OPTIONS)
     loader = DataLoader(
         dataset, 10, num_workers=1, collate_fn=dataset.collater, persistent_workers=True

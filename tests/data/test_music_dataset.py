@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.errors import AudioError, ConfigError, ManifestError
 
-from .conftest import RATE, write_piece
+from .conftest import RATE, write_track
 
 
 def make(metas, **kwargs) -> MusicDataset:
@@ -16,8 +16,8 @@ def make(metas, **kwargs) -> MusicDataset:
     return MusicDataset(metas, **(defaults | kwargs))
 
 
-def test_a_sample_is_a_waveform_with_its_metadata(pieces):
-    wav, info = make(pieces)[0]
+def test_a_sample_is_a_waveform_with_its_metadata(tracks):
+    wav, info = make(tracks)[0]
     assert info.description == Path(info.meta.path).stem
     assert info.genre == "rock"
     clip = info.self_wav
@@ -29,19 +29,19 @@ def test_a_sample_is_a_waveform_with_its_metadata(pieces):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_style_clips_share_the_memory_of_the_waveforms(pieces, num_workers):
-    dataset = make(pieces)
+def test_style_clips_share_the_memory_of_the_waveforms(tracks, num_workers):
+    dataset = make(tracks)
     loader = DataLoader(dataset, 4, collate_fn=dataset.collater, num_workers=num_workers)
     for batch in loader:
         assert torch.equal(batch.style_clips.wav, batch.wavs)
         assert batch.style_clips.wav.data_ptr() == batch.wavs.data_ptr()
 
 
-def test_descriptions_depend_only_on_the_epoch(pieces):
+def test_descriptions_depend_only_on_the_epoch(tracks):
     kwargs = {"merge_text_p": 1.0, "drop_desc_p": 0.5, "drop_other_p": 0.5}
 
     def descriptions(epoch, **more):
-        dataset = make(pieces, **kwargs, **more)
+        dataset = make(tracks, **kwargs, **more)
         dataset.set_epoch(epoch)
         return [dataset[i][1].description for i in range(12)]
 
@@ -52,23 +52,23 @@ def test_descriptions_depend_only_on_the_epoch(pieces):
 
 
 @pytest.mark.parametrize("key", [lambda meta: meta.path, lambda meta: Path(meta.path).stem])
-def test_paraphrases_are_found_by_path_or_name(pieces, tmp_path, key):
-    (tmp_path / "p.json").write_text(json.dumps({key(meta): ["other"] for meta in pieces}))
-    dataset = make(pieces, paraphrase_source=str(tmp_path / "p.json"), paraphrase_p=1.0)
+def test_paraphrases_are_found_by_path_or_name(tracks, tmp_path, key):
+    (tmp_path / "p.json").write_text(json.dumps({key(meta): ["other"] for meta in tracks}))
+    dataset = make(tracks, paraphrase_source=str(tmp_path / "p.json"), paraphrase_p=1.0)
     assert {dataset[i][1].description for i in range(12)} == {"other"}
 
 
-def test_a_track_without_usable_metadata_is_skipped_and_reported(pieces, tmp_path, caplog):
+def test_a_track_without_usable_metadata_is_skipped_and_reported(tracks, tmp_path, caplog):
     (tmp_path / "0.json").write_text("{}")
-    dataset = make(pieces, info_fields_required=["description"])
+    dataset = make(tracks, info_fields_required=["description"])
     paths = {dataset[i][1].meta.path for i in range(12)}
-    assert paths == {meta.path for meta in pieces[1:]}
+    assert paths == {meta.path for meta in tracks[1:]}
     assert "0.json has no field 'description'" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "null", '{"description": {}}', "\x00"])
-def test_the_check_warns_of_damaged_metadata_and_fails_if_all_is(pieces, tmp_path, caplog, content):
-    dataset = make(pieces, info_fields_required=["description"])
+def test_the_check_warns_of_damaged_metadata_and_fails_if_all_is(tracks, tmp_path, caplog, content):
+    dataset = make(tracks, info_fields_required=["description"])
     (tmp_path / "2.json").write_text(content)
     dataset.check()
     assert "2.json" in caplog.text
@@ -79,8 +79,8 @@ def test_the_check_warns_of_damaged_metadata_and_fails_if_all_is(pieces, tmp_pat
 
 
 @pytest.mark.parametrize("content", ["{}", None])
-def test_the_check_fails_on_missing_metadata(pieces, tmp_path, content):
-    dataset = make(pieces, info_fields_required=["description"])
+def test_the_check_fails_on_missing_metadata(tracks, tmp_path, content):
+    dataset = make(tracks, info_fields_required=["description"])
     dataset.check()
     (tmp_path / "2.json").unlink()
     if content is not None:
@@ -90,7 +90,7 @@ def test_the_check_fails_on_missing_metadata(pieces, tmp_path, content):
 
 
 def test_the_check_warns_of_a_damaged_file_and_fails_if_all_are(tmp_path, caplog):
-    metas = [write_piece(tmp_path / f"{i}.wav") for i in range(3)]
+    metas = [write_track(tmp_path / f"{i}.wav") for i in range(3)]
     (tmp_path / "1.wav").write_bytes(b"")
     make(metas).check()
     assert "1.wav" in caplog.text
@@ -100,6 +100,6 @@ def test_the_check_warns_of_a_damaged_file_and_fails_if_all_are(tmp_path, caplog
         make(metas).check()
 
 
-def test_a_music_dataset_needs_return_info(pieces):
+def test_a_music_dataset_needs_return_info(tracks):
     with pytest.raises(ConfigError, match="return_info"):
-        make(pieces, return_info=False)
+        make(tracks, return_info=False)

@@ -19,7 +19,7 @@ from audiocraft.data.music_info import (
 )
 from audiocraft.errors import ManifestError
 
-from .conftest import write_piece
+from .conftest import write_track
 
 EMPTY = dict.fromkeys(READERS)
 
@@ -89,7 +89,7 @@ def test_conditions_are_texts_and_the_waveform():
 
 
 def test_metadata_is_beside_the_audio_or_at_info_path(tmp_path):
-    meta = write_piece(tmp_path / "a.wav", title="One")
+    meta = write_track(tmp_path / "a.wav", title="One")
     assert load_music_info(meta).title == "One"
     (tmp_path / "other.json").write_text(json.dumps({"title": "Two"}))
     meta.info_path = str(tmp_path / "other.json")
@@ -123,14 +123,14 @@ def test_missing_metadata_names_the_expected_file(tmp_path):
     ],
 )
 def test_the_error_names_metadata_that_is_not_an_object(tmp_path, content):
-    meta = write_piece(tmp_path / "a.wav")
+    meta = write_track(tmp_path / "a.wav")
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ManifestError, match=r"a\.json"):
         load_music_info(meta)
 
 
 def test_a_required_field_must_exist_but_may_be_null(tmp_path):
-    meta = write_piece(tmp_path / "a.wav", genre=None)
+    meta = write_track(tmp_path / "a.wav", genre=None)
     assert load_music_info(meta, ["description", "genre"]).genre is None
     with pytest.raises(ManifestError, match=r"a\.json has no field 'bpm'.*null"):
         load_music_info(meta, ["bpm"])

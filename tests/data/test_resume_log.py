@@ -6,11 +6,11 @@ import pytest
 from audiocraft.data.resume_log import ResumeLog
 
 
-def interrupted(output, **answers):
+def interrupted(output, **results):
     """A journal whose command was stopped after these answers."""
     with contextlib.suppress(KeyboardInterrupt), ResumeLog(output, "settings") as resume_log:
-        for path, answer in answers.items():
-            resume_log.add(path, answer)
+        for path, result in results.items():
+            resume_log.add(path, result)
         raise KeyboardInterrupt
     return resume_log
 

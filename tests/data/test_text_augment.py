@@ -24,8 +24,8 @@ def rng(seed: int) -> torch.Generator:
 
 
 def drawn(merge_p, drop_p, keep_p, count=400) -> list[TextAugmentation]:
-    dice = rng(0)
-    return [draw_text_augmentation(merge_p, drop_p, keep_p, dice) for _ in range(count)]
+    generator = rng(0)
+    return [draw_text_augmentation(merge_p, drop_p, keep_p, generator) for _ in range(count)]
 
 
 def test_fields_follow_the_description_in_the_drawn_order():
@@ -81,8 +81,8 @@ def test_a_paraphrase_replaces_the_description():
 
 @pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
 def test_paraphrases_are_drawn_with_their_probability(p):
-    dice = rng(0)
-    taken = [draw_paraphrase(p, dice) is not None for _ in range(400)]
+    generator = rng(0)
+    taken = [draw_paraphrase(p, generator) is not None for _ in range(400)]
     assert sum(taken) / 400 == pytest.approx(p, abs=0.08)
 
 

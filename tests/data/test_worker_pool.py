@@ -8,7 +8,7 @@ from audiocraft.data.worker_pool import map_in_workers
 from audiocraft.errors import AudioError
 
 
-def moody(path: str, prefix: str = "") -> str:
+def act_by_name(path: str, prefix: str = "") -> str:
     """Does what a path is called."""
     if path == "crash":
         ctypes.string_at(0)
@@ -25,7 +25,7 @@ def moody(path: str, prefix: str = "") -> str:
 
 def test_results_are_ordered_and_contain_errors():
     paths = ["a", "wrong", "b"] * 10
-    results = list(map_in_workers(moody, paths, 0, prefix="<"))
+    results = list(map_in_workers(act_by_name, paths, 0, prefix="<"))
     assert [str(result) for result in results] == ["<A", "wrong is wrong.", "<B"] * 10
 
 
@@ -33,7 +33,7 @@ def test_results_are_ordered_and_contain_errors():
 def test_crashes_and_timeouts_are_reported_and_other_tasks_continue():
     paths = ["a", "crash", "wrong", "exit", "hang", *"bcdefghijk"]
     a, crash, wrong, exit, hang, *others = map_in_workers(
-        moody, paths, 2, time_limit=1.0, prefix=">"
+        act_by_name, paths, 2, time_limit=1.0, prefix=">"
     )
     assert a == ">A"
     assert str(crash).startswith("crash crashes ")
@@ -47,4 +47,4 @@ def test_crashes_and_timeouts_are_reported_and_other_tasks_continue():
 @pytest.mark.integration
 def test_programming_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
-        list(map_in_workers(moody, ["a", "bug"], 1))
+        list(map_in_workers(act_by_name, ["a", "bug"], 1))

@@ -29,7 +29,7 @@ def sizes(cfg, processes=1, model=None):
     return {item.name: item.size for item in items}
 
 
-class Kept:
+class SavedActivations:
     """Counts the bytes that the backward pass needs, weights left out."""
 
     def __init__(self, model):
@@ -66,7 +66,7 @@ def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
     half = dtype is torch.bfloat16
     model = build(cfg, "cpu").train()
     codes = torch.randint(64, (2, 4, 150))
-    with Kept(model) as kept, torch.autocast("cpu", dtype=dtype, enabled=half):
+    with SavedActivations(model) as kept, torch.autocast("cpu", dtype=dtype, enabled=half):
         output = model.compute_predictions(codes, {})
         codebook_cross_entropy(output.logits, codes, output.mask)
     steps = 2 * 151
@@ -84,7 +84,7 @@ def test_cross_attention_activations_are_counted():
     model = build(cfg, "cpu").train()
     spec = model.transformer.spec
     x, source = torch.randn(2, 200, spec.d_model), torch.randn(2, 1, spec.d_model)
-    with Kept(model) as kept:
+    with SavedActivations(model) as kept:
         model.transformer(x.requires_grad_(), source)
     per_step = memory.saved_bytes_per_step(spec, 4, 4)
     assert spec.num_layers * 400 * per_step == pytest.approx(kept.total, rel=0.1)
@@ -121,9 +121,9 @@ def test_sharding_divides_the_training_state():
     for name in ("weights", "gradients", "optimizer", "average"):
         assert four[name] == pytest.approx(one[name] / 4)
     assert "gathered" in four
-    alone = sizes(composed(TINY, *sharded))  # with one process there is nothing to share
-    assert alone["weights"] == one["weights"]
-    assert "gathered" not in alone
+    single = sizes(composed(TINY, *sharded))  # with one process there is nothing to share
+    assert single["weights"] == one["weights"]
+    assert "gathered" not in single
 
 
 def test_offloaded_state_takes_no_gpu_memory():
@@ -132,8 +132,8 @@ def test_offloaded_state_takes_no_gpu_memory():
     offloaded = sizes(composed(*sharded, "fsdp.cpu_offload=true"), processes=2)
     waiting = {"weights", "gradients", "optimizer", "average"}
     assert offloaded == {name: size for name, size in kept.items() if name not in waiting}
-    alone = composed(*sharded, "fsdp.cpu_offload=true")  # one process does not shard
-    assert waiting < sizes(alone).keys()
+    single = composed(*sharded, "fsdp.cpu_offload=true")  # one process does not shard
+    assert waiting < sizes(single).keys()
 
 
 def test_checkpointing_keeps_the_activations_of_one_layer():
@@ -149,11 +149,11 @@ def test_a_micro_batch_is_computed_at_once_by_one_process():
     cfg = composed(
         TINY, "dataset.batch_size=24", "optim.accumulate=3", "dataset.segment_duration=8"
     )
-    piece = get_micro_batch(build(cfg), cfg, frame_rate=50.0, processes=2)
-    assert piece.clips == 4
-    assert piece.frames == 400
+    micro_batch = get_micro_batch(build(cfg), cfg, frame_rate=50.0, processes=2)
+    assert micro_batch.clips == 4
+    assert micro_batch.frames == 400
     style_steps = -(-round(4.5 * 62.5 + 1) // 12)
-    assert piece.steps == 400 + 1 + style_steps + memory.TEXT_STEPS
+    assert micro_batch.steps == 400 + 1 + style_steps + memory.TEXT_STEPS
 
 
 def test_available_memory_is_positive():
@@ -178,7 +178,7 @@ def test_numbers_of_parameters_are_readable(number, text):
 
 
 def test_available_memory_of_a_gpu_is_its_own(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (3e9, 8e9))
+    queried = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: queried.append(gpu) or (3e9, 8e9))
     assert available_memory(torch.device("cuda:1")) == (3e9, 8e9)
-    assert asked == [torch.device("cuda:1")]
+    assert queried == [torch.device("cuda:1")]

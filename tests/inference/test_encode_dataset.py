@@ -32,28 +32,28 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def data_folder(tmp_path_factory):
     """Six stereo files with metadata, their manifest, and two tokenizers."""
-    place = tmp_path_factory.mktemp("music")
+    data_folder = tmp_path_factory.mktemp("music")
     for i in range(6):
         wav = notes(3 + i, 0.5, 16_000, seed=i).flatten()[: 8_000 * (i + 1) + 77 * i]
         stereo = np.stack([wav.numpy(), -0.4 * wav.numpy()], axis=1)
-        soundfile.write(place / f"{i}.wav", stereo, 16_000)
-        (place / f"{i}.json").write_text(json.dumps({"description": f"piece {i}"}))
-    save_manifest(place / "data.jsonl", find_audio_files(place))
+        soundfile.write(data_folder / f"{i}.wav", stereo, 16_000)
+        (data_folder / f"{i}.json").write_text(json.dumps({"description": f"piece {i}"}))
+    save_manifest(data_folder / "data.jsonl", find_audio_files(data_folder))
     for seed, name in enumerate(("tokenizer", "other")):
         tokenizer = SpectralTokenizer(**TINY)
         fit_tokenizer(tokenizer, [notes(64, seed=seed)], QUICK)
-        save_tokenizer(tokenizer, place / name)
-    return place
+        save_tokenizer(tokenizer, data_folder / name)
+    return data_folder
 
 
-def metas_of(place):
-    return find_audio_files(place)
+def metas_of(data_folder):
+    return find_audio_files(data_folder)
 
 
-def encoding(place, **changes) -> EncodingParams:
-    defaults = {"tokenizer": str(place / "tokenizer"), "shard_minutes": 0.01, "workers": 1}
+def encoding(data_folder, **changes) -> EncodingParams:
+    defaults = {"tokenizer": str(data_folder / "tokenizer"), "shard_minutes": 0.01, "workers": 1}
     return EncodingParams(**(defaults | changes))
 
 
@@ -66,17 +66,17 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(place):
-    folder = place / "finished"
-    assert encode_dataset(metas_of(place), folder, encoding(place))
+def finished(data_folder):
+    folder = data_folder / "finished"
+    assert encode_dataset(metas_of(data_folder), folder, encoding(data_folder))
     return folder
 
 
-def test_tokens_and_waveforms_match_the_files(place, finished):
-    tokenizer = load_compression_model(str(place / "tokenizer"))
+def test_tokens_and_waveforms_match_the_files(data_folder, finished):
+    tokenizer = load_compression_model(str(data_folder / "tokenizer"))
     tokens = TokenFolder(finished)
     assert tokens.header.num_shards > 2
-    assert list(tokens.files) == metas_of(place)
+    assert list(tokens.files) == metas_of(data_folder)
     for row, meta in enumerate(tokens.files):
         mono = resample(audio_read(meta.path)[0].mean(dim=0), 16_000, RATE)
         expected = tokenizer.encode(mono[None, None])[0][0].T
@@ -86,34 +86,39 @@ def test_tokens_and_waveforms_match_the_files(place, finished):
         assert tokens.info(row) == {"description": f"piece {row}"}
 
 
-def test_the_waveforms_can_be_lossless_or_absent(place, tmp_path):
-    exact = encoding(place, wave_type="float32", wave_rate=5000)
-    encode_dataset(metas_of(place), tmp_path / "exact", exact)
+def test_the_waveforms_can_be_lossless_or_absent(data_folder, tmp_path):
+    exact = encoding(data_folder, wave_type="float32", wave_rate=5000)
+    encode_dataset(metas_of(data_folder), tmp_path / "exact", exact)
     tokens = TokenFolder(tmp_path / "exact")
-    mono = resample(audio_read(place / "3.wav")[0].mean(dim=0), 16_000, RATE)
+    mono = resample(audio_read(data_folder / "3.wav")[0].mean(dim=0), 16_000, RATE)
     assert torch.equal(torch.from_numpy(tokens.wave(3, 0, 10**6)), resample(mono, RATE, 5000))
-    encode_dataset(metas_of(place), tmp_path / "mute", encoding(place, wave_rate=0))
+    encode_dataset(metas_of(data_folder), tmp_path / "mute", encoding(data_folder, wave_rate=0))
     assert TokenFolder(tmp_path / "mute").header.wave_rate is None
     assert not list((tmp_path / "mute" / "shards").glob("*.wave"))
 
 
-def test_several_machines_write_the_folder_of_one(place, finished, tmp_path):
+def test_several_machines_write_the_folder_of_one(data_folder, finished, tmp_path):
     folder = tmp_path / "parts"
-    assert not encode_dataset(metas_of(place), folder, encoding(place), part=1, parts=2)
+    assert not encode_dataset(metas_of(data_folder), folder, encoding(data_folder), part=1, parts=2)
     with pytest.raises(ManifestError, match="is not complete"):
         TokenFolder(folder)
-    assert encode_dataset(metas_of(place), folder, encoding(place), part=0, parts=2)
+    assert encode_dataset(metas_of(data_folder), folder, encoding(data_folder), part=0, parts=2)
     assert contents(folder) == contents(finished)
 
 
 @pytest.mark.integration
-def test_several_processes_write_the_folder_of_one(place, finished, tmp_path):
-    assert encode_dataset(metas_of(place), tmp_path / "out", encoding(place, workers=2))
+def test_several_processes_write_the_folder_of_one(data_folder, finished, tmp_path):
+    assert encode_dataset(metas_of(data_folder), tmp_path / "out", encoding(data_folder, workers=2))
     assert contents(tmp_path / "out") == contents(finished)
 
 
-def command(place, folder, *more):
-    argv = [str(place / "data.jsonl"), str(folder), "--tokenizer", str(place / "tokenizer")]
+def command(data_folder, folder, *more):
+    argv = [
+        str(data_folder / "data.jsonl"),
+        str(folder),
+        "--tokenizer",
+        str(data_folder / "tokenizer"),
+    ]
     return [*argv, "--shard_minutes", "0.01", "--workers", "2", *more]
 
 
@@ -131,12 +136,12 @@ def test_processes_are_distributed_over_gpus(gpus, expected, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_a_killed_encoding_resumes_and_gives_the_same_folder(place, tmp_path, how):
+def test_a_killed_encoding_resumes_and_gives_the_same_folder(data_folder, tmp_path, how):
     """As soon as there is a shard: nothing is lost, no process lives on."""
-    metas = 20 * metas_of(place)
+    metas = 20 * metas_of(data_folder)
     save_manifest(tmp_path / "many" / "data.jsonl", metas)
     folder = tmp_path / "out"
-    argv = [str(tmp_path / "many"), *command(place, folder)[1:]]
+    argv = [str(tmp_path / "many"), *command(data_folder, folder)[1:]]
     run = subprocess.Popen(
         [sys.executable, "-m", "audiocraft", "encode-dataset", *argv],
         cwd=ROOT,
@@ -161,17 +166,17 @@ def test_a_killed_encoding_resumes_and_gives_the_same_folder(place, tmp_path, ho
     assert how is signal.SIGKILL or "resume" in reported
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("shards/*.jsonl")}
     assert 0 < len(kept) < read_header(folder).num_shards
-    while any(_alive(child) for child in children):
+    while any(_is_running(child) for child in children):
         assert time.monotonic() < until, "a worker outlived its parent"
         time.sleep(0.05)
 
     encode_command.main([*argv, "--workers", "1"])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # not written again
-    assert encode_dataset(metas, tmp_path / "at_once", encoding(place))
+    assert encode_dataset(metas, tmp_path / "at_once", encoding(data_folder))
     assert contents(folder) == contents(tmp_path / "at_once")
 
 
-def _alive(pid):
+def _is_running(pid):
     try:
         return (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
@@ -181,12 +186,12 @@ def _alive(pid):
         return False
 
 
-def test_damaged_files_keep_their_row_without_tokens(place, tmp_path):
-    metas = metas_of(place)
+def test_damaged_files_keep_their_row_without_tokens(data_folder, tmp_path):
+    metas = metas_of(data_folder)
     metas[2].path = str(tmp_path / "gone.wav")
     (tmp_path / "4.wav").write_bytes(b"RIFF")
     metas[4].path = str(tmp_path / "4.wav")
-    encode_dataset(metas, tmp_path / "out", encoding(place))
+    encode_dataset(metas, tmp_path / "out", encoding(data_folder))
     tokens = TokenFolder(tmp_path / "out")
     problems = [tokens.problem(row) for row in range(6)]
     assert [row for row in range(6) if problems[row]] == [2, 4]
@@ -209,29 +214,31 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_wrong_setting_is_refused_and_nothing_is_written(place, tmp_path, mistake):
+def test_a_wrong_setting_is_refused_and_nothing_is_written(data_folder, tmp_path, mistake):
     changes, message = MISTAKES[mistake]
     with pytest.raises(AudiocraftError, match=message):
-        encode_dataset(metas_of(place), tmp_path / "out", encoding(place, **changes))
+        encode_dataset(metas_of(data_folder), tmp_path / "out", encoding(data_folder, **changes))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_part_out_of_range_is_refused(place, tmp_path):
+def test_a_part_out_of_range_is_refused(data_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"part=2 .*parts=2"):
-        encode_dataset(metas_of(place), tmp_path, encoding(place), part=2, parts=2)
+        encode_dataset(metas_of(data_folder), tmp_path, encoding(data_folder), part=2, parts=2)
 
 
-def test_a_folder_that_cannot_be_written_is_refused(place, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(data_folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ManifestError, match="cannot be written"):
-        encode_dataset(metas_of(place), tmp_path / "file" / "out", encoding(place))
+        encode_dataset(metas_of(data_folder), tmp_path / "file" / "out", encoding(data_folder))
 
 
 # The command.
 
 
-def test_the_command_reports_results_and_next_steps(place, tmp_path, capsys):
-    encode_command.main(command(place, tmp_path / "out", "--workers", "1", "--wave_rate", "4000"))
+def test_the_command_reports_results_and_next_steps(data_folder, tmp_path, capsys):
+    encode_command.main(
+        command(data_folder, tmp_path / "out", "--workers", "1", "--wave_rate", "4000")
+    )
     reported = capsys.readouterr().out
     assert "6 files" in reported
     assert "3 x 32 tokens, 50 per second, waveforms at 4000 Hz" in reported
@@ -244,8 +251,8 @@ def test_next_steps_name_the_split_of_the_manifest(finished):
         assert f"datasource.{split}={finished}" in advice
 
 
-def test_a_folder_is_verified(place, finished, capsys):
-    encode_command.main([str(place), str(finished), "--verify"])
+def test_a_folder_is_verified(data_folder, finished, capsys):
+    encode_command.main([str(data_folder), str(finished), "--verify"])
     assert "2 files were encoded again and agree" in capsys.readouterr().out
 
 
@@ -256,20 +263,20 @@ def copied(finished, tmp_path) -> Path:
     return tmp_path
 
 
-def test_only_the_damaged_shard_is_named_and_rewritten(place, finished, tmp_path):
+def test_only_the_damaged_shard_is_named_and_rewritten(data_folder, finished, tmp_path):
     folder = copied(finished, tmp_path)
     path = folder / "shards" / "00001.codes"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ManifestError, match=r"00001\.codes does not match"):
-        encode_command.main([str(place), str(folder), "--verify"])
+        encode_command.main([str(data_folder), str(folder), "--verify"])
     (folder / "shards" / "00001.jsonl").unlink()
     (folder / "SHA256SUMS").unlink()
-    encode_command.main(command(place, folder, "--workers", "1"))
+    encode_command.main(command(data_folder, folder, "--workers", "1"))
     assert contents(folder) == contents(finished)
 
 
-def test_verification_detects_changes_of_manifest_and_audio(place, finished, tmp_path):
-    metas = metas_of(place)
+def test_verification_detects_changes_of_manifest_and_audio(data_folder, finished, tmp_path):
+    metas = metas_of(data_folder)
     save_manifest(tmp_path / "data.jsonl", metas[1:])
     with pytest.raises(ManifestError, match="encoded from another manifest"):
         encode_command.main([str(tmp_path), str(finished), "--verify"])
@@ -281,13 +288,13 @@ def test_verification_detects_changes_of_manifest_and_audio(place, finished, tmp
     original.write_bytes(silent.read_bytes())
     try:
         with pytest.raises(ManifestError, match=r"% of the tokens of .*0\.wav agree"):
-            encode_command.main([str(place), str(folder), "--verify"])
+            encode_command.main([str(data_folder), str(folder), "--verify"])
     finally:
         original.write_bytes(kept)
 
 
-def test_missing_audio_is_not_reported_as_damage(place, finished, tmp_path, capsys):
-    metas = metas_of(place)
+def test_missing_audio_is_not_reported_as_damage(data_folder, finished, tmp_path, capsys):
+    metas = metas_of(data_folder)
     for meta in metas:
         meta.path = f"/gone/{Path(meta.path).name}"
     save_manifest(tmp_path / "data.jsonl", metas)
@@ -297,15 +304,15 @@ def test_missing_audio_is_not_reported_as_damage(place, finished, tmp_path, caps
     assert "0 files were encoded again" in reported
 
 
-def test_another_tokenizer_is_refused_with_both_hashes(place, finished):
-    other = ["--tokenizer", str(place / "other")]
+def test_another_tokenizer_is_refused_with_both_hashes(data_folder, finished):
+    other = ["--tokenizer", str(data_folder / "other")]
     with pytest.raises(ManifestError, match=r"by the tokenizer [0-9a-f]{16}, not [0-9a-f]{16}"):
-        encode_command.main([str(place), str(finished), *other])
+        encode_command.main([str(data_folder), str(finished), *other])
     with pytest.raises(ManifestError, match=r"tokenizer [0-9a-f]{16} .* model's is [0-9a-f]{16}"):
-        encode_command.main([str(place), str(finished), "--verify", *other])
+        encode_command.main([str(data_folder), str(finished), "--verify", *other])
 
 
-def test_a_tokenizer_is_required(place, tmp_path, capsys):
+def test_a_tokenizer_is_required(data_folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        encode_command.main([str(place), str(tmp_path / "out")])
+        encode_command.main([str(data_folder), str(tmp_path / "out")])
     assert "--tokenizer" in capsys.readouterr().err

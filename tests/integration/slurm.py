@@ -64,7 +64,7 @@ exec squeue --array --states=all --noheader --format='%i|%T|%N'
 """
 
 
-def why_not() -> str | None:
+def missing_tool() -> str | None:
     """What this machine lacks to run SLURM and how to install it; `None` if nothing."""
     path = f"{os.environ['PATH']}:{SYSTEM}"
     missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=path) is None]
@@ -127,14 +127,14 @@ class Slurm:
     def _wait_until(self, true: tp.Callable[[], tp.Any], what: str) -> None:
         """Wait until a condition holds; fails if a daemon ends."""
 
-        def true_or_dead() -> bool:
+        def holds_or_daemon_ended() -> bool:
             for name, daemon in self.running.items():
                 if daemon.poll() is not None:
                     log = (self.folder / f"{name}.out").read_text()
                     raise RuntimeError(f"{name} ended before {what}:\n{log[-2000:]}")
             return bool(true())
 
-        wait_until(true_or_dead, what)
+        wait_until(holds_or_daemon_ended, what)
 
     def call(self, *command: str) -> str:
         """Output of a SLURM command; empty if it fails."""

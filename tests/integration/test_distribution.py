@@ -33,7 +33,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
 MEASURED = ("ce", "grad_norm", "lr", "ce_unigram", "ce_q1", "ce_q4", "samples")
 
 
-def assert_alike(run: Run, other: Run, tolerance: float = 1e-5):
+def assert_close_results(run: Run, other: Run, tolerance: float = 1e-5):
     assert run.returncode == 0, run.output
     assert len(run.history) == len(other.history)
     for ours, theirs in zip(run.history, other.history):
@@ -47,8 +47,8 @@ def assert_alike(run: Run, other: Run, tolerance: float = 1e-5):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Run:
-    return run_training(*JOB, outputs=tmp_path_factory.mktemp("alone"))
+def single_process(tmp_path_factory) -> Run:
+    return run_training(*JOB, outputs=tmp_path_factory.mktemp("single_process"))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +62,14 @@ def torchrun(*job: str, outputs) -> Run:
     return run
 
 
-def test_two_processes_give_the_results_of_one(alone, tmp_path):
+def test_two_processes_give_the_results_of_one(single_process, tmp_path):
     two = command("-m", "dora", "run", "-d", "--ddp_workers=2", *JOB, outputs=tmp_path)
-    assert_alike(two, alone)
-    assert two.folder.name == alone.folder.name
+    assert_close_results(two, single_process)
+    assert two.folder.name == single_process.folder.name
 
 
-def test_a_sharded_model_gives_the_results_of_an_unsharded_one(sharded, alone):
-    assert_alike(sharded, alone)
+def test_a_sharded_model_gives_the_results_of_an_unsharded_one(sharded, single_process):
+    assert_close_results(sharded, single_process)
     assert list(sharded.folder.glob("shards_*"))
 
 
@@ -84,23 +84,27 @@ def test_processes_share_the_samples_that_are_generated(tmp_path):
 
 
 @pytest.mark.slow
-def test_offloading_weights_to_the_cpu_does_not_change_results(alone, tmp_path):
+def test_offloading_weights_to_the_cpu_does_not_change_results(single_process, tmp_path):
     """Without a GPU nothing is copied to and fro, but the same calls are made and meet."""
-    assert_alike(torchrun(*SHARDED, "fsdp.cpu_offload=true", outputs=tmp_path), alone)
+    assert_close_results(
+        torchrun(*SHARDED, "fsdp.cpu_offload=true", outputs=tmp_path), single_process
+    )
 
 
 @pytest.mark.slow
-def test_shards_in_half_precision_train_in_micro_batches_with_checkpointing(alone, tmp_path):
+def test_shards_in_half_precision_train_in_micro_batches_with_checkpointing(
+    single_process, tmp_path
+):
     options = ("fsdp.use=true", "fsdp.param_dtype=float16", "fsdp.sharding_strategy=shard_grad_op")
     options += ("optim.accumulate=2", "transformer_lm.checkpointing=torch")
     run = torchrun(*JOB, *options, outputs=tmp_path)
     for stage in ("train", "valid"):  # excerpts and the codebooks' start differ by micro-batch
-        ours, theirs = run.history[-1][stage]["ce"], alone.history[-1][stage]["ce"]
+        ours, theirs = run.history[-1][stage]["ce"], single_process.history[-1][stage]["ce"]
         assert ours == pytest.approx(theirs, abs=0.1)
 
 
 @pytest.mark.slow
-def test_two_nodes_give_the_results_of_one(alone, tmp_path):
+def test_two_nodes_give_the_results_of_one(single_process, tmp_path):
     """Two agents of torchrun that meet over the network, one process each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -113,7 +117,7 @@ def test_two_nodes_give_the_results_of_one(alone, tmp_path):
     with started(*node, "--node_rank=1", *job, outputs=tmp_path) as other:
         first = command(*node, "--node_rank=0", *job, outputs=tmp_path)
         assert other.wait(timeout=60) == 0
-    assert_alike(first, alone)
+    assert_close_results(first, single_process)
 
 
 def test_a_sharded_run_loads_by_its_signature(sharded):
@@ -188,7 +192,7 @@ def test_one_process_resumes_a_sharded_run(sharded, tmp_path):
     kill(tmp_path, *SHARDED, workers=2)
     rest = run_training(*SHARDED, outputs=tmp_path / "outputs")
     assert_resumed(rest)
-    assert_alike(rest, sharded)
+    assert_close_results(rest, sharded)
 
 
 @pytest.mark.slow
@@ -196,7 +200,7 @@ def test_a_sharded_run_resumes_that_of_one_process(sharded, tmp_path):
     kill(tmp_path, *SHARDED, workers=1)
     rest = torchrun(*SHARDED, outputs=tmp_path / "outputs")
     assert_resumed(rest)
-    assert_alike(rest, sharded)
+    assert_close_results(rest, sharded)
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def executable() -> list:
 
 
 @pytest.fixture(scope="module")
-def groove(tmp_path_factory):
+def generated_samples(tmp_path_factory):
     """The samples of the first command of docs/GENERATION.md, half a second each."""
     folder = tmp_path_factory.mktemp("groove")
     (case,) = [c for c in COMMANDS if "--out /tmp/groove" in c.text]
@@ -131,7 +131,7 @@ def groove(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labelled_dataset(tmp_path_factory):
     """A data set of two clips of two tracks of two styles."""
     folder, lines = tmp_path_factory.mktemp("labelled"), []
     for name in ("piano_01.mp3", "piano_02.ogg", "techno_01.mp3", "techno_02.ogg"):
@@ -149,8 +149,8 @@ def labelled(tmp_path_factory):
 # Folders that a command reads, and the fixture with one like it.
 READ = {
     "/tmp/tokens": "encoded",
-    "/tmp/groove": "groove",
-    "/tmp/music/egs/evaluate": "labelled",
+    "/tmp/groove": "generated_samples",
+    "/tmp/music/egs/evaluate": "labelled_dataset",
     "/tmp/minutes": "minute",
 }
 

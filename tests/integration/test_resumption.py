@@ -91,8 +91,8 @@ def assert_same_end(run: Run, other: Run):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Run:
-    return run_training(*EVERY_UPDATE, outputs=tmp_path_factory.mktemp("undisturbed"))
+def uninterrupted(tmp_path_factory) -> Run:
+    return run_training(*EVERY_UPDATE, outputs=tmp_path_factory.mktemp("uninterrupted"))
 
 
 def kill(where: str, *job: str, outputs) -> Run:
@@ -107,15 +107,15 @@ def cases(moments: dict[str, str], *marks):
 
 
 @pytest.mark.parametrize("where", cases(MOMENTS) + cases(MORE_MOMENTS, pytest.mark.slow))
-def test_a_killed_run_ends_like_an_uninterrupted_one(where, undisturbed, tmp_path):
+def test_a_killed_run_ends_like_an_uninterrupted_one(where, uninterrupted, tmp_path):
     kill(where, *EVERY_UPDATE, outputs=tmp_path)
     rest = run_training(*EVERY_UPDATE, outputs=tmp_path)
     assert_resumed(rest)
-    assert_same_end(rest, undisturbed)
+    assert_same_end(rest, uninterrupted)
 
 
 @pytest.mark.slow
-def test_the_previous_checkpoint_replaces_a_damaged_one(undisturbed, tmp_path):
+def test_the_previous_checkpoint_replaces_a_damaged_one(uninterrupted, tmp_path):
     killed = kill(IN_AN_UPDATE, *EVERY_UPDATE, outputs=tmp_path)
     file = killed.folder / "checkpoint.th"
     content = bytearray(file.read_bytes())
@@ -123,17 +123,17 @@ def test_the_previous_checkpoint_replaces_a_damaged_one(undisturbed, tmp_path):
     file.write_bytes(content)
     rest = run_training(*EVERY_UPDATE, outputs=tmp_path)
     assert "checkpoint.previous.th instead" in rest.output
-    assert_same_end(rest, undisturbed)
+    assert_same_end(rest, uninterrupted)
 
 
 @pytest.mark.slow
-def test_data_workers_resume_at_the_same_batch(undisturbed, tmp_path):
+def test_data_workers_resume_at_the_same_batch(uninterrupted, tmp_path):
     """They read ahead, but what they read is used once."""
     job = with_settings(EVERY_UPDATE, "dataset.num_workers=1")
     kill(IN_AN_UPDATE, *job, outputs=tmp_path)
     rest = run_training(*job, outputs=tmp_path)
     assert "epoch 2, after 1 updates" in rest.output
-    assert_same_end(rest, undisturbed)
+    assert_same_end(rest, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_data_workers_resume_at_the_same_batch(undisturbed, tmp_path):
         pytest.param(signal.SIGUSR1, id="SIGUSR1", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
+def test_a_signal_saves_between_two_updates(signum, uninterrupted, tmp_path):
     """Without checkpoints within an epoch, the signal alone makes one."""
     job = with_settings(EVERY_UPDATE, "checkpoint.every_updates=null")
     with started("-m", "dora", "run", *job, outputs=tmp_path) as process:
@@ -159,4 +159,4 @@ def test_a_signal_saves_between_two_updates(signum, undisturbed, tmp_path):
     assert process.returncode == 128 + signum, output
     assert f"{signum.name}: the run" in output
     rest = run_training(*job, outputs=tmp_path)
-    assert_same_end(rest, undisturbed)
+    assert_same_end(rest, uninterrupted)

@@ -12,7 +12,7 @@ import pytest
 
 from . import slurm as slurm_module
 from .conftest import QUICK, ROOT, command
-from .slurm import Slurm, wait_until, why_not
+from .slurm import Slurm, missing_tool, wait_until
 from .trial_grids import write_grids
 
 SHORT = {"optim.lr": 1e-3, "generate.every": 1}
@@ -23,7 +23,7 @@ TIMEOUT = 240  # seconds for a job that takes twenty on an idle machine
 
 @pytest.fixture
 def slurm():
-    reason = why_not()
+    reason = missing_tool()
     if reason and os.environ.get("AUDIOCRAFT_SLURM") == "required":
         pytest.fail(reason)
     if reason:
@@ -35,13 +35,13 @@ def slurm():
 def test_the_reason_is_given_if_slurm_cannot_run(monkeypatch, tmp_path):
     monkeypatch.setattr(slurm_module, "SYSTEM", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "apt-get install --no-install-recommends slurm-wlm munge" in (why_not() or "")
+    assert "apt-get install --no-install-recommends slurm-wlm munge" in (missing_tool() or "")
     for name in (*slurm_module.DAEMONS, *slurm_module.COMMANDS):
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert why_not() == "only root can run SLURM's daemons"
+    assert missing_tool() == "only root can run SLURM's daemons"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert why_not() is None
+    assert missing_tool() is None
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ KINDS = ("audiocraft prepare", "audiocraft validate", "audiocraft manifest")
 WALKED = [case for case in commands_of(PAGE) if case.kind in KINDS or "/tmp/mine" in case.text]
 
 
-def lay_out(folder) -> None:
+def write_inputs(folder) -> None:
     """Write `songs/songs.csv` and `songs/hub`, which the page does not make."""
     (folder / "songs" / "hub").mkdir(parents=True)
     paths = sorted((ROOT / "dataset" / "example").glob("*_0[1-3].mp3"))
@@ -40,7 +40,7 @@ def lay_out(folder) -> None:
     parquet.write_table(table, folder / "songs/hub/train-00000-of-00001.parquet")
 
 
-def walk(case: Command, folder) -> Run:
+def run_documented(case: Command, folder) -> Run:
     """Run a command of the page with its paths in a folder."""
     words = case.arguments
     for shown, real in (
@@ -57,10 +57,10 @@ def walk(case: Command, folder) -> Run:
 
 
 def test_the_documented_commands_lead_from_a_folder_to_training(tmp_path):
-    lay_out(tmp_path)
+    write_inputs(tmp_path)
     printed = {}
     for case in WALKED:
-        run = walk(case, tmp_path)
+        run = run_documented(case, tmp_path)
         assert run.returncode == 0, run.output
         assert "Traceback" not in run.output
         printed[case] = run.output

@@ -52,7 +52,7 @@ def main(tmp_path):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def logged(monkeypatch):
     lines = []
     monkeypatch.setattr(module, "log_grid", lines.append)
     return lines
@@ -96,28 +96,28 @@ def test_an_error_in_a_grid_is_one_sentence(shepherd, monkeypatch):
         KeepJobsExplorer(mistaken)(launcher)
 
 
-def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, said):
+def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, logged):
     read(shepherd, ["lr=2"])
     sig = main.get_xp(["lr=1"]).sig
     shepherd.jobs[sig] = Job("RUNNING")
     old = shepherd.get_sheep_from_sig(sig)
     assert old.is_done()  # then Dora has nothing to cancel
     assert old.job is None
-    assert said == [
+    assert logged == [
         f"{sig} has left this grid, but its job 17 is RUNNING and stays so. "
         "To cancel it: scancel 17"
     ]
 
 
-def test_a_completed_job_is_not_logged(shepherd, main, said):
+def test_a_completed_job_is_not_logged(shepherd, main, logged):
     read(shepherd, ["lr=2"])
     sig = main.get_xp(["lr=1"]).sig
     shepherd.jobs[sig] = Job("COMPLETED")
     assert shepherd.get_sheep_from_sig(sig).job is None
-    assert said == []
+    assert logged == []
 
 
-def test_jobs_of_the_grid_are_cancelled_on_request(shepherd, said):
+def test_jobs_of_the_grid_are_cancelled_on_request(shepherd, logged):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job("RUNNING")
     shepherd.cancel_lazy(sheep=sheep)
@@ -134,30 +134,30 @@ def test_jobs_of_the_grid_are_cancelled_on_request(shepherd, said):
         ("OUT_OF_MEMORY", "ran out of memory. Its log"),
     ],
 )
-def test_a_failed_job_is_logged_with_the_command_to_retry(state, words, shepherd, said):
+def test_a_failed_job_is_logged_with_the_command_to_retry(state, words, shepherd, logged):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job(state)
     sheep.log.parent.mkdir(parents=True)
     sheep.log.write_text("started\n\x1b[31merror: no data\x1b[0m\nsrun: task 0 exited\n")
     explorer = KeepJobsExplorer(lambda launcher: None)
     assert explorer.process_sheep(sheep, []) == {"epoch": 0}
-    assert len(said) == 1
-    assert f"Job 17 of {sheep.xp.sig} {words}" in said[0]
-    assert said[0].endswith("dora grid test_explorer --retry")
+    assert len(logged) == 1
+    assert f"Job 17 of {sheep.xp.sig} {words}" in logged[0]
+    assert logged[0].endswith("dora grid test_explorer --retry")
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED", "UNKNOWN"])
-def test_other_job_states_are_not_logged(state, shepherd, said):
+def test_other_job_states_are_not_logged(state, shepherd, logged):
     (sheep,) = read(shepherd, ["lr=2"]).sheeps.values()
     sheep.job = Job(state)
     KeepJobsExplorer(lambda launcher: None).process_sheep(sheep, [])
-    assert said == []
+    assert logged == []
 
 
-def test_duplicate_experiments_are_logged(shepherd, said):
+def test_duplicate_experiments_are_logged(shepherd, logged):
     herd = read(shepherd, ["lr=1"], ["lr=2"], ["lr=1"])
     assert len(herd.sheeps) == 2
-    assert said == [
+    assert logged == [
         "The grid lists 3 experiments but only 2 are different: equal settings are one experiment."
     ]
 

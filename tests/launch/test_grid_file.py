@@ -55,9 +55,9 @@ def grids(tmp_path, monkeypatch):
 
 def test_a_grid_lists_every_experiment_once(grids):
     body = "    for lr in (1, 2, 1):\n        launcher({'lr': lr})\n"
-    sheeps, asked = grids(HEAD + body)
+    sheeps, requested = grids(HEAD + body)
     assert [sheep.xp.argv for sheep in sheeps] == [["lr=1"], ["lr=2"]]
-    assert asked == 3
+    assert requested == 3
 
 
 def test_bound_settings_apply_to_all_experiments(grids):

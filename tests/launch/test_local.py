@@ -110,8 +110,8 @@ def test_a_failed_experiment_is_reported_and_the_others_continue(main, capsys):
         "SIGKILL ended it, often because memory ran out",
         "",
     ]
-    told = capsys.readouterr().err
-    assert f"(log: {grid.runs[0].log})" in told
+    stderr = capsys.readouterr().err
+    assert f"(log: {grid.runs[0].log})" in stderr
 
 
 def test_failed_experiments_are_retried_and_completed_ones_skipped(main, tmp_path):

@@ -42,7 +42,7 @@ def songs(tmp_path):
     return tmp_path / "songs"
 
 
-def made(source, out, *options) -> dict[str, list[str]]:
+def prepare_splits(source, out, *options) -> dict[str, list[str]]:
     """Run the command; files by split."""
     command.main([str(source), str(out), "--workers", "0", *options])
     return {
@@ -52,7 +52,7 @@ def made(source, out, *options) -> dict[str, list[str]]:
 
 
 def test_a_table_becomes_audio_metadata_and_manifests(songs, tmp_path, capsys):
-    splits = made(songs / "list.csv", tmp_path / "out")
+    splits = prepare_splits(songs / "list.csv", tmp_path / "out")
     assert splits.keys() == {"train", "valid", "evaluate", "generate"}
     paths = sorted(path for split in splits.values() for path in split)
     every = [f"audio/{a}/{song}.wav" for a, count in ARTISTS.items() for song in range(count)]
@@ -72,7 +72,7 @@ def test_a_table_becomes_audio_metadata_and_manifests(songs, tmp_path, capsys):
 
 
 def test_a_prepared_folder_can_be_moved_and_trained_on(songs, tmp_path, monkeypatch):
-    made(songs / "list.csv", tmp_path / "out")
+    prepare_splits(songs / "list.csv", tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "moved")
     monkeypatch.chdir("/")
     dataset = MusicDataset.from_meta(
@@ -93,21 +93,21 @@ def groups(splits: dict[str, list[str]], key) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_artist_is_in_two_splits(songs, tmp_path, seed):
-    splits = made(songs / "list.csv", tmp_path / "out", "--seed", str(seed))
+    splits = prepare_splits(songs / "list.csv", tmp_path / "out", "--seed", str(seed))
     assert all(len(s) == 1 for s in groups(splits, lambda path: path.parent.name).values())
 
 
 def test_groups_can_be_pieces_folders_or_a_column(songs, tmp_path):
-    by_piece = made(songs / "list.csv", tmp_path / "piece", "--by", "piece")
+    by_piece = prepare_splits(songs / "list.csv", tmp_path / "piece", "--by", "piece")
     assert any(len(s) > 1 for s in groups(by_piece, lambda path: path.parent.name).values())
-    by_folder = made(songs / "list.csv", tmp_path / "folder", "--by", "folder")
+    by_folder = prepare_splits(songs / "list.csv", tmp_path / "folder", "--by", "folder")
     assert all(len(s) == 1 for s in groups(by_folder, lambda path: path.parent.name).values())
-    by_column = made(songs / "list.csv", tmp_path / "column", "--by", "mode")
+    by_column = prepare_splits(songs / "list.csv", tmp_path / "column", "--by", "mode")
     order = [f"{a}/{song}.wav" for a, count in ARTISTS.items() for song in range(count)]
     modes = groups(by_column, lambda path: order.index(f"{path.parent.name}/{path.name}") % 5)
     assert all(len(s) == 1 for s in modes.values())
     with pytest.raises(ManifestError, match=r"'color'.*artist, folder, mode"):
-        made(songs / "list.csv", tmp_path / "none", "--by", "color")
+        prepare_splits(songs / "list.csv", tmp_path / "none", "--by", "color")
 
 
 def test_copies_of_a_recording_share_a_split(tmp_path, capsys):
@@ -116,17 +116,19 @@ def test_copies_of_a_recording_share_a_split(tmp_path, capsys):
         samples, _ = soundfile.read(tmp_path / f"songs/{number}.wav")
         soundfile.write(tmp_path / f"songs/copy_{number}.flac", samples, RATE)
         (tmp_path / f"songs/copy_{number}.txt").write_text(f"copy of {number}")
-    splits = made(tmp_path / "songs", tmp_path / "out", "--by", "piece", "--valid", "0.3")
+    splits = prepare_splits(tmp_path / "songs", tmp_path / "out", "--by", "piece", "--valid", "0.3")
     by_song = groups(splits, lambda path: path.stem.removeprefix("copy_"))
     assert all(len(s) == 1 for s in by_song.values())
     assert "12 contain the same music" in capsys.readouterr().out
 
 
 def test_splits_are_reproducible_and_depend_on_the_seed(songs, tmp_path):
-    first = made(songs / "list.csv", tmp_path / "a", "--by", "piece")
-    assert made(songs / "list.csv", tmp_path / "b", "--by", "piece") == first
-    assert made(songs / "list.csv", tmp_path / "a", "--by", "piece") == first  # goes on
-    assert made(songs / "list.csv", tmp_path / "c", "--by", "piece", "--seed", "1") != first
+    first = prepare_splits(songs / "list.csv", tmp_path / "a", "--by", "piece")
+    assert prepare_splits(songs / "list.csv", tmp_path / "b", "--by", "piece") == first
+    assert prepare_splits(songs / "list.csv", tmp_path / "a", "--by", "piece") == first  # goes on
+    assert (
+        prepare_splits(songs / "list.csv", tmp_path / "c", "--by", "piece", "--seed", "1") != first
+    )
 
 
 def test_a_stopped_call_resumes(songs, tmp_path, monkeypatch):
@@ -136,10 +138,10 @@ def test_a_stopped_call_resumes(songs, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(prepare, "assign_splits", stop)
         with pytest.raises(KeyboardInterrupt):
-            made(songs / "list.csv", tmp_path / "out")
+            prepare_splits(songs / "list.csv", tmp_path / "out")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.wav")}
-    splits = made(songs / "list.csv", tmp_path / "out")
-    assert splits == made(songs / "list.csv", tmp_path / "fresh")
+    splits = prepare_splits(songs / "list.csv", tmp_path / "out")
+    assert splits == prepare_splits(songs / "list.csv", tmp_path / "fresh")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -148,7 +150,7 @@ def test_unreadable_files_are_skipped_and_reported(songs, tmp_path, capsys):
     (songs / "Ann/0.wav").write_text("no music")
     (songs / "Ann/1.wav").unlink()
     soundfile.write(songs / "Ann/2.wav", np.full(RATE, np.nan), RATE, "FLOAT")
-    splits = made(songs / "list.csv", tmp_path / "out")
+    splits = prepare_splits(songs / "list.csv", tmp_path / "out")
     paths = [path for split in splits.values() for path in split]
     assert len(paths) == sum(ARTISTS.values()) - 3
     out = capsys.readouterr().out
@@ -159,7 +161,7 @@ def test_unreadable_files_are_skipped_and_reported(songs, tmp_path, capsys):
 def test_colliding_names_get_a_number(tmp_path):
     for number, name in enumerate(("a.wav", "a.flac", "A.aiff", "b.wav")):
         write_song(tmp_path / "songs" / name, number)
-    made(tmp_path / "songs", tmp_path / "out")
+    prepare_splits(tmp_path / "songs", tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out/audio").iterdir())
     assert written == [
         "A.aiff", "A.json", "a_2.flac", "a_2.json", "a_3.json", "a_3.wav", "b.json", "b.wav",
@@ -175,26 +177,26 @@ def test_archive_members_are_extracted_by_base_name(tmp_path):
     rows = [f"all.zip:../../{number}.wav" for number in range(4)]
     (tmp_path / "a.csv").write_text("\n".join(["path", *rows]))
     before = {path for path in tmp_path.parent.rglob("*") if (tmp_path / "out") not in path.parents}
-    splits = made(tmp_path / "a.csv", tmp_path / "out")
+    splits = prepare_splits(tmp_path / "a.csv", tmp_path / "out")
     assert len([path for split in splits.values() for path in split]) == 4
     after = {path for path in tmp_path.parent.rglob("*") if (tmp_path / "out") not in path.parents}
     assert after - before == {tmp_path / "out"}
 
 
 def test_links_save_space(songs, tmp_path):
-    made(songs, tmp_path / "out", "--by", "folder", "--link")
+    prepare_splits(songs, tmp_path / "out", "--by", "folder", "--link")
     for path in songs.rglob("*.wav"):
         assert os.path.samefile(path, tmp_path / "out/audio" / path.relative_to(songs))
-    made(songs, tmp_path / "out", "--by", "folder", "--link")
+    prepare_splits(songs, tmp_path / "out", "--by", "folder", "--link")
 
 
 def test_output_of_other_settings_is_not_overwritten(songs, tmp_path):
-    made(songs, tmp_path / "out", "--by", "folder")
+    prepare_splits(songs, tmp_path / "out", "--by", "folder")
     write_song(songs / "Ann/0.wav", 99)
     with pytest.raises(ManifestError, match=r"Ann/0\.wav exists"):
-        made(songs, tmp_path / "out", "--by", "folder")
+        prepare_splits(songs, tmp_path / "out", "--by", "folder")
     with pytest.raises(ManifestError, match="--valid"):
-        made(songs, tmp_path / "out", "--by", "folder", "--valid", "0")
+        prepare_splits(songs, tmp_path / "out", "--by", "folder", "--valid", "0")
 
 
 def test_a_full_disk_stops_the_call(songs, tmp_path, monkeypatch):
@@ -203,19 +205,19 @@ def test_a_full_disk_stops_the_call(songs, tmp_path, monkeypatch):
 
     monkeypatch.setattr("shutil.copyfileobj", fail)
     with pytest.raises(ManifestError, match=r"0\.wav cannot be written: No space left"):
-        made(songs / "list.csv", tmp_path / "out")
+        prepare_splits(songs / "list.csv", tmp_path / "out")
 
 
 def test_the_output_must_not_be_inside_its_source(songs):
     with pytest.raises(ManifestError, match="is inside"):
-        made(songs, songs / "out")
+        prepare_splits(songs, songs / "out")
     with pytest.raises(ManifestError, match="nowhere does not exist"):
-        made(songs / "nowhere", songs.parent / "out")
+        prepare_splits(songs / "nowhere", songs.parent / "out")
 
 
 def test_loudness_and_silence_are_reported(songs, tmp_path, capsys):
     soundfile.write(songs / "Fay/0.wav", np.zeros(RATE), RATE)
-    made(songs, tmp_path / "out", "--by", "folder", "--report")
+    prepare_splits(songs, tmp_path / "out", "--by", "folder", "--report")
     report = json.loads((tmp_path / "out/report.json").read_text())
     by_path = {entry["path"]: entry for entry in report["files"]}
     assert by_path["audio/Fay/0.wav"]["silence"] == 1.0
@@ -231,8 +233,8 @@ def test_too_few_artists_are_reported(tmp_path):
         write_song(tmp_path / f"songs/{number}.wav", number)
         (tmp_path / f"songs/{number}.json").write_text('{"artist": "Ann"}')
     with pytest.raises(ManifestError, match=r"1 group.*--by"):
-        made(tmp_path / "songs", tmp_path / "out")
-    splits = made(tmp_path / "songs", tmp_path / "out", "--by", "piece")
+        prepare_splits(tmp_path / "songs", tmp_path / "out")
+    splits = prepare_splits(tmp_path / "songs", tmp_path / "out", "--by", "piece")
     assert sorted(len(paths) for paths in splits.values()) == [1, 1, 1, 2]
     assert audio_info(tmp_path / "out" / splits["train"][0]).duration == 1.0
 
@@ -240,7 +242,7 @@ def test_too_few_artists_are_reported(tmp_path):
 @pytest.mark.parametrize("argument", ["text", "=text", "text="])
 def test_a_column_is_given_as_a_field_and_a_name(songs, tmp_path, argument, capsys):
     with pytest.raises(SystemExit):
-        made(songs, tmp_path / "out", "--column", argument)
+        prepare_splits(songs, tmp_path / "out", "--column", argument)
     assert "FIELD=NAME" in capsys.readouterr().err
 
 
@@ -248,7 +250,7 @@ def test_tracks_without_text_and_short_tracks_are_reported(tmp_path, capsys):
     for number, seconds in enumerate((0.5, 3.0, 3.0, 3.0, 3.0)):
         write_song(tmp_path / "songs" / f"{number}.wav", number, seconds)
     (tmp_path / "songs" / "1.txt").write_text("a calm tone")
-    made(tmp_path / "songs", tmp_path / "set", "--by", "piece")
+    prepare_splits(tmp_path / "songs", tmp_path / "set", "--by", "piece")
     out = capsys.readouterr().out
     assert "4 of 5 have no description" in out
     assert f"1 shorter than 2 s:\n  {tmp_path}/songs/0.wav" in out

@@ -14,10 +14,10 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def pieces(source, **columns) -> list[Track]:
+def tracks_of(source, **columns) -> list[Track]:
     """The pieces of a source, none of which has a problem."""
     found = list(read_tracks(source, columns))
-    assert all(isinstance(piece, Track) for piece in found), found
+    assert all(isinstance(track, Track) for track in found), found
     return found  # type: ignore[return-value]
 
 
@@ -36,13 +36,13 @@ def test_metadata_of_a_folder_comes_from_text_json_and_tags(tmp_path):
     (tmp_path / "json.json").write_text(json.dumps({"genre": "folk", "bpm": 90, "other": {}}))
     (tmp_path / "both.json").write_text(json.dumps({"description": "old", "artist": "Ann"}))
     (tmp_path / "both.txt").write_bytes("Caf\xe9".encode("latin-1"))
-    found = {piece.name: piece for piece in pieces(tmp_path)}
+    found = {track.name: track for track in tracks_of(tmp_path)}
     assert list(found) == ["b/text.wav", "both.wav", "json.wav", "nothing.wav"]
     assert found["b/text.wav"].fields == {"description": "A slow waltz."}
     assert found["json.wav"].fields == {"genre": "folk", "bpm": 90}
     assert found["both.wav"].fields == {"description": "Café", "artist": "Ann"}
     assert found["nothing.wav"].fields == {}
-    assert [piece.row["folder"] for piece in found.values()] == ["b", "", "", ""]
+    assert [track.row["folder"] for track in found.values()] == ["b", "", "", ""]
 
 
 @pytest.mark.parametrize("kind", ["mp3", "ogg", "flac"])
@@ -58,8 +58,8 @@ def test_tags_inside_the_audio_are_read(tmp_path, kind):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    (piece,) = pieces(tmp_path / "music")
-    assert piece.fields == {"title": "Été", "artist": "Ann", "genre": "Folk"}
+    (track,) = tracks_of(tmp_path / "music")
+    assert track.fields == {"title": "Été", "artist": "Ann", "genre": "Folk"}
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
@@ -99,7 +99,7 @@ def test_unusual_values_are_normalized_from_every_source(tmp_path, kind):
             source.write_text(json.dumps(row))
         else:
             parquet.write_table(pyarrow.Table.from_pylist([row]), source)
-    (track,) = pieces(source)
+    (track,) = tracks_of(source)
     assert track.fields == EXPECTED
     (reason,) = track.ignored
     assert "a.wav" in reason
@@ -121,7 +121,7 @@ def test_columns_are_detected_by_name(tmp_path):
         "File Name,Caption,Artist_Name,Tempo,tags,extra\n"
         'x/1.wav,A tune,Ann,90,"calm, slow",7\n/abs/2.wav,,,,,\n'
     )
-    first, second = pieces(tmp_path / "a.csv")
+    first, second = tracks_of(tmp_path / "a.csv")
     assert (first.audio, first.name) == (f"{tmp_path}/x/1.wav", "x/1.wav")
     assert first.fields == {
         "description": "A tune", "artist": "Ann", "bpm": "90", "keywords": "calm, slow",
@@ -132,18 +132,18 @@ def test_columns_are_detected_by_name(tmp_path):
 
 def test_columns_can_be_named(tmp_path):
     (tmp_path / "a.csv").write_text("path,text,better\na.wav,poor,rich\n")
-    assert pieces(tmp_path / "a.csv", description="better")[0].fields == {"description": "rich"}
+    assert tracks_of(tmp_path / "a.csv", description="better")[0].fields == {"description": "rich"}
     with pytest.raises(ManifestError, match=r"no column 'none'.*path, text, better"):
-        pieces(tmp_path / "a.csv", description="none")
+        tracks_of(tmp_path / "a.csv", description="none")
     with pytest.raises(ManifestError, match="--column colour"):
-        pieces(tmp_path / "a.csv", colour="text")
+        tracks_of(tmp_path / "a.csv", colour="text")
 
 
 def test_a_table_without_audio_lists_its_columns(tmp_path):
     (tmp_path / "a.csv").write_text("sound,text\na.wav,b\n")
     with pytest.raises(ManifestError, match=r"--column audio=NAME.*sound, text"):
-        pieces(tmp_path / "a.csv")
-    assert pieces(tmp_path / "a.csv", audio="sound")[0].name == "a.wav"
+        tracks_of(tmp_path / "a.csv")
+    assert tracks_of(tmp_path / "a.csv", audio="sound")[0].name == "a.wav"
 
 
 def test_each_unusable_row_is_one_problem(tmp_path):
@@ -172,17 +172,17 @@ def test_each_unusable_row_is_one_problem(tmp_path):
 )
 def test_names_do_not_escape_the_output_folder(tmp_path, path, name):
     (tmp_path / "a.jsonl").write_text(json.dumps({"path": path}))
-    (piece,) = pieces(tmp_path / "a.jsonl")
-    assert piece.name == name
+    (track,) = tracks_of(tmp_path / "a.jsonl")
+    assert track.name == name
 
 
 def test_a_table_in_a_folder_takes_precedence_over_its_files(tmp_path):
     write_tone(tmp_path / "train/a.wav")
     write_tone(tmp_path / "train/unlisted.wav")
     (tmp_path / "train/metadata.csv").write_text("file_name,text\na.wav,A tune\n")
-    (piece,) = pieces(tmp_path)
-    assert piece.audio == f"{tmp_path}/train/a.wav"
-    assert piece.fields == {"description": "A tune"}
+    (track,) = tracks_of(tmp_path)
+    assert track.audio == f"{tmp_path}/train/a.wav"
+    assert track.fields == {"description": "A tune"}
 
 
 # Hugging Face data sets.
@@ -208,7 +208,7 @@ def save_to_disk(folder, rows):
 
 def check_sounds(found: list[Track], stem: str, folder) -> None:
     names = [f"{stem}_000001.flac", "b.mp4.m4a", "c.wav", "d.mp3"]
-    assert [piece.name for piece in found] == names
+    assert [track.name for track in found] == names
     assert found[0].audio == SOUNDS[0]["audio"]["bytes"]
     assert found[2].audio == f"{folder}/c.wav"
     assert found[0].fields == {"description": "one", "moods": ["calm"]}
@@ -217,21 +217,21 @@ def check_sounds(found: list[Track], stem: str, folder) -> None:
 
 def test_a_saved_dataset_is_read(tmp_path):
     save_to_disk(tmp_path / "set", SOUNDS)
-    check_sounds(pieces(tmp_path / "set"), "data-00000-of-00001", tmp_path / "set")
+    check_sounds(tracks_of(tmp_path / "set"), "data-00000-of-00001", tmp_path / "set")
 
 
 def test_all_splits_of_a_saved_dataset_are_read(tmp_path):
     for split in ("train", "test"):
         save_to_disk(tmp_path / "set" / split, SOUNDS)
     (tmp_path / "set/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    assert len(pieces(tmp_path / "set")) == 2 * len(SOUNDS)
+    assert len(tracks_of(tmp_path / "set")) == 2 * len(SOUNDS)
 
 
 def test_a_downloaded_dataset_is_read(tmp_path):
     (tmp_path / "data").mkdir()
     table = pyarrow.Table.from_pylist(SOUNDS)
     parquet.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
-    check_sounds(pieces(tmp_path), "train-00000-of-00001", tmp_path / "data")
+    check_sounds(tracks_of(tmp_path), "train-00000-of-00001", tmp_path / "data")
 
 
 def test_paths_in_a_saved_state_do_not_escape_the_dataset(tmp_path):
@@ -239,7 +239,7 @@ def test_paths_in_a_saved_state_do_not_escape_the_dataset(tmp_path):
     state = {"_data_files": [{"filename": "../../elsewhere.arrow"}]}
     (tmp_path / "set/state.json").write_text(json.dumps(state))
     with pytest.raises(ManifestError, match=r"set/elsewhere\.arrow"):
-        pieces(tmp_path / "set")
+        tracks_of(tmp_path / "set")
     (tmp_path / "set/state.json").write_text("[]")
     with pytest.raises(ManifestError, match=r"state\.json"):
-        pieces(tmp_path / "set")
+        tracks_of(tmp_path / "set")

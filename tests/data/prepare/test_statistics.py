@@ -22,7 +22,7 @@ from ..conftest import RATE, tone, write_tone
 EXAMPLE = Path(__file__).parents[3] / "dataset" / "example"
 
 
-def inspected(path, samples: np.ndarray, rate: int = RATE, **options) -> AudioStatistics:
+def statistics_of(path, samples: np.ndarray, rate: int = RATE, **options) -> AudioStatistics:
     """What is found in samples `[T, C]`."""
     soundfile.write(path, samples, rate, "FLOAT")
     return compute_audio_statistics(path, **options)
@@ -40,7 +40,7 @@ def melody(seed: int, seconds: float = 6.0, rate: int = 16000) -> torch.Tensor:
 
 
 def test_format_and_duration_are_read(tmp_path):
-    found = inspected(tmp_path / "a.wav", tone(2.5, channels=2))
+    found = statistics_of(tmp_path / "a.wav", tone(2.5, channels=2))
     assert (found.kind, found.sample_rate, found.channels) == ("wav", RATE, 2)
     assert found.duration == 2.5
     assert found.peak == pytest.approx(0.4, abs=1e-3)
@@ -49,27 +49,27 @@ def test_format_and_duration_are_read(tmp_path):
 
 def test_silence_is_a_fraction_of_the_duration(tmp_path):
     samples = np.concatenate([tone(3.0), np.zeros((RATE, 1))])
-    assert inspected(tmp_path / "a.wav", samples).silence == 0.25
-    assert inspected(tmp_path / "b.wav", samples * 1e-4).silence == 1.0
+    assert statistics_of(tmp_path / "a.wav", samples).silence == 0.25
+    assert statistics_of(tmp_path / "b.wav", samples * 1e-4).silence == 1.0
 
 
 def test_clipping_needs_consecutive_full_scale_samples(tmp_path):
     loud = np.clip(tone(1.0) * 10, -1, 1)
     flat = np.abs(loud) >= 0.999
-    assert inspected(tmp_path / "a.wav", loud).clipped == pytest.approx(flat.mean(), rel=0.5)
+    assert statistics_of(tmp_path / "a.wav", loud).clipped == pytest.approx(flat.mean(), rel=0.5)
     touching = tone(1.0) / np.abs(tone(1.0)).max()
-    assert inspected(tmp_path / "b.wav", touching).clipped == 0
+    assert statistics_of(tmp_path / "b.wav", touching).clipped == 0
 
 
 def test_samples_that_are_not_finite_are_reported(tmp_path):
     samples = tone(1.0)
     samples[7] = np.nan
-    assert not inspected(tmp_path / "a.wav", samples).finite
+    assert not statistics_of(tmp_path / "a.wav", samples).finite
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.05])
 def test_very_short_files_have_statistics_without_loudness(tmp_path, seconds):
-    found = inspected(tmp_path / "a.wav", tone(seconds), with_loudness=True)
+    found = statistics_of(tmp_path / "a.wav", tone(seconds), with_loudness=True)
     assert found.duration == seconds
     assert found.loudness is None
 
@@ -79,7 +79,7 @@ def test_very_short_files_have_statistics_without_loudness(tmp_path, seconds):
 def test_loudness_agrees_with_another_meter(tmp_path, rate, channels):
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((5 * rate, channels)) * np.linspace(0, 0.2, 5 * rate)[:, None]
-    found = inspected(tmp_path / "a.wav", samples, rate, with_loudness=True)
+    found = statistics_of(tmp_path / "a.wav", samples, rate, with_loudness=True)
     expected = pyloudnorm.Meter(rate).integrated_loudness(samples)
     assert found.loudness == pytest.approx(expected, abs=0.02)
 
@@ -158,8 +158,8 @@ def test_bundled_clips_are_not_duplicates():
 
 @pytest.mark.parametrize("sound", [tone(3.0), np.zeros((3 * RATE, 1))], ids=["tone", "silence"])
 def test_static_sounds_have_no_fingerprint(tmp_path, sound):
-    one = inspected(tmp_path / "a.wav", sound)
-    other = inspected(tmp_path / "b.wav", sound[:-800])
+    one = statistics_of(tmp_path / "a.wav", sound)
+    other = statistics_of(tmp_path / "b.wav", sound[:-800])
     assert one.fingerprint == ""
     assert find_duplicates([one, other]) == []
 

@@ -10,7 +10,7 @@ from audiocraft.data.manifest import AudioMeta, find_audio_files, save_manifest
 from audiocraft.data.prepare import statistics as inspection
 from audiocraft.data.prepare.statistics import compute_audio_statistics
 
-from ..conftest import RATE, tone, write_piece, write_tone
+from ..conftest import RATE, tone, write_tone, write_track
 from ..corpus import encoded
 
 
@@ -129,7 +129,7 @@ def test_a_manifest_that_disagrees_with_its_files_is_reported(
 
 @pytest.mark.parametrize("content", [None, "[]", "{", '{"description": {}}'])
 def test_metadata_is_checked_if_present(tmp_path, content):
-    metas = [write_piece(tmp_path / f"{name}.wav", seconds=s) for name, s in (("a", 2), ("b", 3))]
+    metas = [write_track(tmp_path / f"{name}.wav", seconds=s) for name, s in (("a", 2), ("b", 3))]
     if content is None:
         (tmp_path / "b.json").unlink()
     else:

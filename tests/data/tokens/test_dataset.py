@@ -15,7 +15,7 @@ from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.data.tokens.dataset import TokenAudioDataset, TokenDataset
 from audiocraft.errors import AudioError, ConfigError, ManifestError
 
-from ..conftest import RATE, write_piece
+from ..conftest import RATE, write_track
 from ..token_folders import FACTS, HOP, SILENCE, write_tokens
 
 SEGMENT = 1.0
@@ -27,7 +27,7 @@ def music(tmp_path) -> list[AudioMeta]:
     """Files that are no whole number of frames long; the manifest is as exact as it ever is."""
     metas = []
     for i, seconds in enumerate((1.013, 2.5, 0.707, 4.0)):
-        meta = write_piece(tmp_path / f"{i}.wav", seconds, genre="rock", bpm="90")
+        meta = write_track(tmp_path / f"{i}.wav", seconds, genre="rock", bpm="90")
         meta.duration = soundfile.info(meta.path).duration
         metas.append(meta)
     return metas
@@ -85,13 +85,13 @@ def test_segments_match_those_of_the_audio_within_a_frame(tmp_path, music, name,
         audio.set_epoch(epoch)
         tokens.set_epoch(epoch)
         for index in range(len(audio)):
-            (wav, heard), (codes, info) = audio[index], tokens[index]
-            assert info.meta == heard.meta
-            assert info.description == heard.description  # the same dice for the text
-            assert info.seek_time == math.floor(heard.seek_time * FACTS.frame_rate) / 50
-            later = heard.seek_time - info.seek_time
+            (wav, audio_info), (codes, info) = audio[index], tokens[index]
+            assert info.meta == audio_info.meta
+            assert info.description == audio_info.description  # the same dice for the text
+            assert info.seek_time == math.floor(audio_info.seek_time * FACTS.frame_rate) / 50
+            later = audio_info.seek_time - info.seek_time
             assert 0 <= later < 1 / FACTS.frame_rate
-            assert 0 <= info.n_frames - heard.n_frames <= math.ceil(later * RATE)
+            assert 0 <= info.n_frames - audio_info.n_frames <= math.ceil(later * RATE)
             assert codes.shape[-1] == math.ceil(info.total_frames / HOP)
             if tokens.pad and tokens.segment_duration:
                 assert codes.shape[-1] == math.ceil(wav.shape[-1] / HOP) == FRAMES

@@ -33,8 +33,8 @@ from ..token_folders import FACTS, K, encoded, header_of, write_tokens
 
 
 @pytest.fixture
-def folder(tmp_path, pieces):
-    write_tokens(tmp_path / "tokens", pieces)
+def folder(tmp_path, tracks):
+    write_tokens(tmp_path / "tokens", tracks)
     return tmp_path / "tokens"
 
 
@@ -112,9 +112,9 @@ def test_a_changed_byte_is_detected_and_its_file_named(folder):
     assert verify_folder(folder) == []
 
 
-def test_tokens_out_of_range_are_detected(tmp_path, pieces):
+def test_tokens_out_of_range_are_detected(tmp_path, tracks):
     facts = replace(FACTS, cardinality=50)  # the codes go to 99
-    write_tokens(tmp_path / "tokens", pieces, tokenizer=facts)
+    write_tokens(tmp_path / "tokens", tracks, tokenizer=facts)
     assert "00000.codes has codes out of range" in verify_folder(tmp_path / "tokens")[0]
 
 
@@ -133,23 +133,23 @@ def test_a_truncated_shard_is_reported_before_mapping(folder, kind, damage):
     getattr(tokens, kind)(0, 0, 1)
 
 
-def test_an_unfinished_folder_reports_its_progress(tmp_path, pieces):
-    folder, header = tmp_path / "tokens", header_of(pieces)
+def test_an_unfinished_folder_reports_its_progress(tmp_path, tracks):
+    folder, header = tmp_path / "tokens", header_of(tracks)
     start_folder(folder, header)
     assert is_token_folder(folder)
     assert missing_shards(folder, header) == [0, 1]
-    write_shard(folder, header, 1, [encoded(n, pieces[n]) for n in header.files_of(1)])
-    assert not finish_folder(folder, header, MetaTable.of(pieces))
+    write_shard(folder, header, 1, [encoded(n, tracks[n]) for n in header.files_of(1)])
+    assert not finish_folder(folder, header, MetaTable.of(tracks))
     with pytest.raises(ManifestError, match="1 of 2 shards are missing"):
         TokenFolder(folder)
 
 
-def test_a_failed_shard_leaves_no_files(tmp_path, pieces):
-    folder, header = tmp_path / "tokens", header_of(pieces)
+def test_a_failed_shard_leaves_no_files(tmp_path, tracks):
+    folder, header = tmp_path / "tokens", header_of(tracks)
     start_folder(folder, header)
 
     def files():
-        yield encoded(0, pieces[0])
+        yield encoded(0, tracks[0])
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
@@ -165,17 +165,17 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_folder_of_other_settings_is_not_resumed(folder, pieces, name):
+def test_a_folder_of_other_settings_is_not_resumed(folder, tracks, name):
     changes, message = OTHERS[name]
     with pytest.raises(ManifestError, match=message):
-        start_folder(folder, header_of(pieces, **changes))
-    start_folder(folder, header_of(pieces, tokenizer=replace(FACTS, name="moved/elsewhere")))
+        start_folder(folder, header_of(tracks, **changes))
+    start_folder(folder, header_of(tracks, tokenizer=replace(FACTS, name="moved/elsewhere")))
 
 
-def test_a_folder_with_other_files_is_not_changed(tmp_path, pieces):
+def test_a_folder_with_other_files_is_not_changed(tmp_path, tracks):
     (tmp_path / "music.txt").write_text("mine")
     with pytest.raises(ManifestError, match="contains other files"):
-        start_folder(tmp_path, header_of(pieces))
+        start_folder(tmp_path, header_of(tracks))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"version": 1}', b"\xff"])
@@ -192,9 +192,9 @@ def test_an_unsupported_format_version_is_refused(folder):
         TokenFolder(folder)
 
 
-def test_the_number_of_open_shards_is_limited(tmp_path, monkeypatch, pieces):
+def test_the_number_of_open_shards_is_limited(tmp_path, monkeypatch, tracks):
     monkeypatch.setattr(token_cache, "MAPPED_SHARDS", 2)
-    write_tokens(tmp_path / "tokens", pieces, shard_ends=[1, 2, 3, 4])
+    write_tokens(tmp_path / "tokens", tracks, shard_ends=[1, 2, 3, 4])
     tokens = TokenFolder(tmp_path / "tokens")
     for row in (0, 1, 2, 3, 0, 2):
         assert tokens.codes(row, 3, 4).tolist() == [[3, row, 6]]
