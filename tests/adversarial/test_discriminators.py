@@ -1,4 +1,4 @@
-"""Discriminators: shapes, what they may read, configuration."""
+"""Discriminators: shapes, receptive fields, configuration."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def build(name, **options):
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_every_sub_discriminator_gives_logits_and_maps(name, channels):
+def test_every_sub_discriminator_returns_logits_and_feature_maps(name, channels):
     discriminator = build(name, in_channels=channels)
     logits, maps = discriminator(torch.randn(2, channels, 1501))
     assert len(logits) == len(maps) == discriminator.num_discriminators
@@ -34,7 +34,7 @@ def test_every_sub_discriminator_gives_logits_and_maps(name, channels):
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_items_of_a_batch_do_not_mix(name):
+def test_items_of_a_batch_are_independent(name):
     discriminator = build(name).eval()
     x = torch.randn(2, 1, 1200)
     both, alone = discriminator(x)[0], discriminator(x[:1])[0]
@@ -42,19 +42,19 @@ def test_items_of_a_batch_do_not_mix(name):
         torch.testing.assert_close(one[:1], other, atol=1e-4, rtol=1e-4)
 
 
-def test_downsampling_halves_what_further_scales_read():
+def test_downsampling_halves_the_input_of_each_scale():
     discriminator = MultiScaleDiscriminator(**SMALL["msd"], downsample_factor=2)
     _, maps = discriminator(torch.randn(1, 1, 1024))
     assert [part[0].shape[-1] for part in maps] == [1024, 513, 257]
 
 
-def test_a_clip_shorter_than_the_longest_transform_is_refused():
+def test_clip_shorter_than_the_longest_transform_raises():
     with pytest.raises(ValueError, match="segment_duration"):
         build("msstftd")(torch.randn(1, 1, 200))
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_the_shipped_nodes_build(name):
+def test_shipped_config_nodes_build(name):
     cfg = composed("solver=compression/debug")
     with torch.device("meta"):
         built = get_adversary(name, cfg)
@@ -76,12 +76,12 @@ def test_the_shipped_nodes_build(name):
         ("msstftd", {"n_ffts": [256]}, "n_ffts"),
     ],
 )
-def test_a_wrong_setting_is_named(name, node, key):
+def test_invalid_setting_raises(name, node, key):
     with pytest.raises(ConfigError, match=key):
         get_adversary(name, OmegaConf.create({name: node}))
 
 
-def test_keys_of_the_state_are_those_of_released_discriminators():
+def test_state_keys_match_released_discriminators():
     keys = MultiScaleSTFTDiscriminator(**SMALL["msstftd"]).state_dict()
     assert "discriminators.0.spec_transform.window" in keys
     assert "discriminators.1.convs.1.conv.weight_g" in keys

@@ -1,4 +1,4 @@
-"""Adversarial losses: what is updated, what is not, and the state with the optimizer."""
+"""Adversarial losses: gradients, updates, and the state with the optimizer."""
 
 import copy
 
@@ -39,7 +39,7 @@ def batch(seed=0):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_discriminator_learns_to_tell_real_from_estimated(kind):
+def test_discriminator_learns_to_separate_real_from_estimated(kind):
     loss = build(kind, threshold=0.5 if kind == "mse" else 0.0)
     updates = [loss.update(*batch(seed)) for seed in range(30)]
     assert updates[-1].loss < updates[0].loss
@@ -62,13 +62,13 @@ def test_generator_losses_reach_the_estimate_and_not_the_discriminator():
     assert all(p.grad is None and p.requires_grad for p in loss.adversary.parameters())
 
 
-def test_the_generator_gains_where_logits_rise():
+def test_generator_loss_decreases_with_rising_logits():
     for kind in KINDS:
         criterion = get_adv_criterion(kind)
         assert criterion(torch.tensor([-1.0])) > criterion(torch.tensor([0.5]))
 
 
-def test_an_update_does_not_reach_the_estimate():
+def test_discriminator_update_gives_the_estimate_no_gradient():
     fake, real = batch()
     fake.requires_grad_()
     build().update(fake, real)
@@ -88,7 +88,7 @@ def test_a_restored_discriminator_continues_identically():
         assert torch.equal(one, two)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_weights():
+def test_non_finite_loss_does_not_change_the_weights():
     loss = build()
     before = copy.deepcopy(loss.adversary.state_dict())
     fake, real = batch()
@@ -98,13 +98,13 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
         assert torch.equal(value, before[key])
 
 
-def test_feature_matching_is_zero_for_equal_maps_and_needs_as_many():
+def test_feature_matching_is_zero_for_equal_maps_and_needs_equal_counts():
     maps = [torch.randn(2, 3, 4), torch.randn(2, 5)]
     assert float(FeatureMatchingLoss()(maps, maps)) == 0
     with pytest.raises(ValueError, match="same number"):
         FeatureMatchingLoss()(maps, maps[:1])
 
 
-def test_a_criterion_that_is_not_supported_is_named():
+def test_unsupported_criterion_raises():
     with pytest.raises(ValueError, match="wasserstein"):
         get_adv_criterion("wasserstein")

@@ -1,4 +1,4 @@
-"""The data benchmark runs and reports what it measures; no test depends on the figures."""
+"""Data benchmark: it runs and reports its measurements; no test depends on their values."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def test_every_format_and_the_tokens_are_measured(folder, tmp_path, capsys):
     assert sorted(p.name for p in folder.iterdir()) == ["a.wav", "b.flac", "figures.json"]
 
 
-def test_the_clock_counts_what_was_read():
+def test_rate_counts_segments_read():
     class Slow:
         def __len__(self):
             return 1000
@@ -54,7 +54,7 @@ def test_the_clock_counts_what_was_read():
 
 
 @pytest.mark.slow
-def test_an_empty_folder_is_filled_with_music(tmp_path, monkeypatch):
+def test_empty_folder_is_filled_with_audio(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "FILES", 1)
     monkeypatch.setattr(data, "SECONDS", 3)
     data.fill(tmp_path)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_chunk_boundaries_of_a_long_sample_are_like_any_other_frame():
-    """The expected rank of a boundary among all frames is then a half."""
+    """The expected rank of a boundary among all frames is then 0.5."""
     model = MusicGen.get_pretrained(long_pieces.MODEL, device="cpu")
     model.set_generation_params(duration=70.0, extend_stride=model.max_duration / 2)
     wav, codes = model.generate(["calm piano"], return_tokens=True, seed=0)
@@ -22,7 +22,7 @@ def test_chunk_boundaries_of_a_long_sample_are_like_any_other_frame():
     assert len(found["language model"].steps) >= 12
     assert len(found["tokenizer"].steps) == 2
     # Three standard deviations of the mean rank. The tokenizer has only two boundaries
-    # and needs no statistics: its output equals that of decoding at once.
+    # and needs no statistics: its output equals that of one call.
     assert found["language model"].jump_ranks().mean() > 0.25
     assert found["language model"].step_ranks().mean() > 0.25
     with torch.inference_mode():
@@ -31,7 +31,7 @@ def test_chunk_boundaries_of_a_long_sample_are_like_any_other_frame():
 
 
 def test_memory_grows_only_with_the_waveform(tmp_path, monkeypatch):
-    """Few iterations for the phase: each takes the same memory again."""
+    """Few phase iterations: each takes the same memory."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")  # freed memory is returned at once
     folder = shutil.copytree(bundled_dir() / "mel_rvq_16khz", tmp_path / "codec")
     config = (folder / "config.yaml").read_text()
@@ -45,7 +45,7 @@ def test_memory_grows_only_with_the_waveform(tmp_path, monkeypatch):
     assert long_pieces.decoding_memory(str(folder), long, at_once=True) > 2 * needed
 
 
-def test_the_benchmark_reports_all_it_measures(tmp_path, capsys):
+def test_benchmark_reports_every_measurement(tmp_path, capsys):
     long_pieces.main(["--minutes", "0.62", "--json", str(tmp_path / "figures.json")])
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["boundaries"]["tokenizer"]["count"] == 1

@@ -1,4 +1,4 @@
-"""The gradient balancer: shares of the gradient, resumption, several processes."""
+"""Gradient balancer: shares of the gradient, resumption, several processes."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_the_scale_of_a_loss_does_not_change_the_gradient():
     assert scaled.metrics["ratio_l1"] > plain.metrics["ratio_l1"]
 
 
-def test_without_balancing_weights_are_factors():
+def test_without_balancing_gradients_are_weighted_sums():
     balancer = Balancer({"l1": 0.5, "l2": 2.0}, balance_grads=False)
     weighted = Balancer({"l1": 1.0, "l2": 0.0}, balance_grads=False)
     other = Balancer({"l1": 0.0, "l2": 1.0}, balance_grads=False)
@@ -43,7 +43,7 @@ def test_a_restored_balancer_gives_the_same_gradients():
     assert torch.equal(gradient(balancer, seed=1), gradient(restored, seed=1))
 
 
-def test_a_gradient_that_is_not_finite_goes_nowhere():
+def test_non_finite_gradient_is_not_propagated():
     balancer = Balancer({"l1": 1.0, "l2": 1.0})
     y = torch.ones(2, 3, requires_grad=True)
     with pytest.raises(FloatingPointError, match="l2"):
@@ -55,7 +55,7 @@ def test_a_gradient_that_is_not_finite_goes_nowhere():
 @pytest.mark.parametrize(
     ("options", "key"), [({"ema_decay": 2.0}, "ema_decay"), ({"weights": {"l1": -1.0}}, "l1")]
 )
-def test_settings_out_of_range_are_refused(options, key):
+def test_settings_out_of_range_raise(options, key):
     with pytest.raises(ValueError, match=key):
         Balancer(**{"weights": {"l1": 1.0}} | options)
 
@@ -69,7 +69,7 @@ def _share_of_the_gradient(rank, per_batch_item):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("per_batch_item", [True, False])
-def test_two_processes_send_back_what_one_does(per_batch_item):
+def test_two_processes_give_the_gradient_of_one(per_batch_item):
     whole = gradient(Balancer({"l1": 1.0, "l2": 3.0}, per_batch_item=per_batch_item))
     for grad in in_processes(_share_of_the_gradient, 2, per_batch_item):
         torch.testing.assert_close(grad, whole)

@@ -1,4 +1,4 @@
-"""Spectral losses and SI-SNR: laws, and an independent mel spectrogram."""
+"""Spectral losses and SI-SNR: properties, and comparison with an independent mel spectrogram."""
 
 import math
 
@@ -55,13 +55,13 @@ class TestSpectralLoss:
     def test_clips_shorter_than_a_window_are_padded(self, loss, length):
         assert math.isfinite(loss(noise(1, 1, length), noise(1, 1, length, seed=1)))
 
-    def test_waveforms_of_different_shapes_are_refused(self, loss):
+    def test_waveforms_of_different_shapes_raise(self, loss):
         with pytest.raises(ValueError, match="same shape"):
             loss(noise(1, 1, 3000), noise(1, 2, 3000))
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_the_mel_spectrogram_is_that_of_torchaudio(normalized):
+def test_mel_spectrogram_equals_torchaudio(normalized):
     n_fft, hop = 512, 128
     wav = noise(2, 1, n_fft + 9 * hop)
     padded = torch.nn.functional.pad(wav, ((n_fft - hop) // 2,) * 2, mode="reflect")
@@ -110,6 +110,6 @@ def test_every_loss_is_built_from_the_shipped_configuration(name):
         ("sisnr", {"overlap": 1.0}, "overlap"),
     ],
 )
-def test_a_wrong_setting_is_named(name, node, key):
+def test_invalid_setting_raises(name, node, key):
     with pytest.raises(ConfigError, match=key):
         get_loss(name, OmegaConf.create({name: node}))

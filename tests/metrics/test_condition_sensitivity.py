@@ -1,4 +1,4 @@
-"""Condition sensitivity: effects are found where they exist, with intervals of the right size."""
+"""Condition sensitivity: detection of effects and coverage of their confidence intervals."""
 
 import json
 
@@ -42,7 +42,7 @@ def some_clips(styles=2, tracks=2, each=2, seconds=2.0) -> list[LabelledClip]:
 
 
 def made_up(effects: dict[str, float], tracks=30, noise=0.01, seed=0) -> ConditionSensitivity:
-    """Targets that differ much, of which conditions add little."""
+    """Synthetic results: cross entropies vary widely between targets, and effects are small."""
     rng = np.random.default_rng(seed)
     own = rng.normal(3, 1, size=(tracks * 2, 1))
     table = own + rng.normal(0, noise, size=(tracks * 2, len(STYLE_CONDITIONS + TEXT_CONDITIONS)))
@@ -51,7 +51,7 @@ def made_up(effects: dict[str, float], tracks=30, noise=0.01, seed=0) -> Conditi
     return ConditionSensitivity(table, tuple(str(i // 2) for i in range(tracks * 2)))
 
 
-def test_conditions_are_of_the_kind_that_they_name():
+def test_conditions_have_the_kind_they_name():
     clips = some_clips(styles=3)
     by_wav = {id(clip): clip for clip in clips}
     for index, target in enumerate(clips):
@@ -81,12 +81,12 @@ def test_conditions_are_of_the_kind_that_they_name():
 
 
 @pytest.mark.parametrize("shape", [{"tracks": 1}, {"each": 1}, {"styles": 1}])
-def test_a_manifest_without_a_kind_of_clip_is_refused(shape):
+def test_manifest_without_required_clips_raises(shape):
     with pytest.raises(ConfigError, match="two clips of every track, two tracks of every style"):
         draw_conditions(some_clips(**shape), 0, 1.5, RATE, 0)
 
 
-def test_the_cross_entropy_is_that_of_the_model(tiny_musicgen):
+def test_cross_entropy_equals_that_of_the_model(tiny_musicgen):
     wav = some_clips()[0].wav
     conditions = [
         SensitivityCondition("no text"),
@@ -119,7 +119,7 @@ def test_measuring_is_deterministic_and_covers_every_target(tiny_musicgen):
     np.testing.assert_array_equal(one.table, again.table)
 
 
-def test_an_effect_is_found_below_the_difference_between_targets():
+def test_effect_smaller_than_target_variance_is_detected():
     sensitivity = made_up({"other style": 0.02, "wrong text": 0.02, "same piece": -0.001})
     assert sensitivity.is_lower("same style", "other style")
     assert sensitivity.is_lower("right text", "wrong text")
@@ -127,12 +127,12 @@ def test_an_effect_is_found_below_the_difference_between_targets():
     assert low < 0.02 < high
 
 
-def test_no_effect_is_rarely_found():
+def test_false_positives_are_rare():
     found = sum(made_up({}, seed=s).is_lower("same style", "other style") for s in range(60))
     assert found <= 6  # one in twenty by chance, either way
 
 
-def test_intervals_cover_the_truth():
+def test_confidence_intervals_cover_the_true_effect():
     covered = 0
     for seed in range(100):
         _, low, high = made_up({"wrong text": 0.01}, seed=seed).difference("no text", "wrong text")
@@ -151,9 +151,7 @@ def test_targets_of_one_track_are_not_independent():
     assert low < mean < high
 
 
-def test_the_command_prints_and_writes_what_was_measured(
-    tiny_musicgen, monkeypatch, tmp_path, capsys
-):
+def test_command_prints_and_writes_the_results(tiny_musicgen, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(MusicGen, "get_pretrained", staticmethod(lambda *a, **k: tiny_musicgen))
     lines = []
     for clip in some_clips():
@@ -171,7 +169,7 @@ def test_the_command_prints_and_writes_what_was_measured(
         assert question["asked"] in printed
 
 
-def test_a_clip_without_a_label_is_named(tiny_musicgen, monkeypatch, tmp_path):
+def test_clip_without_label_raises(tiny_musicgen, monkeypatch, tmp_path):
     monkeypatch.setattr(MusicGen, "get_pretrained", staticmethod(lambda *a, **k: tiny_musicgen))
     path = audio_write(tmp_path / "a", some_clips()[0].wav, RATE)
     path.with_suffix(".json").write_text("{}")

@@ -18,7 +18,7 @@ def torch_reference(attention, dim=16, num_heads=4):
     return reference
 
 
-def test_it_is_the_attention_of_pytorch(x):
+def test_self_attention_equals_pytorch(x):
     attention = MultiheadAttention(16, 4).eval()
     hidden = torch.ones(7, 7, dtype=torch.bool).triu(1)
 
@@ -28,7 +28,7 @@ def test_it_is_the_attention_of_pytorch(x):
     torch.testing.assert_close(attention(x, mask=~hidden), expected)
 
 
-def test_cross_attention_is_that_of_pytorch(x):
+def test_cross_attention_equals_pytorch(x):
     attention, source = MultiheadAttention(16, 4).eval(), torch.randn(2, 3, 16)
 
     expected, _ = torch_reference(attention)(x, source, source)
@@ -36,7 +36,7 @@ def test_cross_attention_is_that_of_pytorch(x):
     torch.testing.assert_close(attention.cross(x, source), expected)
 
 
-def test_repeated_keys_equal_weights_that_are_repeated(x):
+def test_kv_repeat_equals_repeated_weights(x):
     few = MultiheadAttention(16, 4, kv_repeat=2, bias=False).eval()
     many = MultiheadAttention(16, 4, bias=False).eval()
     q, k, v = few.in_proj_weight.split([16, 8, 8])
@@ -48,7 +48,7 @@ def test_repeated_keys_equal_weights_that_are_repeated(x):
     torch.testing.assert_close(few(x), many(x))
 
 
-def test_a_nested_attention_only_changes_the_names(x):
+def test_nested_attention_only_changes_state_keys(x):
     nested = NestedAttention(MultiheadAttention(16, 4)).eval()
     plain = MultiheadAttention(16, 4).eval()
     plain.load_state_dict({k.removeprefix("mha."): v for k, v in nested.state_dict().items()})
@@ -56,7 +56,7 @@ def test_a_nested_attention_only_changes_the_names(x):
     torch.testing.assert_close(nested(x, is_causal=True), plain(x, is_causal=True))
 
 
-def test_cross_attention_reads_its_source_once(x):
+def test_cross_attention_projects_its_source_once(x):
     attention, source = MultiheadAttention(16, 4).eval(), torch.randn(2, 3, 16)
     layer = KVCache(1, batch_size=2, num_heads=4, num_steps=7, head_dim=4).layers[0]
 
@@ -66,7 +66,7 @@ def test_cross_attention_reads_its_source_once(x):
     torch.testing.assert_close(attention.cross(x, source + 1, layer), first)
 
 
-def test_cross_attention_without_a_source_says_what_to_give(x):
+def test_cross_attention_without_a_source_raises(x):
     with pytest.raises(ValueError, match="cross_attention_src"):
         MultiheadAttention(16, 4).cross(x, None)
 

@@ -1,4 +1,4 @@
-"""Batch norm of a batch that several processes share."""
+"""Batch norm of a batch distributed over several processes."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ GOAL = torch.randn(5, 3, 7, generator=torch.Generator().manual_seed(1))
 
 
 def normalise(rows, goal):
-    """Output, gradient of the input, and what the module remembers."""
+    """Returns the output, the gradient of the input and the running statistics."""
     module = SharedBatchNorm1d(3, affine=False)
     rows = rows.clone().requires_grad_()
     out = module(rows)
@@ -25,7 +25,7 @@ def normalise_a_share(rank, shares):
 
 
 @pytest.mark.integration
-def test_processes_together_do_what_one_does():
+def test_shared_batch_equals_a_single_process():
     cuts = [slice(0, 3), slice(3, 3), slice(3, 5)]  # one process has nothing
     results = in_processes(normalise_a_share, 3, [(BATCH[cut], GOAL[cut]) for cut in cuts])
     whole = normalise(BATCH, GOAL)
@@ -37,7 +37,7 @@ def test_processes_together_do_what_one_does():
             torch.testing.assert_close(result[name], whole[name])
 
 
-def test_alone_it_is_batch_norm():
+def test_single_process_equals_batch_norm():
     ours, theirs = SharedBatchNorm1d(3, affine=False), torch.nn.BatchNorm1d(3, affine=False)
     torch.testing.assert_close(ours(BATCH), theirs(BATCH))
     torch.testing.assert_close(ours.eval()(GOAL), theirs.eval()(GOAL))

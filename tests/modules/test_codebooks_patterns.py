@@ -27,7 +27,7 @@ every_length = pytest.mark.parametrize("timesteps", [1, 2, 5, 12])
 
 @every_provider
 @every_length
-def test_the_way_back_undoes_the_way_there(provider, timesteps):
+def test_revert_inverts_build(provider, timesteps):
     pattern = provider.get_pattern(timesteps)
     codes = torch.randint(10, (2, provider.n_q, timesteps))
 
@@ -42,7 +42,7 @@ def test_the_way_back_undoes_the_way_there(provider, timesteps):
 
 @every_provider
 @every_length
-def test_the_layout_holds_every_code_once(provider, timesteps):
+def test_layout_contains_every_code_once(provider, timesteps):
     pattern = provider.get_pattern(timesteps)
 
     coords = [coord for step in pattern.layout for coord in step]
@@ -53,14 +53,14 @@ def test_the_layout_holds_every_code_once(provider, timesteps):
 
 
 @every_provider
-def test_a_frame_never_comes_before_the_one_before_it(provider):
+def test_frames_of_a_codebook_are_in_order(provider):
     steps = provider.get_pattern(9).code_steps
 
     assert (steps.diff(dim=1) > 0).all()
 
 
 @every_provider
-def test_logits_of_a_step_are_about_the_next_one(provider):
+def test_logits_of_a_step_predict_the_next_step(provider):
     pattern = provider.get_pattern(6)
     codes = torch.randint(10, (2, provider.n_q, 6))
     sequence = pattern.build_pattern_sequence(codes, special_token=10).values
@@ -73,7 +73,7 @@ def test_logits_of_a_step_are_about_the_next_one(provider):
 
 
 @every_provider
-def test_what_valid_steps_leave_out_is_masked(provider):
+def test_invalid_steps_are_masked(provider):
     pattern = provider.get_pattern(6)
     codes = torch.randint(10, (1, provider.n_q, 6))
 
@@ -93,19 +93,19 @@ def test_delays_move_codebooks_to_the_right():
     assert sequence.tolist() == [[[0, 1, 2, 3, 0], [0, 0, 4, 5, 6]]]
 
 
-def test_the_first_step_of_a_frame_is_found():
+def test_first_step_of_a_frame():
     pattern = UnrolledPatternProvider(4).get_pattern(3)
 
     assert [pattern.get_first_step_with_timesteps(t) for t in (0, 1, 2, 3)] == [1, 5, 9, None]
 
 
-def test_a_pattern_is_made_once_per_length():
+def test_patterns_are_cached_per_length():
     provider = DelayedPatternProvider(4)
 
     assert provider.get_pattern(7) is provider.get_pattern(7)
 
 
-def test_codes_of_another_length_say_so():
+def test_codes_of_another_length_raise():
     pattern = DelayedPatternProvider(4).get_pattern(7)
 
     with pytest.raises(ValueError, match=r"4 codebooks and 7 frames .* \[1, 4, 8\]"):
@@ -126,7 +126,7 @@ def test_codes_of_another_length_say_so():
         (lambda: DelayedPatternProvider(4).get_pattern(-1), "timesteps is -1"),
     ],
 )
-def test_a_wrong_argument_says_so(build, message):
+def test_invalid_argument_raises(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -150,7 +150,7 @@ def test_the_valid_layout_leaves_out_the_last_steps(provider):
     assert pattern.num_sequence_steps == len(pattern.layout) - 1
 
 
-def test_virtual_steps_are_those_without_delays():
+def test_virtual_steps_exclude_delays():
     provider = UnrolledPatternProvider(4, flattening=[0, 1, 1, 2])
     assert provider.num_virtual_steps(5) == 5 * 3 + 1 == provider.get_pattern(5).num_steps
 

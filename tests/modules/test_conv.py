@@ -19,14 +19,14 @@ KINDS = [(WeightNormConv1d, nn.Conv1d), (WeightNormConvTranspose1d, nn.ConvTrans
 
 
 def scrambled(module):
-    """The module with other weights than those it starts with."""
+    """The module with weights different from its initial ones."""
     for parameter in module.parameters():
         parameter.data.uniform_(0.5, 1.5)
     return module
 
 
 @pytest.mark.parametrize(("ours", "plain"), KINDS)
-def test_weight_norm_starts_as_the_plain_convolution(ours, plain):
+def test_weight_norm_is_initialized_to_the_plain_convolution(ours, plain):
     torch.manual_seed(0)
     normed = ours(4, 6, 5, stride=2)
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def test_weight_norm_starts_as_the_plain_convolution(ours, plain):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 @pytest.mark.parametrize(("ours", "plain"), KINDS)
-def test_weight_norm_is_the_one_of_pytorch_under_its_old_names(ours, plain):
+def test_weight_norm_equals_pytorch_with_its_old_state_keys(ours, plain):
     reference = scrambled(nn.utils.weight_norm(plain(4, 6, 5, stride=2)))
     normed = ours(4, 6, 5, stride=2)
     normed.load_state_dict(reference.state_dict(), strict=True)
@@ -48,7 +48,7 @@ def test_weight_norm_is_the_one_of_pytorch_under_its_old_names(ours, plain):
     assert set(dict(normed.named_parameters())) == {"weight_g", "weight_v", "bias"}
 
 
-def test_a_copied_weight_norm_learns_on_its_own():
+def test_copied_weight_norm_is_independent():
     conv = scrambled(WeightNormConv1d(2, 2, 3))
     copied = copy.deepcopy(conv)
     x = torch.randn(1, 2, 10)
@@ -68,7 +68,7 @@ def test_a_copied_weight_norm_learns_on_its_own():
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect", "replicate"])
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 30])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (3, 1), (1, 4)])
-def test_any_length_gives_its_share_of_steps(causal, pad_mode, length, stride, dilation):
+def test_number_of_output_steps(causal, pad_mode, length, stride, dilation):
     conv = StreamableConv1d(2, 3, 6, stride, dilation, causal=causal, pad_mode=pad_mode)
 
     assert conv(torch.randn(1, 2, length)).shape == (1, 3, -(-length // stride))
@@ -82,7 +82,7 @@ def test_transposed_convolution_multiplies_the_steps(causal, kernel, stride):
     assert conv(torch.randn(1, 2, 9)).shape == (1, 3, 9 * stride)
 
 
-def test_a_causal_convolution_does_not_see_the_future():
+def test_causal_convolution_is_causal():
     down = StreamableConv1d(1, 1, 8, 4, causal=True, pad_mode="constant", norm="weight_norm")
     up = StreamableConvTranspose1d(1, 1, 8, 4, causal=True)
     x = torch.randn(1, 1, 40)
@@ -103,14 +103,14 @@ def test_trimming_less_on_the_right_shifts_the_output():
     torch.testing.assert_close(left(x)[..., :-4], right(x)[..., 4:])
 
 
-def test_reflection_of_a_long_signal_is_that_of_pytorch():
+def test_reflection_of_a_long_signal_equals_pytorch():
     x = torch.randn(2, 3, 20)
 
     expected = torch.nn.functional.pad(x, (4, 7), "reflect")
     torch.testing.assert_close(pad1d(x, (4, 7), "reflect"), expected)
 
 
-def test_reflection_of_a_short_signal_reflects_the_silence_after_it():
+def test_reflection_of_a_short_signal_pads_zeros_first():
     x = torch.tensor([[[1.0, 2.0]]])
 
     padded = pad1d(x, (3, 1), "reflect")
@@ -140,18 +140,18 @@ def test_the_keys_are_those_of_released_checkpoints():
     assert transposed.state_dict()["convtr.convtr.weight_g"].shape == (2, 1, 1)
 
 
-def test_an_unknown_norm_says_which_there_are():
+def test_unknown_norm_lists_the_supported_ones():
     with pytest.raises(ValueError, match="weight_norm"):
         StreamableConv1d(2, 4, 3, norm="batch")
 
 
-def test_a_norm_over_time_refuses_to_be_causal():
+def test_causal_time_norm_raises():
     with pytest.raises(ValueError, match="causal"):
         StreamableConv1d(2, 4, 3, norm="time_group_norm", causal=True)
 
 
 @pytest.mark.parametrize(("ratio", "causal"), [(0.5, False), (1.5, True), (-0.1, True)])
-def test_a_trim_ratio_that_cannot_be_says_so(ratio, causal):
+def test_invalid_trim_ratio_raises(ratio, causal):
     with pytest.raises(ValueError, match="trim_right_ratio"):
         StreamableConvTranspose1d(2, 4, 4, 2, causal=causal, trim_right_ratio=ratio)
 
@@ -161,13 +161,13 @@ def test_constant_padding_has_a_value():
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
-def test_removing_the_padding_gives_the_signal_back(mode):
+def test_unpad_inverts_pad(mode):
     x = torch.randn(2, 3, 5)
     assert torch.equal(unpad1d(pad1d(x, (4, 3), mode=mode), paddings=(4, 3)), x)
 
 
 @pytest.mark.parametrize("paddings", [(-1, 0), (3, 3)])
-def test_padding_that_is_not_there_cannot_be_removed(paddings):
+def test_unpadding_more_than_the_signal_raises(paddings):
     with pytest.raises(ValueError, match="paddings="):
         unpad1d(torch.zeros(1, 1, 5), paddings)
 

@@ -63,7 +63,7 @@ def test_a_frozen_network_keeps_its_precision_under_autocast():
         assert frozen(torch.zeros(1, 3)).dtype == torch.float32
 
 
-def test_evaluation_mode_restores_the_mode_of_every_submodule():
+def test_evaluation_mode_restores_every_submodule():
     module = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
     module.train()[1][1].eval()
     modes = [part.training for part in module.modules()]

@@ -12,7 +12,7 @@ def steps(num_steps):
     return torch.randn(1, 2, num_steps, 4)
 
 
-def test_a_layer_returns_all_the_steps_so_far():
+def test_cached_layer_returns_all_previous_steps():
     cache, first, second = new_cache(), steps(3), steps(2)
     layer = cache.layers[0]
 
@@ -23,7 +23,7 @@ def test_a_layer_returns_all_the_steps_so_far():
     torch.testing.assert_close(values, torch.cat([first, second], dim=2) + 1)
 
 
-def test_all_the_room_is_allocated_at_once():
+def test_cache_is_allocated_once():
     cache = new_cache()
     layer = cache.layers[0]
     address = layer.keys.data_ptr()
@@ -33,7 +33,7 @@ def test_all_the_room_is_allocated_at_once():
     assert keys.data_ptr() == address
 
 
-def test_a_full_cache_says_how_much_fits():
+def test_full_cache_raises_with_its_size():
     cache = new_cache(num_steps=6)
     cache.advance(5)
 
@@ -57,7 +57,7 @@ def test_the_source_of_cross_attention_is_computed_once():
     assert first[0] is second[0]
 
 
-def test_a_reset_cache_starts_anew():
+def test_reset_empties_the_cache():
     cache = new_cache()
     cache.advance(6)
     cache.layers[0].source_once(lambda: (steps(3), steps(3)))

@@ -15,7 +15,7 @@ def same_vector(num_steps, head_dim=8):
 
 
 @pytest.mark.parametrize("xpos", [False, True])
-def test_a_product_depends_on_the_distance_only(xpos):
+def test_products_depend_on_the_distance_only(xpos):
     rope = RotaryEmbedding(8, xpos=xpos)
     queries, keys = same_vector(6), same_vector(6)
 
@@ -25,7 +25,7 @@ def test_a_product_depends_on_the_distance_only(xpos):
     torch.testing.assert_close(here[1:, 1:], here[:-1, :-1], atol=1e-4, rtol=1e-4)
 
 
-def test_turning_keeps_lengths():
+def test_rotation_preserves_norms():
     rope = RotaryEmbedding(8)
     x = torch.randn(2, 3, 5, 8)
 
@@ -44,7 +44,7 @@ def test_xpos_decays_with_the_distance():
     assert ratio[0] < 0.5 * ratio[-1]
 
 
-def test_no_scale_means_no_positions():
+def test_zero_scale_has_no_effect():
     rope = RotaryEmbedding(8, scale=0.0, xpos=True)
     x = torch.randn(1, 2, 5, 8)
 
@@ -54,7 +54,7 @@ def test_no_scale_means_no_positions():
     torch.testing.assert_close(keys, x)
 
 
-def test_half_precision_comes_back_as_half_precision():
+def test_half_precision_is_preserved():
     x = torch.randn(1, 2, 5, 8, dtype=torch.bfloat16)
 
     queries, _ = RotaryEmbedding(8)(x, x)
@@ -62,6 +62,6 @@ def test_half_precision_comes_back_as_half_precision():
     assert queries.dtype == torch.bfloat16
 
 
-def test_an_odd_width_says_so():
+def test_odd_width_raises():
     with pytest.raises(ValueError, match="width per head is"):
         RotaryEmbedding(7)

@@ -8,7 +8,7 @@ def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def test_no_temperature_takes_the_best():
+def test_zero_temperature_is_argmax():
     logits = torch.randn(2, 4, 9)
 
     tokens = sample(logits, Sampling(temperature=0))
@@ -16,13 +16,13 @@ def test_no_temperature_takes_the_best():
     torch.testing.assert_close(tokens, logits.argmax(dim=-1))
 
 
-def test_top_k_of_one_takes_the_best():
+def test_top_k_of_one_is_argmax():
     logits = torch.randn(2, 4, 9)
 
     assert torch.equal(sample(logits, Sampling(top_k=1)), logits.argmax(dim=-1))
 
 
-def test_an_item_gets_the_same_tokens_alone_and_in_any_batch():
+def test_tokens_of_an_item_do_not_depend_on_the_batch():
     logits = torch.randn(3, 4, 50)
 
     together = sample(logits, Sampling(), generators(5, 6, 7))
@@ -31,7 +31,7 @@ def test_an_item_gets_the_same_tokens_alone_and_in_any_batch():
     assert torch.equal(together[1:2], alone)
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely():
+def test_tokens_are_drawn_with_their_probability():
     logits = torch.tensor([0.5, 0.2, 0.2, 0.1]).log().expand(20_000, -1)
 
     tokens = sample(logits, Sampling(top_k=0), generators(*range(20_000)))
@@ -44,7 +44,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
     "sampling", [Sampling(top_k=3), Sampling(top_p=0.6), Sampling(top_k=0, temperature=0.1)]
 )
 @pytest.mark.parametrize("value", [1.0, 2**-24])
-def test_what_is_filtered_out_is_never_drawn(sampling, value):
+def test_filtered_tokens_are_never_drawn(sampling, value):
     logits = torch.randn(200, 20) * 5
 
     tokens = pick(logits, sampling, torch.full((200,), value))
@@ -76,7 +76,7 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it():
     assert [kept(0.4), kept(0.6), kept(0.9), kept(1.0)] == [1, 2, 3, 4]
 
 
-def test_top_p_wins_over_top_k():
+def test_top_p_takes_precedence_over_top_k():
     logits = torch.randn(4, 30)
 
     both = filtered_probs(logits, Sampling(top_k=1, top_p=0.9))
@@ -84,7 +84,7 @@ def test_top_p_wins_over_top_k():
     assert torch.equal(both, filtered_probs(logits, Sampling(top_k=0, top_p=0.9)))
 
 
-def test_half_precision_is_drawn_from_in_float32():
+def test_half_precision_is_sampled_in_float32():
     logits = torch.randn(4, 2048).half()
 
     assert filtered_probs(logits, Sampling()).dtype == torch.float32
@@ -97,7 +97,7 @@ def test_drawn_numbers_are_above_0_and_at_most_1():
     assert draws.max() <= 1
 
 
-def test_a_missing_generator_says_so():
+def test_missing_generator_raises():
     with pytest.raises(ValueError, match="There are 1 generators for 2 items"):
         draw_uniform(2, (3,), generators(1))
 
@@ -110,6 +110,6 @@ def test_a_missing_generator_says_so():
         ({"top_p": 1.5}, "top_p must lie between 0"),
     ],
 )
-def test_a_wrong_value_says_so(option, message):
+def test_invalid_value_raises(option, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**option)

@@ -10,7 +10,7 @@ TINY = {"dimension": 8, "n_filters": 4, "n_residual_layers": 2, "ratios": [4, 2]
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 50])
 @pytest.mark.parametrize("options", [{}, {"lstm": 1}, {"causal": True, "norm": "weight_norm"}])
-def test_audio_becomes_whole_frames_and_back(length, options):
+def test_audio_is_encoded_to_whole_frames_and_decoded(length, options):
     encoder = SEANetEncoder(**TINY, **options)
     decoder = SEANetDecoder(**TINY, **options)
     num_frames = -(-length // encoder.hop_length)
@@ -23,7 +23,7 @@ def test_audio_becomes_whole_frames_and_back(length, options):
     assert audio.shape == (2, 1, num_frames * 8)
 
 
-def test_a_causal_network_does_not_see_the_future():
+def test_causal_network_is_causal():
     options = TINY | {"causal": True, "lstm": 1, "pad_mode": "constant"}
     encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options)
     x = torch.randn(1, 1, 64)
@@ -43,7 +43,7 @@ def norms_of(network):
     return [not isinstance(layer.norm, nn.Identity) for layer in layers]
 
 
-def test_blocks_next_to_the_audio_go_without_norm():
+def test_blocks_next_to_the_audio_can_have_no_norm():
     options = TINY | {"n_residual_layers": 1, "norm": "time_group_norm"}
     # first | block: two in the residual, one downsampling | block | last
     encoder = SEANetEncoder(**options, disable_norm_outer_blocks=2)
@@ -55,13 +55,13 @@ def test_blocks_next_to_the_audio_go_without_norm():
     assert all(norms_of(SEANetDecoder(**options)))
 
 
-def test_a_skip_may_be_a_convolution():
+def test_skip_connection_can_be_a_convolution():
     encoder = SEANetEncoder(**TINY, true_skip=False)
 
     assert "model.1.shortcut.conv.conv.weight" in encoder.state_dict()
 
 
-def test_residual_blocks_look_further_and_further():
+def test_dilation_grows_with_each_residual_block():
     encoder = SEANetEncoder(**TINY, dilation_base=3)
 
     convs = [m for m in encoder.modules() if isinstance(m, nn.Conv1d) and m.kernel_size == (3,)]
@@ -95,6 +95,6 @@ def test_the_lstm_adds_its_input():
         ({"activation": "init"}, "torch.nn"),
     ],
 )
-def test_impossible_options_say_so(options, message):
+def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         SEANetEncoder(**(TINY | options))

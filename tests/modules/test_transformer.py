@@ -29,7 +29,7 @@ def stream(model, x, sizes, source=None):
 
 @pytest.mark.parametrize("options", KINDS, ids=lambda options: "-".join(options))
 @pytest.mark.parametrize("sizes", [[1] * 9, [4, 5], [3, 1, 1, 4], [9]], ids=str)
-def test_any_pieces_give_what_one_full_pass_gives(options, sizes):
+def test_streaming_equals_one_full_pass(options, sizes):
     model, x = tiny(**options), torch.randn(2, 9, 16)
     source = torch.randn(2, 3, 16) if options.get("cross_attention") else None
 
@@ -37,7 +37,7 @@ def test_any_pieces_give_what_one_full_pass_gives(options, sizes):
 
 
 @pytest.mark.parametrize("options", KINDS, ids=lambda options: "-".join(options))
-def test_the_future_is_not_seen(options):
+def test_causal_attention_ignores_the_future(options):
     model, x = tiny(**options), torch.randn(1, 6, 16)
     source = torch.randn(1, 3, 16) if options.get("cross_attention") else None
     changed = x.clone()
@@ -46,7 +46,7 @@ def test_the_future_is_not_seen(options):
     torch.testing.assert_close(model(x, source)[:, :4], model(changed, source)[:, :4])
 
 
-def test_a_limited_past_is_not_seen_beyond_its_limit():
+def test_past_context_limits_attention():
     model, x = tiny(num_layers=1, past_context=3, memory_efficient=True), torch.randn(1, 6, 16)
     changed = x.clone()
     changed[:, 0] *= -1
@@ -57,7 +57,7 @@ def test_a_limited_past_is_not_seen_beyond_its_limit():
     torch.testing.assert_close(before[:, 4:], after[:, 4:])
 
 
-def test_without_causality_the_future_is_seen():
+def test_non_causal_attention_uses_the_future():
     model, x = tiny(causal=False), torch.randn(1, 6, 16)
     changed = x.clone()
     changed[:, -1] *= -1
@@ -65,7 +65,7 @@ def test_without_causality_the_future_is_seen():
     assert not torch.allclose(model(x)[:, 0], model(changed)[:, 0])
 
 
-def test_two_caches_do_not_disturb_each_other():
+def test_caches_are_independent():
     model, a, b = tiny(), torch.randn(1, 5, 16), torch.randn(1, 5, 16)
     caches = [model.new_cache(1, 5), model.new_cache(1, 5)]
 
@@ -77,7 +77,7 @@ def test_two_caches_do_not_disturb_each_other():
     torch.testing.assert_close(torch.cat([b_step for _, b_step in outputs], dim=1), model(b))
 
 
-def test_the_old_choices_of_an_implementation_give_the_same_numbers():
+def test_deprecated_attention_backends_give_equal_outputs():
     one, other, x = tiny(custom=True), tiny(), torch.randn(2, 5, 16)
     other.load_state_dict(
         {
@@ -90,7 +90,7 @@ def test_the_old_choices_of_an_implementation_give_the_same_numbers():
 
 
 @pytest.mark.parametrize("kind", ["torch", "xformers_default"])
-def test_checkpointing_saves_memory_but_changes_nothing(kind):
+def test_activation_checkpointing_does_not_change_outputs_or_gradients(kind):
     plain, saving = tiny(dropout=0.1).train(), tiny(dropout=0.1, checkpointing=kind).train()
     saving.load_state_dict(plain.state_dict())
     x = torch.randn(2, 5, 16)
@@ -106,12 +106,12 @@ def test_checkpointing_saves_memory_but_changes_nothing(kind):
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_a_mode_of_compilation_that_is_not_there_names_those_that_are():
+def test_unknown_compile_mode_lists_the_supported_ones():
     with pytest.raises(ValueError, match=r"compile\.mode is 'fast'.*default"):
         tiny().compile_layers("fast")
 
 
-def test_positions_come_with_cosines_first():
+def test_sinusoidal_positions_have_cosines_first():
     embedding = sin_embedding(torch.arange(3), dim=4, max_period=100.0)
 
     positions = torch.arange(3.0)
@@ -119,7 +119,7 @@ def test_positions_come_with_cosines_first():
     torch.testing.assert_close(embedding, torch.stack(expected, dim=-1))
 
 
-def test_a_full_cache_says_so():
+def test_full_cache_raises():
     model = tiny()
     cache = model.new_cache(batch_size=1, num_steps=3)
 
@@ -127,14 +127,14 @@ def test_a_full_cache_says_so():
         model(torch.randn(1, 4, 16), cache=cache)
 
 
-def test_what_cannot_be_streamed_says_so():
+def test_streaming_a_non_causal_transformer_raises():
     model = tiny(causal=False)
 
     with pytest.raises(ValueError, match="causal"):
         model(torch.randn(1, 4, 16), cache=model.new_cache(1, 4))
 
 
-def test_a_source_without_cross_attention_says_so():
+def test_source_without_cross_attention_raises():
     with pytest.raises(ValueError, match="no cross attention"):
         tiny()(torch.randn(1, 4, 16), torch.randn(1, 2, 16))
 
@@ -149,6 +149,6 @@ def test_a_source_without_cross_attention_says_so():
         ({"kv_repeat": 3}, "kv_repeat=3"),
     ],
 )
-def test_a_wrong_choice_names_the_right_ones(options, message):
+def test_invalid_choice_lists_the_supported_ones(options, message):
     with pytest.raises(ValueError, match=message):
         tiny(**options)

@@ -1,4 +1,4 @@
-"""From the nodes `optim` and `schedule` to objects."""
+"""Builders of optimizers, schedules and averages from their config nodes."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from audiocraft.optim.builders import (
 
 
 class TwoRates(nn.ModuleDict):
-    """A model whose embeddings learn at a rate of their own."""
+    """A model with a separate learning rate for its embeddings."""
 
     def param_groups(self):
         return [
@@ -55,12 +55,12 @@ def test_every_optimizer_lowers_a_loss(name, model):
     assert loss().item() < before
 
 
-def test_dadam_says_nothing(model, capsys):
+def test_dadam_prints_nothing(model, capsys):
     get_optimizer(get_optim_parameter_groups(model), optim(optimizer="dadam", lr=1))
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_frozen_is_in_no_group(model):
+def test_frozen_parameters_are_in_no_group(model):
     model["out"].bias.requires_grad_(False)
     (group,) = get_optim_parameter_groups(model)
     assert {id(p) for p in group["params"]} == {
@@ -69,12 +69,12 @@ def test_what_is_frozen_is_in_no_group(model):
     }
 
 
-def test_a_model_may_ask_for_two_learning_rates(model):
+def test_model_can_define_two_learning_rates(model):
     optimizer = get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(lr=1e-2))
     assert [group["lr"] for group in optimizer.param_groups] == [1e-2, 1e-4]
 
 
-def test_dadam_with_two_learning_rates_says_what_to_do(model):
+def test_dadam_with_two_learning_rates_raises(model):
     with pytest.raises(ConfigError, match="emb_lr=null"):
         get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(optimizer="dadam"))
 
@@ -94,7 +94,7 @@ def test_an_unsupported_optimizer_lists_the_supported_ones(model):
         ({"adam": {"betas": [0.9, 0.9], "speed": 3}}, r"optim\.adam: .*'speed'"),
     ],
 )
-def test_settings_out_of_range_are_refused(name, changes, message, model):
+def test_settings_out_of_range_raise(name, changes, message, model):
     with pytest.raises(ConfigError, match=message):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name, **changes))
 
@@ -125,7 +125,7 @@ def test_every_schedule_of_the_shipped_configuration_is_built(name, model):
     assert get_lr_scheduler(optimizer, cfg, total_updates=10) is not None
 
 
-def test_no_schedule_keeps_the_rate(model):
+def test_no_schedule_keeps_the_learning_rate(model):
     optimizer = get_optimizer(get_optim_parameter_groups(model), optim())
     assert get_lr_scheduler(optimizer, schedule(None), total_updates=10) is None
 
@@ -141,13 +141,13 @@ def test_no_schedule_keeps_the_rate(model):
         (schedule("cosine", warmup="long"), r"schedule\.cosine\.warmup is 'long'"),
     ],
 )
-def test_a_schedule_that_cannot_be_built_says_why(cfg, message, model):
+def test_invalid_schedule_raises(cfg, message, model):
     optimizer = get_optimizer(get_optim_parameter_groups(model), optim())
     with pytest.raises(ConfigError, match=message):
         get_lr_scheduler(optimizer, cfg, total_updates=10)
 
 
-def test_an_average_is_optional(model):
+def test_ema_is_optional(model):
     node = OmegaConf.create({"use": False, "updates": 10, "device": "auto", "decay": 0.99})
     assert get_ema(model, node) is None
     node.use = True
@@ -165,7 +165,7 @@ def test_an_average_is_optional(model):
         ("device", "moon", r"'moon'.*Choose auto, cpu"),
     ],
 )
-def test_an_average_that_cannot_be_kept_says_why(key, value, message, model):
+def test_invalid_ema_setting_raises(key, value, message, model):
     node = {"use": True, "updates": 10, "device": "auto", "decay": 0.99, key: value}
     with pytest.raises(ConfigError, match=message):
         get_ema(model, OmegaConf.create(node))

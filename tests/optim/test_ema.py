@@ -1,4 +1,4 @@
-"""The moving average of weights."""
+"""Moving average of weights."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def module():
 
 
 def move(module):
-    """Change every number of a module, as an update would."""
+    """Change every weight of a module, as an update does."""
     with torch.no_grad():
         for value in module.state_dict().values():
             value.add_(torch.ones_like(value))
@@ -30,7 +30,7 @@ def assert_same(actual, expected):
         torch.testing.assert_close(actual[key], expected[key])
 
 
-def test_an_unbiased_average_is_the_weighted_mean_of_what_it_saw(module):
+def test_unbiased_average_is_the_weighted_mean_of_its_updates(module):
     ema = ModuleDictEMA({"model": module}, decay=0.5)
     seen = []
     for _ in range(4):
@@ -65,7 +65,7 @@ def test_counters_are_copied_not_averaged(module):
     assert ema.state["model"]["1.num_batches_tracked"] == 3
 
 
-def test_weights_come_back_after_the_averages_were_in_their_place(module):
+def test_weights_are_restored_after_swapping_in_the_average(module):
     ema = ModuleDictEMA({"model": module}, decay=0.5)
     for _ in range(3):
         move(module)
@@ -78,7 +78,7 @@ def test_weights_come_back_after_the_averages_were_in_their_place(module):
     assert_same(ema.state["model"], averaged)
 
 
-def test_weights_come_back_after_an_error(module):
+def test_weights_are_restored_after_an_error(module):
     ema = ModuleDictEMA({"model": module}, decay=0.5)
     move(module)
     trained = values(module)
@@ -98,7 +98,7 @@ def test_only_every_nth_update_counts(module):
     assert_same(rare.state["model"], kept.state["model"])
 
 
-def test_a_resumed_average_goes_on_as_if_it_had_never_stopped(module, tmp_path):
+def test_resumed_average_equals_an_uninterrupted_one(module, tmp_path):
     whole = ModuleDictEMA({"model": module}, decay=0.5, updates=2)
     stopped = ModuleDictEMA({"model": module}, decay=0.5, updates=2)
     for _ in range(3):
@@ -123,7 +123,7 @@ def test_a_saved_average_has_the_layout_of_released_checkpoints(module):
     assert state["state"]["model"].keys() == module.state_dict().keys()
 
 
-def test_a_restart_forgets_the_past(module):
+def test_restart_resets_the_average(module):
     ema = ModuleDictEMA({"model": module}, decay=0.5)
     move(module)
     ema.step()

@@ -1,4 +1,4 @@
-"""Learning rate schedules, as laws for any numbers."""
+"""Learning rate schedules: property-based tests."""
 
 import math
 
@@ -30,14 +30,14 @@ WARMED = [
 
 
 @pytest.mark.parametrize("rule", WARMED)
-def test_a_warm_up_rises_evenly_to_the_full_rate(rule):
+def test_warmup_is_linear(rule):
     rise = torch.tensor(rates(rule, 10)).diff()
     torch.testing.assert_close(rise, torch.full_like(rise, 0.1))
     assert max(rates(rule, 100)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("rule", WARMED[1:])
-def test_after_the_warm_up_the_rate_never_rises(rule):
+def test_rate_never_rises_after_the_warmup(rule):
     fall = torch.tensor(rates(rule, 120)[10:]).diff()
     assert (fall <= 0).all()
 
@@ -63,7 +63,7 @@ def test_a_cosine_ends_at_its_minimum():
     assert rule(1000, 2.0) == pytest.approx(0.2)
 
 
-def test_a_polynomial_decay_waits_at_zero_and_ends_at_its_end():
+def test_polynomial_decay_start_and_end():
     rule = schedules.polynomial_decay(
         total_steps=40, warmup_steps=4, zero_lr_warmup_steps=3, end_lr=0.01, power=2.0
     )
@@ -76,7 +76,7 @@ def test_an_inverse_square_root_halves_when_the_updates_quadruple():
     assert rule(399, 1.0) == pytest.approx(rule(99, 1.0) / 2)
 
 
-def test_step_and_exponential_agree_where_they_must():
+def test_step_and_exponential_schedules_agree_at_step_ends():
     every = schedules.step(step_size=1, gamma=0.9)
     smooth = schedules.exponential(lr_decay=0.9)
     assert rates(every, 20) == rates(smooth, 20)
@@ -92,7 +92,7 @@ def optimizer():
     return make
 
 
-def test_every_group_keeps_its_share(optimizer):
+def test_parameter_groups_keep_their_ratio(optimizer):
     optimizer = optimizer()
     schedule = Schedule(optimizer, schedules.cosine(total_steps=10, warmup_steps=3))
     for _ in range(7):
@@ -102,7 +102,7 @@ def test_every_group_keeps_its_share(optimizer):
         assert math.isclose(second, 2 * first)
 
 
-def test_a_resumed_schedule_goes_on_where_it_stopped(optimizer):
+def test_resumed_schedule_equals_an_uninterrupted_one(optimizer):
     rule = schedules.cosine(total_steps=10, warmup_steps=3)
 
     def follow(schedule, optimizer, num_updates):
@@ -130,7 +130,7 @@ def test_the_state_of_a_schedule_is_plain_values(optimizer, tmp_path):
     assert loaded == schedule.state_dict()
 
 
-def test_schedulers_are_used_as_those_of_pytorch():
+def test_schedulers_have_the_pytorch_interface():
     cases = [
         (LinearWarmupLRScheduler, {"warmup_steps": 4, "warmup_init_lr": 0.5}),
         (CosineLRScheduler, {"total_steps": 9, "warmup_steps": 2, "lr_min_ratio": 0.1}),

@@ -45,7 +45,7 @@ def renamed(tmp_path):
 
 
 @pytest.mark.slow
-def test_names_of_files_do_not_matter_beyond_their_kind(renamed):
+def test_case_names_only_matter_up_to_their_kind(renamed):
     calls = list(calls_of(renamed))
     assert len(calls) == sum(len(list(calls_of(folder))) for folder in parity_folders())
     seen = set()
@@ -78,7 +78,7 @@ def test_numbers_without_a_description_fail(name, tmp_path):
         replay(case, call)
 
 
-def test_an_empty_folder_holds_no_call(tmp_path):
+def test_empty_folder_has_no_calls(tmp_path):
     assert list(calls_of(tmp_path)) == []  # and `test_parity` then fails: it wants some
 
 
@@ -103,7 +103,7 @@ def outputs_once():
 
 
 @pytest.mark.parametrize(("case", "call"), list(outputs_once()))
-def test_any_output_that_is_off_fails(case, call):
+def test_any_wrong_output_fails(case, call):
     for name in case.outputs(call):
         if carries_nothing(case.outputs(call)[name]):
             continue
@@ -120,7 +120,7 @@ def test_any_output_that_is_off_fails(case, call):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.calls], ids=lambda case: case.name)
-def test_any_fact_that_is_off_fails(case):
+def test_any_wrong_fact_fails(case):
     other = Case(case.path)
     other.meta = copy.deepcopy(case.meta)
     way = FACTS[kind_of(case.name)]

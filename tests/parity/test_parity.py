@@ -20,11 +20,11 @@ def recorded_calls():
 CALLS = list(recorded_calls())
 
 
-def test_a_folder_that_is_there_holds_cases():
+def test_existing_folder_contains_cases():
     for folder in parity_folders():
         assert list(calls_of(folder)), f"{folder} holds no recorded case (AUDIOCRAFT_PARITY)"
 
 
 @pytest.mark.parametrize(("case", "call"), CALLS)
-def test_ours_gives_the_recorded_numbers(case, call):
+def test_recorded_outputs_are_reproduced(case, call):
     replay(case, call)

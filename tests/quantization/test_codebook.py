@@ -17,7 +17,7 @@ def generator(seed=0):
 
 
 def blobs(num_rows=200, num_blobs=4, dim=3):
-    """Rows around a few far-apart centres, and the centres."""
+    """Rows around a few separated centres, and the centres."""
     centres = 10 * torch.eye(num_blobs, dim + num_blobs)[:, :dim] + torch.arange(num_blobs)[:, None]
     noise = 0.01 * torch.randn(num_rows, dim, generator=generator())
     return centres[torch.arange(num_rows) * num_blobs // num_rows] + noise, centres
@@ -59,7 +59,7 @@ def test_fewer_rows_than_entries_are_picked_repeatedly(rng):
     assert set(picked.flatten().tolist()) <= {1.0, 2.0}
 
 
-def test_the_start_finds_the_centres_of_the_first_batch():
+def test_kmeans_init_finds_the_cluster_centres():
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=0)
 
@@ -105,7 +105,7 @@ def test_the_same_generator_gives_the_same_codebook():
     assert_unchanged(books[0], snapshot(books[1]))
 
 
-def test_learning_under_autocast_keeps_full_precision():
+def test_updates_under_autocast_keep_float32():
     rows = 100 + torch.randn(50, 3, generator=generator())
     books = [EuclideanCodebook(dim=3, bins=8) for _ in range(2)]
 
@@ -117,7 +117,7 @@ def test_learning_under_autocast_keeps_full_precision():
     assert_unchanged(books[0], snapshot(books[1]))
 
 
-def test_many_rows_are_worked_through_in_parts(monkeypatch):
+def test_many_rows_are_processed_in_blocks(monkeypatch):
     rows = torch.randn(50, 3, generator=generator())
     books = [EuclideanCodebook(dim=3, bins=8) for _ in range(2)]
 
@@ -130,7 +130,7 @@ def test_many_rows_are_worked_through_in_parts(monkeypatch):
         torch.testing.assert_close(books[1].state_dict()[name], value)
 
 
-def test_learning_leaves_the_global_generator_alone():
+def test_updates_do_not_use_the_global_generator():
     state = torch.get_rng_state()
 
     book = EuclideanCodebook(dim=3, bins=8)
@@ -140,7 +140,7 @@ def test_learning_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_fewer_rows_than_entries_do_not_break_the_start():
+def test_kmeans_init_accepts_fewer_rows_than_entries():
     book = EuclideanCodebook(dim=3, bins=64)
 
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_fewer_rows_than_entries_do_not_break_the_start():
     assert all(value.isfinite().all() for value in book.state_dict().values())
 
 
-def test_entries_follow_the_mean_of_the_rows_that_choose_them():
+def test_entries_are_the_moving_mean_of_their_rows():
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=4, decay=0.5, threshold_ema_dead_code=0)
 
@@ -161,7 +161,7 @@ def test_entries_follow_the_mean_of_the_rows_that_choose_them():
 
 
 def dead_entry():
-    """A trained codebook of which only entry 3 is never chosen, and rows for it."""
+    """A trained codebook in which only entry 3 is unused, and a batch of rows."""
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=5, kmeans_init=False, threshold_ema_dead_code=1)
     book.embed.copy_(torch.cat([centres[:3], torch.full((1, 3), 1e3), centres[3:]]))
@@ -170,7 +170,7 @@ def dead_entry():
     return book, rows
 
 
-def test_a_dead_entry_is_put_on_a_row_of_the_batch_and_stays_there():
+def test_dead_entry_is_replaced_by_a_row_of_the_batch():
     book, rows = dead_entry()
     live = [0, 1, 2, 4]
 
@@ -197,7 +197,7 @@ def test_a_revived_entry_without_rows_is_not_revived_again_at_once():
     torch.testing.assert_close(book.embed[3], revived, atol=1e-3, rtol=1e-3)
 
 
-def test_a_threshold_that_no_entry_can_reach_leaves_the_busy_ones_alone():
+def test_unreachable_threshold_does_not_replace_used_entries():
     rows, centres = blobs()
     book = EuclideanCodebook(dim=3, bins=4, kmeans_iters=20, threshold_ema_dead_code=1e6)
     book.initialize(rows)
@@ -217,7 +217,7 @@ def test_a_threshold_of_zero_revives_no_entry():
 
 
 def learn(rows, rng):
-    """Three steps: a start, and revivals of entries without rows."""
+    """Three updates: the initialization and replacements of dead entries."""
     book = EuclideanCodebook(dim=3, bins=6, kmeans_iters=3, threshold_ema_dead_code=2)
     for _ in range(3):
         book(rows, rng)
@@ -229,7 +229,7 @@ def learn_a_share(rank, shares):
 
 
 @pytest.mark.integration
-def test_several_processes_learn_what_one_with_the_whole_batch_learns():
+def test_distributed_updates_equal_those_of_one_process():
     rows = torch.randn(30, 3, generator=generator())
     shares = [rows[:20], rows[:0], rows[20:]]  # one process has no rows
     expected = learn(rows, generator())
@@ -243,7 +243,7 @@ def pick_a_share(rank, shares):
 
 
 @pytest.mark.integration
-def test_picks_are_the_same_in_every_process_and_those_of_the_whole_batch():
+def test_picked_rows_are_equal_in_every_process_and_for_the_whole_batch():
     rows = torch.arange(16.0).view(8, 2)
     shares = [rows[:0], rows[:3], rows[3:]]
     expected = pick_rows(rows, 5, generator(0))  # the generator of the first process decides

@@ -1,4 +1,4 @@
-"""Steady codes: the least distance plus charge, of all sequences of codes."""
+"""Viterbi quantization: the codes minimize distance plus change cost."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def rng():
 
 
 @pytest.mark.parametrize("change_cost", [0.0, 0.3, 2.0, 1e6])
-def test_no_other_codes_are_better(rng, change_cost):
+def test_codes_minimize_the_objective(rng, change_cost):
     rows, entries = torch.randn(5, 2, generator=rng), torch.randn(3, 2, generator=rng)
     found = change_penalised_codes(rows[None], entries, change_cost)[0]
     best = min(
@@ -30,13 +30,13 @@ def test_no_other_codes_are_better(rng, change_cost):
     assert objective(rows, entries, found, change_cost) == pytest.approx(best, rel=1e-5)
 
 
-def test_without_a_charge_the_nearest_entries_are_taken(rng):
+def test_zero_change_cost_selects_the_nearest_entries(rng):
     rows, entries = torch.randn(2, 40, 4, generator=rng), torch.randn(16, 4, generator=rng)
     nearest = torch.cdist(rows, entries.expand(2, -1, -1)).argmin(dim=-1)
     assert torch.equal(change_penalised_codes(rows, entries, 0.0), nearest)
 
 
-def test_a_higher_charge_gives_fewer_changes(rng):
+def test_higher_change_cost_gives_fewer_changes(rng):
     rows, entries = torch.randn(1, 200, 4, generator=rng), torch.randn(16, 4, generator=rng)
     changes = [
         int((codes[:, 1:] != codes[:, :-1]).sum())
@@ -46,7 +46,7 @@ def test_a_higher_charge_gives_fewer_changes(rng):
     assert changes[-1] == 0
 
 
-def test_sequences_do_not_disturb_each_other(rng):
+def test_sequences_are_independent(rng):
     rows, entries = torch.randn(3, 20, 4, generator=rng), torch.randn(8, 4, generator=rng)
     together = change_penalised_codes(rows, entries, 1.0)
     for i in range(3):
@@ -54,7 +54,7 @@ def test_sequences_do_not_disturb_each_other(rng):
 
 
 @pytest.mark.parametrize("num_frames", [0, 1])
-def test_short_sequences_are_fine(num_frames):
+def test_short_sequences_are_supported(num_frames):
     assert change_penalised_codes(torch.zeros(2, num_frames, 4), torch.ones(3, 4), 1.0).shape == (
         2,
         num_frames,
@@ -62,7 +62,7 @@ def test_short_sequences_are_fine(num_frames):
 
 
 @pytest.mark.parametrize("block", [1, 7, 64])
-def test_the_size_of_blocks_changes_nothing(rng, block, monkeypatch):
+def test_block_size_does_not_change_codes(rng, block, monkeypatch):
     rows, entries = torch.randn(3, 65, 4, generator=rng), torch.randn(20, 4, generator=rng)
     for change_cost in (0.0, 1.0):
         at_once = change_penalised_codes(rows, entries, change_cost)

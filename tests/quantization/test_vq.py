@@ -47,13 +47,13 @@ def test_fewer_codebooks_return_the_first_codes(rvq, x, n):
     assert (rvq.num_codebooks, rvq.total_codebooks) == (n, 4)
 
 
-def test_the_bandwidth_counts_the_bits_that_are_sent(rvq, x):
+def test_bandwidth_is_the_number_of_bits_per_second(rvq, x):
     result = rvq(x, frame_rate=75, num_codebooks=3)
 
     assert float(result.bandwidth) == pytest.approx(3 * math.log2(16) * 75 / 1000)
 
 
-def test_more_codebooks_come_closer_once_trained(x):
+def test_trained_codebooks_each_reduce_the_error(x):
     rvq = ResidualVectorQuantizer(dimension=6, n_q=4, bins=16, decay=0.5)
     for _ in range(20):
         rvq(x, 50, rng=generator())
@@ -65,7 +65,7 @@ def test_more_codebooks_come_closer_once_trained(x):
     assert errors[-1] < 0.1 * errors[0]
 
 
-def test_training_goes_on_from_an_explicit_start(x):
+def test_training_continues_from_explicit_codebooks(x):
     rvq = ResidualVectorQuantizer(dimension=6, n_q=3, bins=16, threshold_ema_dead_code=0)
     rvq.initialize(x, generator())
     started = (rvq(x, 50, rng=generator()).x - x).square().mean()
@@ -77,7 +77,7 @@ def test_training_goes_on_from_an_explicit_start(x):
     assert later < 1.05 * started
 
 
-def test_gradients_pass_straight_through(rvq, x):
+def test_straight_through_gradients(rvq, x):
     rvq.train()
     rvq.codebooks[0].threshold_ema_dead_code = 0
     weight = torch.randn_like(x)
@@ -98,7 +98,7 @@ def test_the_commitment_penalty_pulls_the_input_towards_the_entries(rvq, x):
     torch.testing.assert_close(x.grad, -2 * toward / x.numel())
 
 
-def test_a_batch_of_zero_items_learns_nothing_and_costs_nothing(rvq):
+def test_empty_batch_has_no_update_and_zero_penalty(rvq):
     rvq.train()
     before = {name: value.clone() for name, value in rvq.state_dict().items()}
 
@@ -111,7 +111,7 @@ def test_a_batch_of_zero_items_learns_nothing_and_costs_nothing(rvq):
         assert torch.equal(value, before[name])
 
 
-def test_codebooks_left_out_by_the_dropout_do_not_learn(rvq, x):
+def test_dropped_codebooks_are_not_updated(rvq, x):
     rvq.train()
     before = {name: value.clone() for name, value in rvq.state_dict().items()}
 
@@ -121,7 +121,7 @@ def test_codebooks_left_out_by_the_dropout_do_not_learn(rvq, x):
     assert changed == {0, 1}
 
 
-def test_a_half_precision_latent_keeps_its_type_and_the_codebook_its_own(rvq, x):
+def test_half_precision_latent_and_float32_codebook_keep_their_dtypes(rvq, x):
     rvq.train()
 
     result = rvq(x.bfloat16(), 50, rng=generator())
@@ -130,7 +130,7 @@ def test_a_half_precision_latent_keeps_its_type_and_the_codebook_its_own(rvq, x)
     assert rvq.codebooks[0].embed.dtype == torch.float32
 
 
-def test_orthogonal_entries_are_no_distance_from_orthogonal():
+def test_orthogonal_penalty_of_orthogonal_entries_is_zero():
     assert float(distance_from_orthogonal(3 * torch.eye(5))) == pytest.approx(0, abs=1e-6)
     assert float(distance_from_orthogonal(torch.ones(5, 3))) == pytest.approx(1 - 1 / 5)
 
@@ -174,12 +174,12 @@ def test_unavailable_number_of_codebooks_raises(rvq, x, n):
 
 
 @pytest.mark.parametrize("wrong", [{"n_q": 0}, {"kmeans_iters": 0}])
-def test_a_quantizer_of_nothing_says_so(wrong):
+def test_empty_quantizer_raises(wrong):
     with pytest.raises(ValueError, match="at least 1"):
         ResidualVectorQuantizer(**wrong)
 
 
-def test_a_latent_of_another_width_says_so(rvq):
+def test_latent_of_another_width_raises(rvq):
     with pytest.raises(ValueError, match="6"):
         rvq(torch.randn(2, 5, 30), 50)
     with pytest.raises(ValueError, match="6"):

@@ -14,26 +14,26 @@ def sine(frequency: float, seconds: float = 1.0):
 
 @pytest.mark.parametrize("octave", [1, 2, 4])
 @pytest.mark.parametrize(("pitch_class", "frequency"), [(9, 220.0), (0, 261.63), (4, 329.63)])
-def test_the_strongest_pitch_class_is_the_one_that_sounds(pitch_class, frequency, octave):
+def test_strongest_pitch_class_is_that_of_the_tone(pitch_class, frequency, octave):
     chroma = ChromaExtractor(RATE, argmax=True)(sine(frequency * octave))
     assert (chroma.argmax(dim=-1) == pitch_class).all()
     assert (chroma.sum(dim=-1) == 1).all()
 
 
-def test_loudness_does_not_matter():
+def test_chroma_does_not_depend_on_loudness():
     extract = ChromaExtractor(RATE, radix2_exp=10)
     wav = torch.randn(2, 1, 5000)
     torch.testing.assert_close(extract(wav), extract(wav * 0.1), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 1024, 3000])
-def test_there_is_a_frame_per_hop_however_short_the_clip(num_samples):
+def test_one_frame_per_hop_for_any_length(num_samples):
     extract = ChromaExtractor(RATE, radix2_exp=10)
     frames = 1 + max(num_samples, 1024) // 256
     assert extract(torch.randn(1, 1, num_samples)).shape == (1, frames, 12)
 
 
-def test_released_checkpoints_hold_one_buffer():
+def test_state_dict_has_one_buffer_as_released_checkpoints():
     assert list(ChromaExtractor(RATE).state_dict()) == ["spec.window"]
 
 

@@ -8,14 +8,14 @@ BOUNDARIES = [8000, 20000, 30000]
 
 
 def music(seconds=10.0):
-    """Noise whose level wanders by a few decibels."""
+    """Noise whose level varies by a few decibels."""
     rng = torch.Generator().manual_seed(0)
     num_samples = int(seconds * RATE)
     level = torch.sin(torch.arange(num_samples) / 3000) * 0.3 + 1
     return 0.05 * torch.randn(1, num_samples, generator=rng) * level
 
 
-def test_where_nothing_happens_nothing_is_found():
+def test_uninterrupted_audio_has_no_discontinuity():
     found = measure_boundaries(music(), RATE, BOUNDARIES)
     assert found.jumps_db.shape == found.steps.shape == (3,)
     assert found.jumps_db_elsewhere.shape == found.steps_elsewhere.shape
@@ -23,7 +23,7 @@ def test_where_nothing_happens_nothing_is_found():
     assert 0.1 < found.step_ranks().mean() < 0.9
 
 
-def test_a_level_that_jumps_is_found():
+def test_level_jump_is_detected():
     wav = music()
     wav[:, BOUNDARIES[1] :] *= 2
     found = measure_boundaries(wav, RATE, BOUNDARIES)
@@ -33,7 +33,7 @@ def test_a_level_that_jumps_is_found():
 
 
 @pytest.mark.parametrize("offset", [-80, 0, 80])
-def test_a_click_near_a_boundary_is_found(offset):
+def test_click_near_a_boundary_is_detected(offset):
     wav = music()
     wav[:, BOUNDARIES[2] + offset] += 0.5
     found = measure_boundaries(wav, RATE, BOUNDARIES)
@@ -41,7 +41,7 @@ def test_a_click_near_a_boundary_is_found(offset):
     assert found.step_ranks()[0] > 0
 
 
-def test_a_click_elsewhere_does_not_change_boundaries():
+def test_click_away_from_boundaries_is_ignored():
     wav = music()
     wav[:, 14000] += 1.5
     found = measure_boundaries(wav, RATE, BOUNDARIES)
@@ -49,7 +49,7 @@ def test_a_click_elsewhere_does_not_change_boundaries():
     assert found.steps_elsewhere.max() > 1
 
 
-def test_silence_has_no_level_that_could_jump():
+def test_silence_has_no_level_jump():
     found = measure_boundaries(torch.zeros(1, 40000), RATE, BOUNDARIES)
     assert found.jumps_db.max() == found.steps.max() == 0
 
@@ -63,6 +63,6 @@ def test_silence_has_no_level_that_could_jump():
         (0.6, [1200], "lasts 0.60 s"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(seconds, boundaries, message):
+def test_invalid_input_raises(seconds, boundaries, message):
     with pytest.raises(ValueError, match=message):
         measure_boundaries(music(seconds), RATE, boundaries)

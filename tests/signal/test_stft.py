@@ -17,14 +17,14 @@ def test_the_inverse_undoes_the_transform(n_fft, hop_length):
     torch.testing.assert_close(stft.inverse(spectrum), original, atol=1e-5, rtol=1e-4)
 
 
-def test_a_frame_looks_around_the_middle_of_its_own_hop():
+def test_frames_are_centred_on_their_hop():
     stft = STFT(64, 20)
     click = torch.zeros(10 * 20)
     click[4 * 20 + 10] = 1
     assert stft(click).abs().sum(dim=0).argmax() == 4
 
 
-def test_the_phase_that_is_found_explains_the_magnitudes():
+def test_reconstructed_phase_is_consistent_with_the_magnitudes():
     stft = STFT(128, 32)
     time = torch.arange(32 * 30)
     magnitude = stft(torch.sin(0.3 * time) + torch.sin(0.9 * time)).abs()
@@ -41,14 +41,14 @@ def test_the_phase_does_not_depend_on_the_global_generator():
 
 
 @pytest.mark.parametrize("frames", [10, 20, 30])
-def test_phases_that_start_anew_later_change_nothing_before(frames):
+def test_later_phase_reset_does_not_change_earlier_frames(frames):
     stft = STFT(64, 16)
     magnitude = stft(wave(16 * frames)).abs()
     found = griffin_lim(stft, magnitude, iterations=3, period=30)
     assert torch.equal(found, griffin_lim(stft, magnitude, iterations=3))
 
 
-def test_a_part_from_a_multiple_of_the_period_on_sounds_as_in_the_whole():
+def test_part_starting_at_a_period_equals_the_whole():
     stft = STFT(64, 16)
     magnitude = stft(wave(16 * 100)).abs()
     whole = griffin_lim(stft, magnitude, iterations=3, period=20)
@@ -58,7 +58,7 @@ def test_a_part_from_a_multiple_of_the_period_on_sounds_as_in_the_whole():
     assert not torch.allclose(part[:reach], whole[40 * 16 : 40 * 16 + reach], atol=1e-3)
 
 
-def test_a_hop_that_skips_samples_is_refused():
+def test_hop_longer_than_the_window_raises():
     with pytest.raises(ValueError, match="1 to 32"):
         STFT(64, 33)
 

@@ -13,7 +13,7 @@ from audiocraft.solvers.signals import Stopped
 
 
 class Toy(StandardSolver):
-    """Only what the tested methods use."""
+    """A solver with only the attributes that the tested methods use."""
 
     epoch = 3
     history: list = []
@@ -41,7 +41,7 @@ ERRORS = [OSError(28, "No space left"), SyntaxError("in a title"), torch.OutOfMe
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_samples_that_fail_are_one_warning(error, caplog):
+def test_failing_samples_log_one_warning(error, caplog):
     assert Toy(error).generate() == {"samples": 0, "real_time_factor": 0}
     (record,) = caplog.records
     assert record.levelname == "WARNING"
@@ -53,14 +53,14 @@ def test_a_signal_during_samples_ends_the_run():
         Toy(Stopped(15)).generate()
 
 
-def test_samples_that_fail_are_an_error_if_they_are_the_purpose_of_the_run():
+def test_failing_samples_raise_in_the_generate_stage():
     with pytest.raises(AudioError, match="No space left"):
         Toy(ERRORS[0], "generate").generate()
     with pytest.raises(SyntaxError):
         Toy(ERRORS[1], "generate").generate()
 
 
-def test_a_history_that_cannot_be_written_is_a_warning(caplog):
+def test_unwritable_history_logs_a_warning(caplog):
     solver = Toy(ERRORS[0])
 
     def update_history(history):

@@ -41,7 +41,7 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.th"]
 
 
-def test_a_truncated_file_is_named(tmp_path):
+def test_truncated_file_raises_with_its_path(tmp_path):
     path = tmp_path / "checkpoint.th"
     save_atomically({"w": torch.randn(1000)}, path)
     path.write_bytes(path.read_bytes()[:500])
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_named(tmp_path):
         load_state(path)
 
 
-def test_a_pickle_with_code_is_refused(tmp_path):
+def test_pickle_with_code_raises(tmp_path):
     class Evil:
         def __reduce__(self):
             return (print, ("run",))
@@ -193,7 +193,7 @@ save_atomically({"w": torch.zeros(1 << 20)}, Path(sys.argv[1]))
 
 
 @pytest.mark.integration
-def test_a_full_disk_is_named_and_not_an_assertion_of_pytorch(tmp_path):
+def test_full_disk_raises_with_its_cause(tmp_path):
     run = subprocess.run(
         [forked_python(), "-c", FULL_DISK, str(tmp_path / "checkpoint.th")],
         capture_output=True,

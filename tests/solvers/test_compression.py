@@ -147,13 +147,13 @@ def test_a_run_killed_in_an_epoch_continues_bit_for_bit(build, monkeypatch, upda
     killed = build(*options)
     step, done = killed.train_step, []
 
-    def dying(*args):
+    def interrupted(*args):
         if len(done) == update:
             raise Killed
         done.append(None)
         return step(*args)
 
-    monkeypatch.setattr(killed, "train_step", dying)
+    monkeypatch.setattr(killed, "train_step", interrupted)
     with pytest.raises(Killed):
         run(killed)
     resumed = run(build(*options))
@@ -171,7 +171,7 @@ def test_the_discriminator_is_updated_before_the_codec(build):
     assert order[:2] == ["update_adversaries", "update_generator"]
 
 
-def test_the_codec_learns(build):
+def test_training_reduces_the_codec_loss(build):
     options = ("adversarial.adversaries=[]", "optim.updates_per_epoch=12", "optim.lr=1e-2")
     history = run(build("label=learns", *options)).history
     assert history[1]["train"]["msspec"] < 0.97 * history[0]["train"]["msspec"]
@@ -252,11 +252,11 @@ def test_another_architecture_names_the_settings_that_differ(build, finished):
         (["rvq.n_q=0"], "n_q"),
     ],
 )
-def test_a_setting_that_cannot_work_is_named(build, overrides, key):
+def test_unsupported_setting_raises(build, overrides, key):
     with pytest.raises(ConfigError, match=key):
         build(*overrides)
 
 
-def test_segment_shorter_than_the_discriminators_windows_is_one_sentence(build):
+def test_segment_shorter_than_the_discriminator_windows_raises(build):
     with pytest.raises((ConfigError, ValueError), match="segment_duration"):
         run(build("dataset.segment_duration=0.02", "label=short"))

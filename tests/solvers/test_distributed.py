@@ -115,7 +115,7 @@ def test_an_error_is_logged_before_a_launcher_can_kill_the_process(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ConfigError("a batch of nan"), Stopped(15)])
-def test_errors_of_one_sentence_leave_no_stack(error, tmp_path):
+def test_expected_errors_log_no_stack(error, tmp_path):
     log = tmp_path / "solver.log.0"
     with pytest.raises(type(error)), distributed.Watchdog(60, log):
         all_reduce_of_a_lost_process(error)

@@ -125,7 +125,7 @@ def test_an_experiment_of_an_older_version_is_compared_with_its_checkpoint(run):
     assert "optim.max_norm: 1.0, now 0.5" in run(changed(max_norm=0.5))
 
 
-def test_a_damaged_checkpoint_is_no_error_here(run):
+def test_damaged_checkpoint_is_ignored_here(run):
     run(changed())
     (run.folder / INITIAL_SETTINGS_FILE).unlink()
     (run.folder / "checkpoint.th").write_bytes(b"damaged")

@@ -160,7 +160,7 @@ def test_tensorboard_shows_a_repeated_epoch_once(tmp_path):
 
 
 class FakeRun:
-    """A run that records what is logged, and refuses steps of the past as wandb does."""
+    """A run that records logged values and rejects past steps as wandb does."""
 
     def __init__(self, step=0):
         self.step = self.starting_step = step

@@ -1,4 +1,4 @@
-"""A training step reads no value from the device, for which a GPU would have to wait."""
+"""A training step reads no value from the device, which would synchronize with the GPU."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -83,7 +83,7 @@ def test_metadata_reproduces_its_sample(tiny_musicgen, clips, tmp_path):
     torch.testing.assert_close(again[0].clamp(-1, 1), wav, atol=2e-4, rtol=0)
 
 
-def test_a_picture_that_fails_is_one_warning_and_the_audio_is_written(
+def test_failing_picture_logs_one_warning_and_audio_is_written(
     tiny_musicgen, clips, tmp_path, caplog, monkeypatch
 ):
     def fail(*args, **kwargs):

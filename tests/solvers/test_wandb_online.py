@@ -1,4 +1,4 @@
-"""Weights & Biases online: the real client, and a server of this machine in place of theirs."""
+"""Weights & Biases online: the real client with a local server."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from ..wandb_server import Received, wandb_server
 
 pytestmark = pytest.mark.slow
 
-# Logs the epochs that it is given as a training run does.
+# Logs the given epochs as a training run does.
 SCRIPT = """
 import logging, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, and nothing else is left."""
+"""Atomic writes: the target holds the old or the new content, and no temporary file is left."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Packages: every form of file gives the same weights; nothing unsafe is read."""
+"""Checkpoint files: every format gives the same weights; nothing unsafe is read."""
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ def test_every_form_gives_the_best_weights_and_the_configuration(write, tmp_path
     assert package.config.rvq.n_q == 4
 
 
-def test_weights_made_by_hand_need_no_configuration(tmp_path):
+def test_plain_weights_need_no_configuration(tmp_path):
     torch.save({"best_state": {"model": STATE}}, tmp_path / "mine.th")
     package = read_checkpoint_file(tmp_path / "mine.th")
     torch.testing.assert_close(package.state, STATE)
@@ -90,7 +90,7 @@ def test_a_reference_to_a_published_model_has_no_weights(tmp_path):
     assert read_checkpoint_file(tmp_path / "c.bin").pretrained == "facebook/encodec_32khz"
 
 
-def test_only_what_describes_a_model_is_resolved():
+def test_only_model_settings_are_resolved():
     config = OmegaConf.create({**CONFIG, "dora": {"dir": "${oc.env:NOBODY_SETS_THIS}"}})
     config.dataset = {"segment_duration": 30}
     resolved = extract_model_config(config)
@@ -99,7 +99,7 @@ def test_only_what_describes_a_model_is_resolved():
     assert "dora" not in resolved
 
 
-def test_values_that_refer_to_nothing_are_left_out_and_told():
+def test_values_that_refer_to_nothing_are_left_out_and_warned():
     config = OmegaConf.create(
         {
             "transformer_lm": {"dim": 8, "a": "${nowhere}", "b": [1, "${nowhere}"], "c": "???"},
@@ -107,19 +107,19 @@ def test_values_that_refer_to_nothing_are_left_out_and_told():
             "sample_rate": 8000,
         }
     )
-    told = []
-    resolved = extract_model_config(config, lambda key, known: told.append(key))
+    warned = []
+    resolved = extract_model_config(config, lambda key, known: warned.append(key))
     assert resolved.transformer_lm == {"dim": 8}
     assert resolved.sample_rate == 8000
     assert "channels" not in resolved
-    assert sorted(told) == ["channels", *(f"transformer_lm.{key}" for key in "abc")]
+    assert sorted(warned) == ["channels", *(f"transformer_lm.{key}" for key in "abc")]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [("- 1", "not a mapping"), ("a: [", "cannot be read"), (3, "cannot be read")],
 )
-def test_a_configuration_that_is_none_says_so(config, message, tmp_path):
+def test_invalid_configuration_raises(config, message, tmp_path):
     torch.save({"best_state": STATE, "xp.cfg": config}, tmp_path / "x.bin")
     with pytest.raises(CheckpointError, match=rf"configuration in .*x\.bin .*{message}"):
         read_checkpoint_file(tmp_path / "x.bin")

@@ -9,19 +9,19 @@ from audiocraft.utils.device import resolve_device, resolve_dtype
     ("there", "expected"),
     [({"cuda", "mps"}, "cuda"), ({"cuda"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu")],
 )
-def test_auto_takes_the_best_that_is_there(there, expected, monkeypatch):
+def test_auto_selects_the_best_available_device(there, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
     assert resolve_device("auto") == resolve_device(None) == torch.device(expected)
 
 
-def test_a_device_that_nobody_knows_is_named():
+def test_unknown_device_raises():
     with pytest.raises(ConfigError, match="warp"):
         resolve_device("warp")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_absent_is_refused():
+def test_unavailable_gpu_raises():
     with pytest.raises(ConfigError, match="device='cuda'"):
         resolve_device("cuda")
 

@@ -1,4 +1,4 @@
-"""Quoting for Hydra's grammar: what is quoted is read back."""
+"""Quoting for Hydra's grammar: quoted values are parsed to the original."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,7 +19,7 @@ PARSER = OverridesParser.create()
 
 
 def read_back(text: str):
-    """What a configuration holds after an override."""
+    """The value of the key after an override."""
     return OmegaConf.create({"x": "wrong", "key": PARSER.parse_override(text).value()}).key
 
 
@@ -49,6 +49,6 @@ def test_ordinary_paths_stay_readable():
     assert quoted("musicgen/debug") == "musicgen/debug"
 
 
-def test_what_a_configuration_cannot_hold_is_refused():
+def test_unsupported_values_raise():
     with pytest.raises(TypeError, match="override"):
         quoted(object())

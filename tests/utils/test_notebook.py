@@ -12,7 +12,7 @@ from audiocraft.utils import notebook
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What a notebook would show."""
+    """Display output of a notebook."""
     things = []
     monkeypatch.setattr(notebook.ipd, "display", things.append)
     return things
@@ -56,12 +56,12 @@ def test_pictures_stand_side_by_side(shown):
         (lambda: notebook.display_pictures([figure("red")], columns=0), "1 figures in 0 columns"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(call, message):
+def test_unsupported_input_raises(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_outside_of_notebooks_it_says_what_is_missing(monkeypatch):
+def test_missing_ipython_raises_with_a_hint(monkeypatch):
     monkeypatch.setattr(notebook, "ipd", None)
     with pytest.raises(RuntimeError, match="pip install jupyter"):
         notebook.display_audio(torch.ones(1, 5), 8000)

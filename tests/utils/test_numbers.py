@@ -19,6 +19,6 @@ def test_other_numbers(value):
 
 
 @pytest.mark.parametrize("value", ["8", None, True, math.nan, math.inf, np.nan, [1], 1j])
-def test_what_is_no_number(value):
+def test_values_that_are_not_numbers(value):
     assert not is_number(value)
     assert not is_integer(value)

@@ -37,14 +37,14 @@ def test_tensors_stay_on_disk_until_they_are_used(tmp_path):
     assert float(weight.sum()) == 2**22
 
 
-def test_files_of_the_time_before_zip_are_read_too(tmp_path):
+def test_legacy_torch_files_are_read(tmp_path):
     path = saved(tmp_path, {"best_state": STATE}, _use_new_zipfile_serialization=False)
     torch.testing.assert_close(read_torch_file(path)["best_state"], STATE)
 
 
-def test_a_pickled_configuration_comes_out_with_all_that_it_may_hold(tmp_path):
+def test_pickled_configuration_round_trip(tmp_path):
     config = OmegaConf.create({"a": [1, 2.5, "x", None, True], "b": {"c": "${a}"}})
-    # What a resolver remembered is pickled along, in a `defaultdict` that is not empty.
+    # The cache of a resolver is pickled too, in a non-empty `defaultdict`.
     config.__dict__["_metadata"].resolver_cache["now"][("%Y",)] = "2026"
     content = read_torch_file(saved(tmp_path, {"xp.cfg": config}))
     assert OmegaConf.to_container(content["xp.cfg"]) == OmegaConf.to_container(config)
@@ -69,7 +69,7 @@ def test_exactly_the_names_of_a_pickled_configuration_are_allowed():
     }
 
 
-def test_no_name_stays_allowed_once_a_file_is_read(tmp_path):
+def test_allowed_names_are_reset_after_reading(tmp_path):
     before = set(torch.serialization.get_safe_globals())
     path = saved(tmp_path, {"xp.cfg": OmegaConf.create({"a": 1})})
     read_torch_file(path)
@@ -102,7 +102,7 @@ class Shell:
     ],
     ids=["method", "shell", "path", "numpy", "module"],
 )
-def test_a_foreign_name_is_rejected_without_being_loaded(foreign, name, tmp_path):
+def test_disallowed_name_is_rejected_without_import(foreign, name, tmp_path):
     path = saved(tmp_path, {"best_state": STATE, "extra": foreign})
     with pytest.raises(CheckpointError, match=rf"x\.th .*{name}") as caught:
         read_torch_file(path)
@@ -110,7 +110,7 @@ def test_a_foreign_name_is_rejected_without_being_loaded(foreign, name, tmp_path
     assert RAN == []
 
 
-def test_plain_values_of_training_are_no_foreign_names(tmp_path):
+def test_plain_training_values_are_allowed(tmp_path):
     content = {"best_state": STATE, "counts": collections.Counter("aab"), "names": {"x", "y"}}
     assert read_torch_file(saved(tmp_path, content))["counts"]["a"] == 2
 
@@ -125,7 +125,7 @@ def test_a_truncated_checkpoint_is_an_error(kept, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", b"\x80\x02garbage", b"<html>404</html>"])
-def test_a_file_that_is_no_checkpoint_says_so(content, tmp_path):
+def test_file_that_is_not_a_checkpoint_raises(content, tmp_path):
     path = tmp_path / "state_dict.bin"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"state_dict\.bin is not a checkpoint") as caught:
@@ -138,7 +138,7 @@ def test_a_tensor_alone_is_not_a_checkpoint(tmp_path):
         read_torch_file(saved(tmp_path, torch.ones(2)))
 
 
-def test_texts_travel_in_the_header_of_safetensors(tmp_path):
+def test_safetensors_header_stores_texts(tmp_path):
     path = tmp_path / "x.safetensors"
     weight_files.write_safetensors_file(path, STATE, {"xp.cfg": "a: 1"})
     state, header = read_safetensors_file(path)

@@ -8,7 +8,7 @@ def condition(excerpt_mask=None):
     return Condition(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool), excerpt_mask)
 
 
-def test_shown_frames_are_those_of_all_conditions_together():
+def test_excerpt_masks_of_all_conditions_are_combined():
     first = torch.tensor([[True, False], [False, False]])
     second = torch.tensor([[False, False, True], [False, True, False]])
 
@@ -19,12 +19,12 @@ def test_shown_frames_are_those_of_all_conditions_together():
     assert excerpt_mask.tolist() == [[True, False, True, False], [False, True, False, False]]
 
 
-def test_shown_frames_beyond_the_target_are_cut():
+def test_excerpt_mask_is_cut_to_the_target_length():
     excerpt_mask = merge_excerpt_masks({"a": condition(torch.ones(2, 9, dtype=torch.bool))}, 4)
     assert excerpt_mask.shape == (2, 4)
 
 
-def test_without_conditions_nothing_is_shown():
+def test_no_conditions_give_no_excerpt_mask():
     assert merge_excerpt_masks({}, 5).tolist() == [[False] * 5]
 
 
@@ -36,7 +36,7 @@ def test_a_null_condition_is_zero_and_masked():
     assert null_condition(condition()).embed.shape == (2, 3, 4)
 
 
-def test_a_mask_counts_back_to_its_lengths():
+def test_mask_and_lengths_round_trip():
     lengths = torch.tensor([0, 3, 5])
     assert torch.equal(length_to_mask(lengths).sum(1), lengths)
     assert length_to_mask(torch.tensor([0])).shape == (1, 1)

@@ -18,13 +18,13 @@ def chroma():
     return ChromaStemConditioner(4, sample_rate=8000, radix2_exp=11)
 
 
-def test_octaves_sound_alike_and_other_notes_do_not(chroma):
+def test_octaves_have_equal_chroma_and_other_notes_do_not(chroma):
     low, high, other = (chroma(chroma.prepare(melody(f))).embed for f in (440, 880, 550))
     torch.testing.assert_close(low[:, 4:-4], high[:, 4:-4])
     assert not torch.allclose(low[:, 4:-4], other[:, 4:-4])
 
 
-def test_released_checkpoints_fit():
+def test_state_dict_matches_released_checkpoints():
     style = ChromaStemConditioner(1536, sample_rate=32000, n_chroma=12, radix2_exp=14, argmax=True)
     shapes = {key: list(value.shape) for key, value in style.state_dict().items()}
     assert shapes == {
@@ -47,6 +47,6 @@ def test_a_null_melody_is_one_zero_step(chroma):
     assert not condition.embed.any()
 
 
-def test_melodies_of_another_rate_are_refused(chroma):
+def test_melodies_at_another_rate_raise(chroma):
     with pytest.raises(ValueError, match="44100"):
         chroma.prepare(melody(440, sample_rate=44100))

@@ -18,7 +18,7 @@ def clip_is_null(sample):
     return int(sample.wav["self_wav"].length) == 0
 
 
-def test_a_batch_loses_an_attribute_together():
+def test_an_attribute_is_dropped_for_the_whole_batch():
     dropout = AttributeDropout({"text": {"description": 0.5}, "wav": {"self_wav": 0.5}})
     rng = generator()
     for _ in range(20):
@@ -36,7 +36,7 @@ def test_attributes_are_dropped_with_their_probability():
         assert rate == pytest.approx(0.4, abs=0.04)
 
 
-def test_guidance_dropout_takes_everything():
+def test_guidance_dropout_drops_all_conditions():
     for sample in ClassifierFreeGuidanceDropout(1.0)(batch(), generator(), training=True):
         assert sample.text["description"] is None
         assert clip_is_null(sample)
@@ -48,7 +48,7 @@ def test_outside_training_nothing_is_dropped():
     assert ClassifierFreeGuidanceDropout(1.0)(samples, generator(), training=False) == samples
 
 
-def test_dropout_can_stay_on_outside_training():
+def test_dropout_can_be_enabled_in_evaluation():
     dropout = AttributeDropout({"text": {"description": 1.0}}, active_on_eval=True)
     assert dropout(batch(), generator(), training=False)[0].text["description"] is None
 
@@ -66,11 +66,11 @@ def test_the_given_samples_are_not_changed():
         lambda: AttributeDropout({"text": {"description": -0.1}}),
     ],
 )
-def test_a_value_that_is_no_probability_is_named(make):
+def test_invalid_probability_raises(make):
     with pytest.raises(ValueError, match="between 0 and 1"):
         make()
 
 
-def test_an_unknown_kind_of_attribute_is_named():
+def test_unknown_attribute_kind_raises():
     with pytest.raises(ValueError, match=r"attribute_dropout\.video"):
         AttributeDropout({"video": {"self_wav": 0.1}})

@@ -20,11 +20,11 @@ def test_an_excerpt_lies_inside_the_audio(length, spare, seed):
     assert excerpt.stop <= length + spare
 
 
-def test_without_a_generator_the_middle_is_taken():
+def test_middle_is_selected_without_a_generator():
     assert draw_excerpt(100, 20, 10) == slice(40, 60)
 
 
-def test_an_excerpt_longer_than_the_audio_says_so():
+def test_excerpt_longer_than_the_audio_raises():
     with pytest.raises(ValueError, match=r"of 3 s does not fit in a clip of 1\.5 s"):
         draw_excerpt(num_samples=15, length=30, sample_rate=10)
 
@@ -48,6 +48,6 @@ def test_a_seed_selects_a_whole_millisecond_as_recipes_of_earlier_versions_do():
 
 
 @pytest.mark.parametrize(("duration", "start"), [(2.9, None), (2.9, 0.0), (10, -0.1), (10, 7.1)])
-def test_an_excerpt_outside_the_clip_is_refused(duration, start):
+def test_excerpt_outside_the_clip_raises(duration, start):
     with pytest.raises(ValueError, match="does not fit"):
         select_excerpt_start(duration, 3.0, 7, start)

@@ -27,7 +27,7 @@ TINY = MERT_CONFIG | {
 
 
 class TinyCodec(nn.Module):
-    """Two codebooks of 16 levels, a frame every 8 samples."""
+    """A codec with two codebooks of 16 levels and one frame per 8 samples."""
 
     sample_rate, frame_rate, cardinality, total_codebooks = 800, 100.0, 16, 2
 
@@ -42,7 +42,7 @@ def hubert():
     return build_hubert(TINY).eval()
 
 
-def test_mert_is_the_plain_network(hubert):
+def test_mert_features_equal_the_network_output(hubert):
     wav = torch.randn(2, 4000)
     feature_extractor = MertFeatures(lambda: hubert, dim=32)
     with torch.no_grad():
@@ -50,14 +50,14 @@ def test_mert_is_the_plain_network(hubert):
 
 
 @pytest.mark.parametrize("num_samples", [400, 719, 720, 4000, 36_000])
-def test_mert_gives_as_many_frames_as_announced(hubert, num_samples):
+def test_mert_num_frames_matches_its_output(hubert, num_samples):
     feature_extractor = MertFeatures(hubert, dim=32)
     assert feature_extractor.features(torch.randn(1, num_samples)).shape[
         1
     ] == feature_extractor.num_frames(num_samples)
 
 
-def test_a_frame_of_mert_is_the_product_of_its_strides():
+def test_mert_hop_is_the_product_of_its_strides():
     assert math.prod(MERT_CONFIG["conv_stride"]) == MertFeatures.hop_length
 
 
@@ -82,13 +82,13 @@ def test_other_weights_are_refused(hubert, tmp_path):
         load_hubert_state(hubert, tmp_path / "pytorch_model.bin")
 
 
-def test_tokens_of_a_codec_can_be_features():
+def test_codec_tokens_can_be_features():
     style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).eval()
     assert style.state_dict()["embed.1.weight"].shape == (16, 16)
     assert encode(style, clips(1.0, 0.0)).embed[0].any()
 
 
-def test_tables_of_the_codebooks_are_summed():
+def test_codebook_embeddings_are_summed():
     feature_extractor = EncodecFeatures(TinyCodec(), n_q=2)
     embed = feature_extractor.new_embed(4)
     tokens = feature_extractor.features(torch.randn(1, 80))
@@ -105,7 +105,7 @@ def test_fewer_codebooks_of_the_codec_can_be_used():
         style.set_params(encodec_n_q=3)
 
 
-def test_a_codec_with_too_few_codebooks_is_refused():
+def test_codec_with_too_few_codebooks_raises():
     with pytest.raises(ValueError, match="encodec_n_q is 3 but the codec has 2"):
         EncodecFeatures(TinyCodec(), n_q=3)
 

@@ -17,7 +17,7 @@ def test_texts_are_prepended_after_clips_for_any_order_of_the_configuration():
         assert fused.x[0, :, 0].tolist() == [2, 2, 2, 1, 1, 0, 0, 0, 0, 0]
 
 
-def test_prefixes_are_put_in_front_once():
+def test_prefixes_are_prepended_once():
     fuser = ConditionFuser({"prepend": ["a"]})
     x = torch.randn(2, 6, 4)
     conditions = {"a": condition(3, 1.0)}
@@ -37,36 +37,36 @@ def test_a_sum_does_not_change_its_input():
     assert fused.x.eq(1).all()
 
 
-def test_ignored_conditions_leave_no_trace():
+def test_ignored_conditions_have_no_effect():
     x = torch.randn(2, 6, 4)
     fused = ConditionFuser({"ignore": ["a"]})(x, {"a": condition(1, 1.0)})
     assert torch.equal(fused.x, x)
     assert fused.cross is None
 
 
-def test_a_condition_without_fuse_method_is_named():
+def test_condition_without_fuse_method_raises():
     with pytest.raises(ConfigError, match="'genre'"):
         ConditionFuser({"cross": ["description"]})(torch.zeros(2, 1, 4), {"genre": condition(1, 1)})
 
 
-def test_an_unknown_way_to_fuse_is_named():
+def test_unknown_fuse_method_raises():
     with pytest.raises(ConfigError, match=r"fuser\.append"):
         ConditionFuser({"append": ["a"]})
 
 
-def test_two_ways_for_one_condition_are_refused():
+def test_two_fuse_methods_for_one_condition_raise():
     with pytest.raises(ConfigError, match="both"):
         ConditionFuser({"cross": ["a"], "prepend": ["a"]})
 
 
-def test_a_name_in_place_of_a_list_is_refused():
+def test_string_instead_of_list_raises():
     with pytest.raises(
         ConfigError, match=r"fuser.prepend is 'self_wav'. Give a list: \[self_wav\]"
     ):
         ConditionFuser({"prepend": "self_wav"})
 
 
-def test_steps_that_do_not_match_cannot_be_summed():
+def test_sum_of_different_lengths_raises():
     fuser = ConditionFuser({"sum": ["a"]})
     with pytest.raises(ConfigError, match="'a' has 3 steps and cannot be summed with 6"):
         fuser(torch.zeros(2, 6, 4), {"a": condition(3, 1.0)})

@@ -24,7 +24,7 @@ def network():
 
 
 @pytest.mark.parametrize("name", ["mtt", "msd"])
-def test_bundled_weights_give_the_numbers_of_the_original(name):
+def test_bundled_weights_reproduce_the_original_features(name):
     check = load_file(CHECK)
     with torch.no_grad():
         output = bundled(f"musicnn_{name}")(check["wav"])
@@ -36,13 +36,13 @@ def test_bundled_weights_give_the_numbers_of_the_original(name):
 
 
 @pytest.mark.parametrize("num_samples", [8_000, 24_000, 24_100])
-def test_there_are_as_many_frames_as_announced(network, num_samples):
+def test_num_frames_matches_the_output(network, num_samples):
     feature_extractor = MusicnnFeatures(network)
     features = feature_extractor.features(torch.randn(1, num_samples))
     assert features.shape == (1, feature_extractor.num_frames(num_samples), feature_extractor.dim)
 
 
-def test_features_of_a_moment_do_not_depend_on_what_is_far_away(network):
+def test_features_depend_on_local_audio_only(network):
     wav = torch.randn(1, 48_000)
     later = wav.clone()
     later[:, 40_000:] = 0
@@ -51,7 +51,7 @@ def test_features_of_a_moment_do_not_depend_on_what_is_far_away(network):
     torch.testing.assert_close(before[:, :70], after[:, :70], atol=1e-5, rtol=1e-5)
 
 
-def test_short_and_long_audio_have_one_embedding_each(network):
+def test_each_clip_of_any_length_has_one_embedding(network):
     with torch.no_grad():
         assert network.embed(torch.randn(2, 8_000)).shape == (2, 200)
         assert network.embed(torch.randn(1, 100_000)).shape == (1, 200)

@@ -10,7 +10,7 @@ from audiocraft.modules.conditioners import (
 
 
 class Loudness(WavConditioner):
-    """One vector: the mean of the clip."""
+    """Encodes a clip as one vector: its mean."""
 
     def __init__(self):
         super().__init__(1, 4)
@@ -27,7 +27,7 @@ def provider():
     return ConditionProvider({"self_wav": Loudness(), "description": LUTConditioner(7, 3, 4)})
 
 
-def test_texts_come_before_clips():
+def test_text_conditions_precede_waveform_conditions():
     clip = wav_condition(torch.ones(1, 8), 32000)
     ours = provider()
     conditions = ours(

@@ -1,4 +1,4 @@
-"""The conditioners of released models, by the names and shapes of their weights."""
+"""State keys and shapes of the conditioners of released models."""
 
 import json
 

@@ -23,7 +23,7 @@ def generator(seed=0):
 
 
 def rng(seed=0):
-    """Random generators of a training batch, which only count as such in training mode."""
+    """Random generators of a training batch; only used as such in training mode."""
     return BatchGenerators(generator(seed), [generator(100 * seed + i) for i in range(8)])
 
 
@@ -48,7 +48,7 @@ def encode(style, values, generators=None):
 # Excerpts
 
 
-def test_evaluation_takes_the_middle_of_the_valid_audio():
+def test_evaluation_selects_the_middle_of_the_valid_audio():
     style = style_conditioner().eval()
     values = clips(1.0, 0.5)
     excerpts = style.prepare(values).excerpts
@@ -58,7 +58,7 @@ def test_evaluation_takes_the_middle_of_the_valid_audio():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_rate_of_the_clips_does_not_change_the_excerpts(seed):
-    """Data sets of tokens keep them so; what is drawn must not depend on it."""
+    """Token data sets store clips at a lower rate; the drawn excerpts must not depend on it."""
     rate = 3 * SAMPLE_RATE
     style = style_conditioner(sample_rate=rate, ds_rate_compression=48).train()
     seconds = (torch.arange(6 * rate) / rate).expand(3, 1, -1)  # a sample says when it is
@@ -76,7 +76,7 @@ def test_the_rate_of_the_clips_does_not_change_the_excerpts(seed):
 
 
 @pytest.mark.parametrize("rates", [[999, 999], [800, 1600]])
-def test_clips_of_any_other_rate_are_refused(rates):
+def test_clips_at_any_other_rate_raise(rates):
     style = style_conditioner(sample_rate=2 * SAMPLE_RATE)
     with pytest.raises(
         ValueError, match=r"all clips at 1600, or all at its feature extractor's 800"
@@ -90,7 +90,7 @@ def test_excerpts_contain_no_padding():
         assert style.prepare(clips(0.5, 1.0, total=4000), rng(seed)).excerpts.abs().min() > 0
 
 
-def test_every_clip_has_a_start_of_its_own():
+def test_excerpt_start_is_drawn_per_clip():
     excerpt_mask = style_conditioner().prepare(clips(9.0, 9.0, 9.0), rng()).excerpt_mask
     assert len({tuple(row.tolist()) for row in excerpt_mask}) == 3
 
@@ -102,7 +102,7 @@ def test_one_length_is_drawn_per_training_batch():
     assert 0.4 * SAMPLE_RATE < max(lengths) <= 0.45 * SAMPLE_RATE
 
 
-def test_training_leaves_no_length_behind_for_evaluation():
+def test_training_length_does_not_affect_evaluation():
     style = style_conditioner().train()
     encode(style, clips(1.0, 1.0), rng())
     assert style.eval().prepare(clips(1.0, 1.0), rng()).excerpts.shape[1] == 0.3 * SAMPLE_RATE
@@ -114,12 +114,12 @@ def test_a_start_can_be_requested():
     assert torch.equal(excerpts[0], values.wav[0, 0, 200:440])
 
 
-def test_a_start_too_late_says_what_does_not_fit():
+def test_start_too_late_raises():
     with pytest.raises(ValueError, match=r"of 0\.3 s that starts at 0\.9 s does .* of 1 s"):
         style_conditioner().eval().prepare(clips(1.0, start=[0.9]))
 
 
-def test_an_excerpt_longer_than_the_audio_names_both():
+def test_excerpt_longer_than_the_audio_raises_with_both_lengths():
     with pytest.raises(ValueError, match=r"of 0\.3 s does not fit in a clip of 0\.2 s"):
         style_conditioner().eval().prepare(clips(1.0, 0.2))
 
@@ -131,7 +131,7 @@ def test_training_excerpts_are_reduced_to_the_shortest_clip():
         assert 0.15 * SAMPLE_RATE <= num_samples <= 0.2 * SAMPLE_RATE
 
 
-def test_a_training_clip_too_short_for_one_frame_is_named():
+def test_training_clip_shorter_than_one_frame_raises():
     with pytest.raises(ValueError, match=r"training clip of 0.005 s"):
         style_conditioner().train().prepare(clips(1.0, 0.005), rng())
 
@@ -158,7 +158,7 @@ def test_the_same_generators_give_the_same_condition():
         assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers()))
 
 
-def test_clips_of_another_rate_are_refused():
+def test_clips_at_another_rate_raise():
     with pytest.raises(ValueError, match="44100"):
         style_conditioner().prepare(clips(1.0, sample_rate=44100))
 
@@ -202,7 +202,7 @@ def test_a_batch_of_null_clips_is_one_zero_step_and_loads_nothing():
 
 
 def test_null_clips_update_no_statistics():
-    # Ten such batches would halve the variance, a first one would make the k-means start collapse.
+    # Ten such batches would halve the variance; a first one would collapse the k-means init.
     style = style_conditioner().train()
     before = statistics(style)
     encode(style, clips(0.0, 0.0), rng())
@@ -210,7 +210,7 @@ def test_null_clips_update_no_statistics():
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_null_clip_beside_others_changes_no_statistics():
+def test_null_clip_in_a_batch_does_not_change_statistics():
     alone, together = style_conditioner().train(), style_conditioner().train()
     prepared = together.prepare(clips(1.0, 1.0, 0.0), rng())
     together(prepared)
@@ -221,13 +221,13 @@ def test_a_null_clip_beside_others_changes_no_statistics():
 
 @pytest.mark.parametrize("seconds", [(0.0, 0.0), (1.0, 0.0), (1.0,)])
 def test_every_weight_gets_a_gradient_even_without_any_clip(seconds):
-    # Otherwise a distributed run waits for ever for the processes that dropped their clips.
+    # Otherwise a distributed run blocks when some processes have dropped their clips.
     style = style_conditioner().train()
     encode(style, clips(*seconds), rng()).embed.sum().backward()
     assert all(weight.grad is not None for weight in style.parameters())
 
 
-def test_a_first_null_batch_leaves_the_start_of_the_codebooks_to_the_next_one():
+def test_null_first_batch_does_not_initialize_the_codebooks():
     style = style_conditioner().train()
     encode(style, clips(0.0), rng())
     assert not any(book.inited for book in style.rvq.codebooks)
@@ -278,13 +278,13 @@ def test_without_quantizer_dropout_training_uses_all_codebooks():
     assert {style.prepare(clips(1.0), rng(i)).num_codebooks for i in range(10)} == {4}
 
 
-def test_gradients_pass_the_bottleneck():
+def test_gradients_pass_through_the_bottleneck():
     style = style_conditioner().train()
     encode(style, clips(1.0, 1.0), rng()).embed.square().sum().backward()
     assert style.embed.weight.grad.any()
 
 
-def test_one_codebook_lets_through_at_most_as_many_vectors_as_it_has():
+def test_one_codebook_gives_at_most_cardinality_distinct_vectors():
     style = style_conditioner(bins=3).train()
     for seed in range(4):
         encode(style, clips(1.0, 1.0, 1.0), rng(seed))
@@ -319,7 +319,7 @@ def test_fewer_frames_can_be_kept():
     assert encode(style, clips(1.0)).embed.shape[1] == 3
 
 
-def test_values_that_are_not_named_stay():
+def test_parameters_not_given_are_unchanged():
     style = style_conditioner()
     style.set_params(excerpt_length=0.2)
     assert (style.eval_q, style.excerpt_length, style.ds_factor) == (2, 0.2, 5)
@@ -336,14 +336,14 @@ def test_values_that_are_not_named_stay():
         ({"eval_q": 1, "ds_factor": 0}, "at least 1"),
     ],
 )
-def test_a_value_out_of_range_says_what_is_right_and_changes_nothing(params, message):
+def test_value_out_of_range_raises_and_changes_nothing(params, message):
     style = style_conditioner()
     with pytest.raises(ValueError, match=message):
         style.set_params(**params)
     assert (style.eval_q, style.excerpt_length, style.ds_factor) == (2, 0.3, 5)
 
 
-def test_an_unusual_excerpt_is_pointed_out(caplog):
+def test_unusual_excerpt_length_logs_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         style_conditioner().set_params(excerpt_length=0.6)
     assert "0.15 to 0.45 s" in caplog.text
@@ -357,7 +357,7 @@ def test_an_unusual_excerpt_is_pointed_out(caplog):
         ({"eval_q": 9}, "Choose 1 to 4"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(options, message):
+def test_invalid_setting_raises(options, message):
     with pytest.raises(ValueError, match=message):
         style_conditioner(**options)
 

@@ -1,4 +1,4 @@
-"""The T5 conditioner around a T5 that is real but tiny and random."""
+"""T5 conditioner with a tiny T5 of transformers and random weights."""
 
 import copy
 
@@ -59,7 +59,7 @@ def test_a_null_text_is_zero(t5, null):
     assert condition.embed[1].any()
 
 
-def test_null_texts_alone_need_no_encoder():
+def test_batch_of_null_texts_does_not_load_the_encoder():
     def load(name):
         raise AssertionError("loaded")
 
@@ -74,7 +74,7 @@ def test_a_frozen_encoder_is_not_part_of_the_weights(t5):
     assert set(conditioner.state_dict()) == {"output_proj.weight", "output_proj.bias"}
 
 
-def test_a_fine_tuned_encoder_learns(t5):
+def test_fine_tuned_encoder_gets_gradients(t5):
     conditioner = t5(finetune=True).train()
     conditioner.requires_grad_(True)
     read(conditioner, ["calm piano"]).embed.sum().backward()
@@ -107,7 +107,7 @@ def test_normalised_texts_ignore_case_and_punctuation(t5):
     assert torch.equal(ids[0], ids[1])
 
 
-def test_a_tokenizer_without_its_vocabulary_is_refused(encoder):
+def test_tokenizer_without_vocabulary_raises(encoder):
     class Empty:
         def __len__(self):
             return 4
@@ -129,6 +129,6 @@ def test_the_width_follows_from_the_last_component_of_the_name(name):
     assert T5Conditioner(name, 6, load=lambda name: None).dim == 768
 
 
-def test_an_unknown_encoder_is_named():
+def test_unknown_encoder_raises():
     with pytest.raises(ValueError, match="'t5-huge'"):
         T5Conditioner("t5-huge", 6, load=lambda name: None)

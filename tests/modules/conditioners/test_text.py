@@ -5,16 +5,16 @@ from audiocraft.modules.conditioners import LUTConditioner
 from audiocraft.modules.conditioners.text import hash_trick, split_words
 
 
-def test_a_word_always_has_the_same_number():
+def test_token_of_a_word_is_deterministic():
     assert hash_trick("piano", 1000) == hash_trick("piano", 1000)
     assert 0 <= hash_trick("été", 7) < 7
 
 
-def test_words_lose_case_and_punctuation_but_keep_their_sharp():
+def test_normalization_removes_case_and_punctuation_but_keeps_sharps():
     assert split_words("Key: C# minor, 80s-Rock!") == ["key", "c#", "minor", "80s", "rock"]
 
 
-def test_word_order_moves_vectors_and_nothing_else():
+def test_word_order_only_permutes_embeddings():
     lut = LUTConditioner(n_bins=1000, dim=8, output_dim=4)
     condition = lut(lut.prepare(["calm piano", "Piano, calm"]))
     torch.testing.assert_close(condition.embed[0], condition.embed[1].flip(0))
@@ -42,11 +42,11 @@ def test_a_batch_of_null_texts_is_one_zero_step():
 
 
 def test_an_empty_text_is_a_value_for_the_noop_tokenizer():
-    # Recorded so: with `noop` any string is a name, only its absence is null.
+    # As recorded: with `noop` any string is a value, and only `None` is null.
     lut = LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer="noop")
     assert lut.prepare(["", None]).mask.tolist() == [[True], [False]]
 
 
-def test_an_unknown_tokenizer_is_named():
+def test_unknown_tokenizer_raises():
     with pytest.raises(ValueError, match="'bpe'"):
         LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer="bpe")
