@@ -1,4 +1,4 @@
-"""Layers of tests, and small models of the real architecture with random weights."""
+"""Marks of tests, and fixtures: small models with random weights."""
 
 import copy
 import multiprocessing.spawn
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def no_python_process(request, monkeypatch):
-    """A fast test that starts a Python process fails: it needs the mark of a layer."""
+    """Fail a fast test that starts a Python process: it needs a mark."""
     if any(request.node.get_closest_marker(mark) for mark in LAYERS):
         if request.node.get_closest_marker("integration"):  # data workers are forked, too
             monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(forked_python()))
@@ -73,7 +73,7 @@ def tiny_parts(tiny_config):
         tokenizer = builders.get_debug_compression_model(sample_rate=32000)
         lm = builders.get_lm_model(tiny_config)
         style = lm.condition_provider.conditioners["self_wav"]
-        # otherwise all embeddings quantize alike
+        # otherwise all embeddings have the same codes
         style.rvq.initialize(torch.randn(1, style.dim, 2000))
     return tokenizer, lm
 

@@ -45,7 +45,7 @@ LIBRARIES = (
     *("dora.hydra", "flashy", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("transformers.models.t5.modeling_t5", "transformers.models.t5.tokenization_t5"),
 )
-# Options of Python that make no difference to a test, and how many words each takes.
+# Options of Python that do not affect tests, and their numbers of words.
 WITHOUT_EFFECT = {"-u": 1, "-B": 1, "-s": 1, "-E": 1, "-I": 1, "-W": 2, "-X": 2}
 # Reads the command line and the environment when it is imported.
 NOT_PRELOADED = ("audiocraft.train", "audiocraft.__main__")

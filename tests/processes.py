@@ -1,4 +1,4 @@
-"""Runs a function in several processes of one process group, as those of a training run."""
+"""Distributed processes: runs a function in each process of a group."""
 
 import importlib
 import os
@@ -37,7 +37,7 @@ def in_processes(function: tp.Callable[..., tp.Any], number: int, *args: tp.Any)
 
 
 def main(name: str, folder: str) -> None:
-    """One of the processes: call the function `MODULE:NAME`."""
+    """Entry point of each process: call the function `MODULE:NAME`."""
     module, _, function = name.partition(":")
     torch.set_num_threads(1)
     dist.init_process_group("gloo")

@@ -48,7 +48,7 @@ def place_released(folder: Path, *overrides: str) -> None:
 
     Args:
         folder: The cache.
-        overrides: For the configuration of the language model.
+        overrides: Overrides of the configuration of the language model.
     """
     for name in ("facebook/musicgen-style", pretrained.MERT, "t5-base"):
         (folder / name).mkdir(parents=True)
@@ -66,6 +66,6 @@ def place_released(folder: Path, *overrides: str) -> None:
         "d_ff": 3072,
         "num_layers": 12,
         "num_heads": 12,
-    }  # of t5-base, but for the vocabulary
+    }  # sizes of t5-base, except the vocabulary
     config = transformers.T5Config(vocab_size=len(tokenizer), **sizes)
     transformers.T5EncoderModel(config).save_pretrained(t5)

@@ -39,7 +39,7 @@ KERNELS = {aten._thnn_fused_lstm_cell.default: lstm_cell}  # not implemented on 
 
 
 class OnDevice(torch.Tensor):
-    """A tensor on the simulated device; holds one of the CPU."""
+    """Tensor on the simulated device; wraps a CPU tensor."""
 
     held: torch.Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -79,7 +79,7 @@ class OnDevice(torch.Tensor):
 
 
 class SimulatedDevice(TorchDispatchMode):
-    """Mode in which tensors can be created on the device."""
+    """Mode for creating tensors on the device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return compute(func, args, kwargs or {})

@@ -1,4 +1,4 @@
-"""Former module names import the module of today, with a warning."""
+"""Former module names import the current module, with a warning."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""The vocabulary of a T5, trained in a moment."""
+"""Vocabulary of a T5, trained on a small corpus."""
 
 from pathlib import Path
 

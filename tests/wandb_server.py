@@ -18,7 +18,7 @@ class Received:
     """Data sent by clients: one run, its curves by line, its files by name."""
 
     address: str = ""
-    run: dict[str, tp.Any] = field(default_factory=dict)  # as it was created
+    run: dict[str, tp.Any] = field(default_factory=dict)  # as created by the client
     curves: list[dict[str, tp.Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     status: int = 200  # of every response,
@@ -110,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format, *args) -> None:
-        """Nothing is printed."""
+        """Disables request logs."""
 
 
 @contextlib.contextmanager

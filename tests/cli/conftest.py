@@ -1,4 +1,4 @@
-"""Models on disk, as for the tests of `models`."""
+"""Fixtures: models on disk, shared with the tests of `models`."""
 
 from tests.models.conftest import checkpoint, exported, offline
 

@@ -1,4 +1,4 @@
-"""Commands on data sets: printed commands can be pasted, outputs are checked before work starts."""
+"""Commands on datasets: printed commands are valid, outputs are checked first."""
 
 import shlex
 

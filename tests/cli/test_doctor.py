@@ -155,7 +155,7 @@ def test_a_run_that_cannot_be_composed_is_an_error(name, doctor):
 
 
 def test_a_device_with_wrong_results_is_a_problem(doctor, monkeypatch):
-    """The report takes the device for another than the CPU."""
+    """The CPU is treated as another device."""
     results = [DeviceResult("language model", False, "differs by 1.2 of its norm (logits)")]
     monkeypatch.setattr(report_module, "check_device", lambda device, dtype: results)
     monkeypatch.setattr("audiocraft.cli.doctor.resolve_device", lambda name: torch.device("meta"))

@@ -1,4 +1,4 @@
-"""`python -m audiocraft export`: what was trained can be given away, and comes back the same."""
+"""`python -m audiocraft export`: formats, precision, and loading of exported models."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def same_model(exported, lm):
 
 @pytest.fixture
 def experiment(checkpoint, monkeypatch):
-    """The tiny model as the experiment `abcd1234`; its tokenizer is one of the debug kind."""
+    """The tiny model as the experiment `abcd1234`, with the debug tokenizer."""
     folder = checkpoint.parent / "outputs" / "xps" / "abcd1234"
     folder.mkdir(parents=True)
     content = torch.load(checkpoint, weights_only=True)
@@ -58,7 +58,7 @@ def test_the_bin_format_matches_the_original(experiment, tiny_musicgen, tmp_path
     assert content["exported"] is True
     assert list(content["best_state"]) == list(tiny_musicgen.lm.state_dict())
     assert {v.dtype for v in content["best_state"].values()} == {torch.float32, torch.int64}
-    assert "${transformer_lm.n_q}" in content["xp.cfg"]  # as a text, its references alive
+    assert "${transformer_lm.n_q}" in content["xp.cfg"]  # as text with interpolations
     reference = torch.load(tmp_path / "compression_state_dict.bin", weights_only=True)
     assert {"pretrained", "version", "exported"} <= set(reference)
     assert reference["pretrained"] == "//pretrained/debug_compression_model"
@@ -114,7 +114,7 @@ def test_a_custom_tokenizer_is_exported_with_its_weights(experiment, tmp_path):
     torch.save(trained | {"xp.cfg": OmegaConf.to_yaml(config)}, experiment)
 
     export_model("abcd1234", tmp_path / "out", ".bin")
-    (tmp_path / "codec.th").unlink()  # the folder is whole without it
+    (tmp_path / "codec.th").unlink()  # the folder is complete without it
     model = MusicGen.get_pretrained(str(tmp_path / "out"), device="cpu")
     torch.testing.assert_close(
         dict(model.compression_model.state_dict()), dict(tokenizer.state_dict())
@@ -141,7 +141,7 @@ def test_an_export_of_another_format_in_the_folder_is_refused(experiment, tmp_pa
 
 def test_replacing_an_export_does_not_affect_loaded_models(experiment, tiny_musicgen, tmp_path):
     export_model("abcd1234", tmp_path, ".bin")
-    model = same_model(tmp_path, tiny_musicgen.lm)  # holds the old file
+    model = same_model(tmp_path, tiny_musicgen.lm)  # maps the old file
     export_model("abcd1234", tmp_path, ".bin")
     assert model.generate_unconditional(1, seed=0).isfinite().all()
     assert not list(tmp_path.glob(".*.part"))

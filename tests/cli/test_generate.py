@@ -24,7 +24,7 @@ __all__ = ["clip"]  # fixture
 
 @pytest.fixture(autouse=True)
 def loaded(tiny_musicgen, monkeypatch, tmp_path):
-    """Every name loads the tiny model; returns the requested names."""
+    """Loads the tiny model for every name; returns the requested names."""
     names = []
 
     def load(name, **kwargs):
@@ -384,7 +384,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, capl
 
 @pytest.mark.slow
 def test_without_utf_8_samples_and_recipes_are_written(tmp_path, clip):
-    """A process whose locale has only ASCII."""
+    """In a process with an ASCII locale."""
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     name = b"caf\xe9.wav"
     shutil.copy(clip, os.fsdecode(name))

@@ -1,4 +1,4 @@
-"""`python -m audiocraft grid`: what it lists, and what it refuses."""
+"""`python -m audiocraft grid`: listing of experiments and errors."""
 
 import os
 
@@ -12,7 +12,7 @@ GRID = "musicgen.musicgen_style_tiny"
 
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
-    """Experiments go into a folder of the test."""
+    """Experiments are written to a folder of the test."""
     monkeypatch.setattr(train.main.dora, "dir", tmp_path)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Every shipped file of the configuration can be chosen, and nothing in it dangles."""
+"""Every shipped configuration file composes, without missing keys."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from audiocraft.utils.deprecated_keys import DEPRECATED_KEYS
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent.name != "teams")
-# A choice is made on top of a solver that has the group; the longest prefix counts.
+# The solver with which a group is composed; the longest prefix applies.
 ON = {
     "": "solver=musicgen/musicgen_base_32khz",
     "model/none": "solver=musicgen/default",
     "model/encodec": "solver=compression/debug",
 }
-# The files that leave gaps for the named ones to fill.
+# Files whose missing keys are set by the named ones.
 INCOMPLETE = {
     "config",
     "model/none",
@@ -34,7 +34,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def missing_keys(*overrides: str) -> set[str]:
-    """Keys that are still `???`, after all interpolations were resolved."""
+    """Keys that are `???` after all interpolations are resolved."""
     cfg = composed(*overrides)
     OmegaConf.resolve(cfg)
     return OmegaConf.missing_keys(cfg)
@@ -45,11 +45,11 @@ def name_of(path: Path) -> str:
 
 
 def command_line(name: str) -> list[str]:
-    """The overrides that choose a file."""
+    """Overrides that select a file."""
     if name == "config":
         return []
     group, _, option = name.rpartition("/")
-    if group in KINDS:  # one level of the group's folders is part of the choice
+    if group in KINDS:  # one level of folders is part of the option name
         group, _, kind = group.partition("/")
         option = f"{kind}/{option}"
     if group == "solver":
@@ -74,7 +74,7 @@ def test_every_file_has_a_package_directive_and_a_comment(path):
 
 
 def test_dora_lists_every_config_group():
-    """A group of which Dora does not know compares as a value, and changes the signature."""
+    """Dora compares an unlisted group as a value, which changes the signature."""
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None

@@ -44,7 +44,7 @@ def layer_of(module: str) -> int | None:
 
 
 def imported(node: ast.AST, path: Path) -> list[str]:
-    """Full dotted names of what an import statement brings in."""
+    """Full dotted names of the modules and names that a statement imports."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):

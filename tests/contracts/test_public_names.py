@@ -1,4 +1,4 @@
-"""Import paths and signatures that users' scripts rely on: formats that never change quietly."""
+"""Public import paths and signatures: formats that do not change without a notice."""
 
 import importlib
 import inspect
@@ -53,7 +53,7 @@ NAMES = [
     "audiocraft.utils.notebook:display_audio",
 ]
 
-# Parameters in order, with their defaults; what ours adds comes behind, as keywords.
+# Parameters in order, with their defaults; our additional ones follow as keywords.
 SIGNATURES = {
     "audiocraft.data.audio:audio_read": [
         "filepath",

@@ -1,4 +1,4 @@
-"""The lock file pins everything that the package, its tests and its tools pull in."""
+"""The lock file pins all dependencies of the package, its tests and its tools."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Text files are opened with an explicit encoding, whatever the locale.
+"""Text files are opened with an explicit encoding, independent of the locale.
 
-Ruff's PLW1514 finds the calls whose receiver it can infer; this test finds the others.
+Ruff's PLW1514 reports the calls whose receiver it can infer; this test reports the others.
 """
 
 import ast

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(wheel, tmp_path_factory):
-    """Runs a command with the installed wheel, in a folder of its own."""
+    """Runs a command with the installed wheel, in its own folder."""
     target = tmp_path_factory.mktemp("target")
     options = ["--no-deps", "--no-index", "--target", str(target)]
     subprocess.run([*PIP, "install", "-q", *options, str(wheel)], check=True)

@@ -1,4 +1,4 @@
-"""Small pieces of sound, written for one test."""
+"""Fixtures: short audio files with and without metadata."""
 
 import json
 from pathlib import Path
@@ -13,21 +13,21 @@ RATE = 8000
 
 
 def tone(seconds: float, frequency: float = 440.0, rate: int = RATE, channels: int = 1):
-    """A sine as an array `[T, C]`, another octave in every channel."""
+    """Sine wave, `[T, C]`; each channel is one octave above the previous one."""
     time = np.arange(round(seconds * rate)) / rate
     octaves = [0.4 * np.sin(2 * np.pi * frequency * 2**c * time) for c in range(channels)]
     return np.stack(octaves, axis=1).astype(np.float32)
 
 
 def write_tone(path: Path, seconds: float = 2.0, rate: int = RATE, channels: int = 1, **kwargs):
-    """Write a sine in the format of the suffix; return its manifest entry."""
+    """Write a sine wave in the format of the suffix; returns its manifest entry."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, tone(seconds, rate=rate, channels=channels), rate, **kwargs)
     return AudioMeta(str(path), seconds, rate)
 
 
 def write_track(path: Path, seconds: float = 2.0, **fields):
-    """A sine with its JSON file."""
+    """Write a sine wave with its JSON metadata file."""
     meta = write_tone(path, seconds)
     path.with_suffix(".json").write_text(json.dumps({"description": path.stem} | fields))
     return meta

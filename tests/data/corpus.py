@@ -1,4 +1,4 @@
-"""Files as they are found in the wild: damaged, mislabelled, absurd, or meant to do harm."""
+"""Corpus of invalid and unusual files: damaged, mislabelled, malicious."""
 
 import io
 import os
@@ -23,7 +23,7 @@ FORMATS = ("wav", "flac", "aiff", "ogg", "mp3", "m4a", "opus")
 
 @cache
 def encoded(kind: str, seconds: float = SECONDS) -> bytes:
-    """A short stereo sound in a format."""
+    """Bytes of a short stereo file in a format."""
     rate = 48000 if kind == "opus" else RATE
     wav = torch.from_numpy(tone(seconds, rate=rate, channels=2)).t()
     with TemporaryDirectory() as folder:
@@ -32,14 +32,14 @@ def encoded(kind: str, seconds: float = SECONDS) -> bytes:
 
 
 def float_wav(samples: np.ndarray) -> bytes:
-    """A wav of floats `[T, C]`, whatever they are."""
+    """Bytes of a float WAV file with samples `[T, C]`, finite or not."""
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, "FLOAT", format="WAV")
     return file.getvalue()
 
 
 def wav_with_header(rate: int = RATE, channels: int = 1, size: int = 8000) -> bytes:
-    """A wav whose header says what it likes; 8000 bytes follow."""
+    """Bytes of a WAV file whose header may be wrong; its data has 8000 bytes."""
     align = 2 * channels & 0xFFFF
     per_second = rate * align & 0xFFFFFFFF
     chunk = struct.pack("<HHIIHH", 1, channels, rate, per_second, align, 16)
@@ -52,7 +52,7 @@ def patched(content: bytes, position: int, new: bytes) -> bytes:
 
 
 def ogg_pages(content: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """The pages of an ogg file: header of 26 bytes, lacing values, body."""
+    """Pages of an Ogg file: header of 26 bytes, lacing values, body."""
     pages, at = [], 0
     while at < len(content):
         end = at + 27 + content[at + 26]
@@ -63,7 +63,7 @@ def ogg_pages(content: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def join_ogg_pages(pages: list[tuple[bytes, bytes, bytes]]) -> bytes:
-    """An ogg file of pages, with their numbers and checksums."""
+    """Bytes of an Ogg file with the given pages, numbered and with checksums."""
     content = b""
     for number, (header, lacing, body) in enumerate(pages):
         page = header[:18] + struct.pack("<II", number, 0) + bytes([len(lacing)]) + lacing + body
@@ -81,14 +81,14 @@ def ogg_checksum(page: bytes) -> int:
 
 
 def headers_twice(content: bytes) -> bytes:
-    """An ogg file that begins with its headers twice, as some encoders have left them."""
+    """Bytes of an Ogg file with repeated headers, as some encoders write."""
     first, second, *rest = ogg_pages(content)
     again = (patched(first[0], 5, b"\0"), first[1] + second[1], first[2] + second[2])
     return join_ogg_pages([first, second, again, *rest])
 
 
 def damaged_files() -> dict[str, bytes]:
-    """Files by names, in which there is nothing that could be heard."""
+    """Files that contain no decodable audio, by name."""
     files = {
         "nothing.wav": b"",
         "zeros.mp3": bytes(5000),
@@ -108,15 +108,17 @@ def damaged_files() -> dict[str, bytes]:
 
 
 def nonfinite_files() -> dict[str, bytes]:
-    """Files that decode to samples with which nothing can be computed."""
+    """Files that decode to NaN or infinite samples, by name."""
     one = tone(SECONDS, rate=RATE)
     one[1000:] = np.nan
     return {"nan.wav": float_wav(one), "infinite.wav": float_wav(np.full_like(one, np.inf))}
 
 
 def unusual_files() -> dict[str, bytes]:
-    """Files of which at least a part can be heard, though something is wrong or unusual."""
-    longer = {kind: encoded(kind, 9.0) for kind in FORMATS if kind != "m4a"}  # its index is last
+    """Files with a defect or an unusual property that are at least partly decodable."""
+    longer = {
+        kind: encoded(kind, 9.0) for kind in FORMATS if kind != "m4a"
+    }  # its index is at the end
     files = {f"cut.{kind}": content[: len(content) * 3 // 4] for kind, content in longer.items()}
     flac = encoded("flac")
     many = np.repeat(tone(SECONDS, rate=RATE), 64, axis=1)
@@ -133,7 +135,7 @@ def unusual_files() -> dict[str, bytes]:
 
 
 def write_corpus(folder: Path) -> None:
-    """All of them, and what is no file at all; `good_0.wav` to `good_3.wav` are sane."""
+    """Write all of these and special files; `good_0.wav` to `good_3.wav` are valid."""
     for name, content in (damaged_files() | nonfinite_files() | unusual_files()).items():
         (folder / name).write_bytes(content)
     for number in range(4):
@@ -156,7 +158,7 @@ def write_corpus(folder: Path) -> None:
     (folder / "broken.zip").write_bytes((folder / "evil.zip").read_bytes()[:-40])
 
 
-# Files that cannot be read, beside those of `damaged`.
+# Files that cannot be read, in addition to `damaged_files`.
 NO_FILES = ("folder.wav", "pipe.wav", "device.wav", "nowhere.wav", "circle.wav", "missing.wav")
 NO_MEMBERS = ("evil.zip:text.wav", "evil.zip:none.wav", "broken.zip:text.wav")
 UNREADABLE = (*damaged_files(), *NO_FILES, *NO_MEMBERS)

@@ -25,14 +25,14 @@ SUPPORTED = {"m4a": 44100, "mp3": 44100, "opus": 48000}
 
 
 def sweep(seconds: float, rate: int, channels: int = 2) -> torch.Tensor:
-    """A sound without repetition, so that any shift shows; `[C, T]`."""
+    """A frequency sweep, `[C, T]`: any shift in time changes it."""
     time = torch.arange(int(seconds * rate)) / rate
     phase = 2 * torch.pi * (200 * time + 30 * time**2)
     return torch.stack([0.5 * torch.sin(phase * (1 + c / 2)) for c in range(channels)])
 
 
 def write_sweep(folder, kind: str, seconds: float = 4.0, channels: int = 2):
-    """The path of a written sweep, the sweep and its rate."""
+    """Write a sweep; returns its path, the waveform and the sample rate."""
     rate = SUPPORTED.get(kind, 32000)
     wav = sweep(seconds, rate, channels)
     return audio_write(folder / "sweep", wav, rate, format=kind, strategy="clip"), wav, rate
@@ -45,7 +45,7 @@ def test_written_audio_is_read_back(tmp_path, kind, channels):
     read, read_rate = audio_read(path)
     assert path.name == f"sweep.{kind}"
     assert (read_rate, read.shape) == (rate, wav.shape)
-    inside = slice(rate // 2, -rate // 2)  # codecs need a moment
+    inside = slice(rate // 2, -rate // 2)  # codecs need some frames to adapt
     tolerance = 2**-15 if kind in LOSSLESS else 0.1
     torch.testing.assert_close(read[:, inside], wav[:, inside], atol=tolerance, rtol=0)
     info = audio_info(path)
@@ -65,13 +65,13 @@ def test_a_segment_equals_the_slice_of_the_whole_file(tmp_path, kind, seek_time,
 
 
 def variable_mp3(folder, with_count: bool = True):
-    """An mp3 whose loud and silent stretches borrow bits from each other."""
+    """Write an MP3 of variable bit rate, with loud and silent sections."""
     wav = sweep(20.0, 44100).t().numpy() * (np.arange(20 * 44100) % 88200 < 40000)[:, None]
     path = folder / "variable.mp3"
     soundfile.write(path, wav, 44100, bitrate_mode="VARIABLE", compression_level=0.3)
     if not with_count:
         content = path.read_bytes()
-        path.write_bytes(content[content.index(content[:2], 4) :])  # without its first frame
+        path.write_bytes(content[content.index(content[:2], 4) :])  # without its header frame
     return path
 
 
@@ -91,7 +91,7 @@ def test_seeking_in_mp3_of_variable_bit_rate_is_exact(tmp_path, with_count):
 @pytest.mark.parametrize("kind", [*FORMATS, "variable mp3"])
 def test_segments_of_long_files_equal_slices(tmp_path, kind):
     seconds, rate = 600, 24000
-    phase = 2 * np.pi * np.cumsum(np.linspace(50, 2000, seconds * rate)) / rate  # ever higher
+    phase = 2 * np.pi * np.cumsum(np.linspace(50, 2000, seconds * rate)) / rate  # rising pitch
     wav = torch.from_numpy(0.5 * np.sin(phase) * np.sin(phase / 1999)).float()[None]
     if kind == "variable mp3":
         path = tmp_path / "long.mp3"
@@ -107,7 +107,9 @@ def test_segments_of_long_files_equal_slices(tmp_path, kind):
 
 
 def test_seeking_in_vorbis_with_wrong_timestamps_is_exact(tmp_path):
-    clicks = torch.randn(1, 8 * 44100) * (torch.arange(8 * 44100) % 9000 < 90)  # long, short blocks
+    clicks = torch.randn(1, 8 * 44100) * (
+        torch.arange(8 * 44100) % 9000 < 90
+    )  # long and short blocks
     path = audio_write(tmp_path / "a", clicks, 44100, "ogg", strategy="clip")
     whole, rate = audio_read(path)
     for seek_time in torch.arange(0.6, 7.9, 0.217).tolist():
@@ -302,7 +304,7 @@ def test_normalized_loudness_agrees_with_another_meter(tmp_path, kind, compresso
     )
     wav, rate = audio_read(path)
     loudness = pyloudnorm.Meter(rate).integrated_loudness(wav.t().numpy())
-    bent = 1.0 if compressor else 0.05  # what the compressor takes from the peaks
+    bent = 1.0 if compressor else 0.05  # reduction of the peaks by the compressor
     assert -14 - bent < loudness < -13.95
 
 

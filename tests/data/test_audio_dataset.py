@@ -138,7 +138,7 @@ def test_a_damaged_file_is_reported_once_and_replaced(tones, how, caplog):
 
 
 def test_draws_from_a_truncated_file_do_not_depend_on_earlier_draws(tones):
-    """Its end fails and its beginning does not: no draw may depend on earlier ones."""
+    """Reading fails only near the end; a draw must not depend on earlier draws."""
     path = Path(tones[3].path)
     path.write_bytes(path.read_bytes()[:64_000])  # of 128 kB
     forwards, backwards = make(tones), make(tones)

@@ -1,4 +1,4 @@
-"""Whatever a file holds: no crash, no hang, its name is told, and the epoch goes on."""
+"""Invalid files: errors name the file, and an epoch continues without them."""
 
 import contextlib
 import gzip
@@ -91,7 +91,7 @@ def test_a_playlist_opens_no_other_file(corpus):
 
 
 def error_message_of(read: tp.Callable[[], tp.Any]) -> str | None:
-    """What the user is told, if anything; other errors are ours."""
+    """Message of the `AudiocraftError` raised, `None` without one."""
     try:
         read()
     except AudiocraftError as error:
@@ -194,7 +194,7 @@ def metas_of_corpus(corpus: Path) -> list[AudioMeta]:
 
 
 class MessageFileHandler(logging.Handler):
-    """What the workers of a loader report, through a file."""
+    """Writes the log messages of data workers to a file."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -15,7 +15,7 @@ from .conftest import RATE, write_track
 
 @pytest.fixture
 def config(tracks, tmp_path):
-    """A small configuration over four pieces."""
+    """A small configuration with four tracks."""
     save_manifest(tmp_path / "egs/data.jsonl", tracks)
     source = str(tmp_path / "egs")
     return OmegaConf.create(
@@ -66,7 +66,7 @@ def test_there_is_a_loader_per_split_that_has_a_source(config):
 def test_settings_of_a_split_take_precedence(config):
     built = get_audio_datasets(config)
     assert {split: len(loader) for split, loader in built.items()} == {
-        "train": 3,  # the incomplete batch is left out
+        "train": 3,  # the incomplete batch is dropped
         "valid": 2,
         "evaluate": 2,
     }
@@ -143,7 +143,7 @@ def test_an_epoch_resumes_at_any_batch(config, num_workers, rank, monkeypatch):
     for (wavs, texts), (expected, expected_texts) in zip(rest, whole[4:]):
         assert torch.equal(wavs, expected)
         assert texts == expected_texts
-    again = epoch(4)  # only the next epoch was shortened
+    again = epoch(4)  # only the next epoch is shortened
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(again, following, strict=True))
 
 

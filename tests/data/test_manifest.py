@@ -249,7 +249,7 @@ def test_names_need_not_be_utf8(tmp_path):
 
 
 def run(*argv) -> int | str | None:
-    """The exit status of the command, 0 where it simply ends."""
+    """Run the command; returns its exit status."""
     try:
         audio_dataset.main([str(arg) for arg in argv])
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""What a worker holds grows neither with the manifest nor with the epochs."""
+"""Memory of data workers: independent of the manifest size and of the epoch."""
 
 import multiprocessing
 from pathlib import Path
@@ -19,7 +19,7 @@ OPTIONS = {"segment_duration": 1.0, "sample_rate": RATE, "channels": 1}
 
 
 def own_bytes(pid="self") -> int:
-    """Memory of a process that it shares with nobody."""
+    """Memory of a process that is not shared with others, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return 1024 * int(line.split()[1])
@@ -27,7 +27,7 @@ def own_bytes(pid="self") -> int:
 
 
 def read_everything(dataset, results) -> None:
-    """A worker's life: it is started, and draws from everywhere."""
+    """Read all metadata and draw segments, as a data worker does."""
     before = own_bytes()
     for file in range(0, len(dataset.meta), 3):
         assert dataset.meta[file].path.endswith(".mp3")

@@ -7,7 +7,7 @@ from audiocraft.data.resume_log import ResumeLog
 
 
 def interrupted(output, **results):
-    """A journal whose command was stopped after these answers."""
+    """A resume log whose command was interrupted after these results."""
     with contextlib.suppress(KeyboardInterrupt), ResumeLog(output, "settings") as resume_log:
         for path, result in results.items():
             resume_log.add(path, result)

@@ -9,7 +9,7 @@ from audiocraft.errors import AudioError
 
 
 def act_by_name(path: str, prefix: str = "") -> str:
-    """Does what a path is called."""
+    """Crash, exit, hang or raise if that is the name of the path; else return it."""
     if path == "crash":
         ctypes.string_at(0)
     if path == "exit":

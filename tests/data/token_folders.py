@@ -1,4 +1,4 @@
-"""Folders of tokens without a tokenizer: codes that say which file and frame they are of."""
+"""Token folders without a tokenizer: codes are the file index and the frame index."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ SILENCE = [7, 8, 9]
 
 
 def encoded(number: int, meta: AudioMeta, wave_rate: int | None = RATE) -> EncodedFile:
-    """A mono file as tokens: the frame, the number of the file, and twice the frame."""
+    """Tokens of a mono file; the codebooks are frame, file number and twice the frame."""
     try:
         wav, _ = soundfile.read(meta.path, dtype="int16")
     except soundfile.SoundFileError:
@@ -61,7 +61,7 @@ def header_of(metas: list[AudioMeta], **changes) -> TokenFolderHeader:
 
 
 def write_tokens(folder: Path, metas: list[AudioMeta], **changes) -> TokenFolderHeader:
-    """A finished folder."""
+    """Write a finished token folder."""
     header = header_of(metas, **changes)
     start_folder(folder, header)
     for shard in range(header.num_shards):

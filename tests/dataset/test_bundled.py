@@ -1,4 +1,4 @@
-"""What the bundled example music promises, read from its files."""
+"""Bundled example music: splits, formats, metadata and licences."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def read_info(clip: Path) -> dict:
 
 
 def melody_of(clip: Path) -> str:
-    """What must not be in two splits: the tune, or the piece that has one of its own."""
+    """Identifier of the melody, which must be in one split only: tune and genre."""
     return re.sub(r", arr\. No\. \d+$", "", read_info(clip)["title"]) + read_info(clip)["genre"]
 
 

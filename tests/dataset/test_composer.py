@@ -1,4 +1,4 @@
-"""Pieces are music of their style: in key, in range, in time, and labelled truly."""
+"""Composer: key, range and timing of the notes, and labels."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def test_pitches_are_in_the_scale_or_the_current_chord(scores):
     for score in scores:
         for part in score.parts:
             for note in part.notes if not part.instrument.is_drums else ():
-                nearby = (note.start - 0.12, note.start, note.start + 0.12)  # hands are human
+                nearby = (note.start - 0.12, note.start, note.start + 0.12)  # timing is humanized
                 chords = [score.chord_at(max(0, beat)).pitch_classes for beat in nearby]
                 allowed = score.key.pitch_classes.union(*chords)
                 assert note.pitch % 12 in allowed, (score.title, part.role, note)
@@ -68,7 +68,7 @@ def test_tempo_is_in_the_range_of_the_style():
 
 
 def test_a_repeated_section_has_the_same_notes():
-    score = compose(STYLES["techno"], 4, seconds=90)  # techno has no human hands
+    score = compose(STYLES["techno"], 4, seconds=90)  # techno is not humanized
     sections = plan_form(score.seconds_per_bar, seconds=90)
     same = [section for section in sections if section.label == "A"][:2]
     starts = [section.first_bar * score.beats_per_bar for section in same]

@@ -1,4 +1,4 @@
-"""Sets are planned so that nothing leaks, and rendering gives what the labels say."""
+"""Generated datasets: plans without leaks between splits, rendering and labels."""
 
 import json
 import shutil

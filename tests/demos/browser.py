@@ -1,4 +1,4 @@
-"""A visitor of the page in a real browser, and the server behind it."""
+"""Server of the page and a browser session for tests."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-device-for-media-stream",  # a microphone that plays a beep
     "--use-fake-ui-for-media-stream",
 ]
 USER = {"username": "ada", "password": "lovelace"}
@@ -31,7 +31,7 @@ expect.set_options(timeout=PATIENCE)
 
 
 class Server:
-    """The page, started as users start it, behind a password."""
+    """Server of the page, started as users start it, with a password."""
 
     def __init__(self, folder: Path, model: str = "//bundled/musicgen_style_tiny", **env: str):
         with socket.socket() as free:
@@ -75,7 +75,7 @@ class Server:
 
 @contextmanager
 def started_chromium() -> tp.Iterator:
-    """A browser without a window."""
+    """Headless browser."""
     with playwright.sync_playwright() as api:
         browser = api.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -84,7 +84,7 @@ def started_chromium() -> tp.Iterator:
 
 @contextmanager
 def visitors(chromium, server: Server) -> tp.Iterator[tp.Callable]:
-    """Opens tabs of somebody who has logged in; nothing may leave this machine."""
+    """Function that opens tabs of a logged-in visitor; external requests are blocked."""
     contexts, left = [], []
 
     def arrive(width: int = 1280):
@@ -110,7 +110,7 @@ def upload(tab, clip: Path) -> None:
 
 
 def choose(tab, name: str, value: float) -> None:
-    """Type a number beside a slider."""
+    """Enter a number next to a slider."""
     tab.locator(f"#{name} input[type=number]").fill(str(value))
     tab.locator(f"#{name} input[type=number]").blur()
 

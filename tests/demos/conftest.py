@@ -1,4 +1,4 @@
-"""Style clips, and a generation service of a model with random weights."""
+"""Fixtures: style clips and a generation service with random weights."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ RATE = 16000
 
 
 def tone(seconds: float, rate: int = RATE) -> np.ndarray:
-    """A tone that swells, `[T]`."""
+    """Tone of rising amplitude, `[T]`."""
     times = np.arange(round(seconds * rate)) / rate
     return 0.5 * np.sin(2 * np.pi * 220 * times) * np.linspace(0.2, 1, len(times))
 
@@ -34,7 +34,9 @@ def clip(tmp_path) -> Path:
 def service(tiny_musicgen) -> GenerationService:
     quantizer = tiny_musicgen.compression_model.quantizer
     rng = torch.Generator().manual_seed(0)
-    quantizer.initialize(torch.randn(1, 32, 2000, generator=rng))  # else all decode alike
+    quantizer.initialize(
+        torch.randn(1, 32, 2000, generator=rng)
+    )  # otherwise all codes decode to the same audio
     return GenerationService(SampleGenerator(tiny_musicgen))
 
 
@@ -46,7 +48,7 @@ def sessions(tmp_path) -> SessionStore:
 
 
 def form(**changes) -> FormValues:
-    """Values of the form, with changes."""
+    """Default values of the form, with changes."""
     usual = {
         "text": "slow jazz",
         "clip": None,

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "demos" / "musicgen_style_demo.ipynb"
-# Players and pictures of each cell that shows any.
+# Players and plots of each cell with output.
 EXPECTED = {
     "text-only": (2, 1),
     "clip": (2, 1),
@@ -37,8 +37,8 @@ def execute(notebook, timeout: float = 300, **env: str) -> dict[str, list]:
     """The outputs of each cell; raises where one fails.
 
     Args:
-        timeout: Seconds that one cell may take.
-        env: Of its kernel.
+        timeout: Limit per cell, in seconds.
+        env: Environment variables of the kernel.
     """
     own = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +66,7 @@ def pictures_of(outputs) -> list[np.ndarray]:
 
 
 def shown(executed: dict[str, list]) -> dict[str, tuple[int, int]]:
-    """Players and pictures of each cell that shows any."""
+    """Players and plots of each cell with output."""
     found = {
         name: (len(players_of(outputs)), len(pictures_of(outputs)))
         for name, outputs in executed.items()

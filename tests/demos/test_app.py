@@ -9,7 +9,7 @@ from demos import musicgen_style_app as app
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Names of the models that would have been loaded."""
+    """Names of the models that are requested; none is loaded."""
     names = []
     monkeypatch.setattr(app, "load_generator", lambda name, device: names.append(name))
     return names

@@ -1,6 +1,6 @@
-"""The page in a real browser: what visitors see, play, download, and cannot break.
+"""The page in a browser: generation, downloads, sessions and invalid input.
 
-`AUDIOCRAFT_SCREENSHOTS=docs/images` writes the pictures that the documentation shows.
+`AUDIOCRAFT_SCREENSHOTS=docs/images` writes the pictures of the documentation.
 """
 
 import json
@@ -58,7 +58,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 def photograph(tab, path: Path, **options) -> None:
-    """A picture in few colours, small enough for the repository."""
+    """Save a screenshot with few colours, to reduce its size."""
     tab.screenshot(path=path, **options)
     Image.open(path).quantize(96).save(path, optimize=True)
     assert path.stat().st_size < 300_000
@@ -171,7 +171,7 @@ def test_a_late_response_does_not_replace_a_newer_one(visit):
     choose(tab, "excerpt_length", 1.5)  # before there is a clip
     upload(tab, ROOT / "dataset" / "example" / "jazz_01.mp3")
     expect(tab.locator("#clip button[aria-label='Clear']")).to_be_visible()
-    tab.wait_for_timeout(1500)  # the newer one is answered, unless it waits for its turn
+    tab.wait_for_timeout(1500)  # the newer one is answered, unless it is queued
     (early,) = held
     early.continue_()
     expect(tab.locator("#picture figure")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom; its players and plots have content."""
+"""The notebook runs without errors; its players and plots have content."""
 
 import itertools
 

@@ -7,12 +7,12 @@ from torch.nn import functional as F
 from audiocraft.doctor import device_check
 from audiocraft.doctor.device_check import check_device, relative_difference, run_probe
 
-BROKEN = torch.device("cpu:0")  # not equal to `cpu`, and as good as any other device
+BROKEN = torch.device("cpu:0")  # not equal to `cpu`, and available everywhere
 PARTS = ["language model", "style conditioner", "tokenizer"]
 
 
 def device_that(spoils):
-    """A function that runs a probe: right on the CPU, spoilt on the other device."""
+    """A function that runs a probe: correct on the CPU, wrong on the other device."""
 
     def run(probe, device):
         results = run_probe(probe, torch.device("cpu"))
@@ -38,7 +38,7 @@ def test_half_precision_is_within_rounding_error(dtype):
     *_, half = check_device(BROKEN, dtype)
     assert half.part == f"language model in {str(dtype)[6:]}"
     assert half.is_correct
-    assert "differs by 0 of" not in half.message  # it was computed otherwise
+    assert "differs by 0 of" not in half.message  # it is computed in another order
 
 
 def shuffled(value):
@@ -79,7 +79,7 @@ def test_an_exception_of_the_device_is_reported():
 
 
 def test_a_wrong_operator_is_detected(monkeypatch):
-    """Attention that sees the future on one device, as some have done."""
+    """Attention without a causal mask on one device."""
     attend = F.scaled_dot_product_attention
 
     def run(probe, device):

@@ -1,4 +1,4 @@
-"""The memory estimate, against what PyTorch really keeps."""
+"""Memory estimate, compared with the tensors that PyTorch saves."""
 
 import pytest
 import torch
@@ -30,12 +30,12 @@ def sizes(cfg, processes=1, model=None):
 
 
 class SavedActivations:
-    """Counts the bytes that the backward pass needs, weights left out."""
+    """Counts the bytes saved for the backward pass, without weights."""
 
     def __init__(self, model):
         self.weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         self.kept = {}
-        self.alive = []  # a freed address would be used again
+        self.alive = []  # a freed address could be reused
 
     def __enter__(self):
         self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda t: t)
@@ -72,7 +72,7 @@ def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
     steps = 2 * 151
     per_step = memory.saved_bytes_per_step(model.transformer.spec, dtype.itemsize, 4)
     estimated = layers * steps * per_step
-    estimated += 4 * output.logits.numel()  # their logarithms
+    estimated += 4 * output.logits.numel()  # log-probabilities
     if half:
         estimated += 2 * num_parameters(model.transformer)  # copies of the weights
     assert estimated == pytest.approx(kept.total, rel=0.1)
@@ -121,7 +121,7 @@ def test_sharding_divides_the_training_state():
     for name in ("weights", "gradients", "optimizer", "average"):
         assert four[name] == pytest.approx(one[name] / 4)
     assert "gathered" in four
-    single = sizes(composed(TINY, *sharded))  # with one process there is nothing to share
+    single = sizes(composed(TINY, *sharded))  # one process does not shard
     assert single["weights"] == one["weights"]
     assert "gathered" not in single
 

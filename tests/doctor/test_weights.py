@@ -1,4 +1,4 @@
-"""Where weights come from, and why: told without loading or fetching any."""
+"""Sources of weights: reported without loading or downloading."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ STYLE = ("solver=musicgen/musicgen_style_32khz", "model/lm/model_scale=medium")
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache of the hub."""
+    """Empty cache of the hub."""
     monkeypatch.setattr(AudioCraftEnvironment, "get_cache_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 

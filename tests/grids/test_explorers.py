@@ -1,4 +1,4 @@
-"""The table that `dora grid` shows."""
+"""Table of `dora grid`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Grids: every experiment can be composed."""
+"""Grids: every experiment composes."""
 
 import os
 import subprocess

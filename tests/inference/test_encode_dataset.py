@@ -1,4 +1,4 @@
-"""Encoding of a data set: tokens, resuming, verification."""
+"""Encoding of a dataset: tokens, resuming, verification."""
 
 import json
 import multiprocessing
@@ -137,7 +137,7 @@ def test_processes_are_distributed_over_gpus(gpus, expected, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
 def test_a_killed_encoding_resumes_and_gives_the_same_folder(data_folder, tmp_path, how):
-    """As soon as there is a shard: nothing is lost, no process lives on."""
+    """Killed after the first shard: finished shards are kept, all processes end."""
     metas = 20 * metas_of(data_folder)
     save_manifest(tmp_path / "many" / "data.jsonl", metas)
     folder = tmp_path / "out"
@@ -171,7 +171,7 @@ def test_a_killed_encoding_resumes_and_gives_the_same_folder(data_folder, tmp_pa
         time.sleep(0.05)
 
     encode_command.main([*argv, "--workers", "1"])
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # not written again
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # not rewritten
     assert encode_dataset(metas, tmp_path / "at_once", encoding(data_folder))
     assert contents(folder) == contents(tmp_path / "at_once")
 

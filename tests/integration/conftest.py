@@ -1,7 +1,7 @@
-"""Training runs and commands as a user starts them, small enough for a test.
+"""Fixtures: small training runs and commands, started as by a user.
 
-They are started through the fork server: each is a process of its own, but nothing is imported
-again. `refusal` composes and builds a run in the test's own process.
+They are started through the fork server: each is a separate process with modules already
+imported. `refusal` composes and builds a run in the process of the test.
 """
 
 import gc
@@ -28,7 +28,7 @@ from ..fork_server import forked_python
 
 ROOT = Path(__file__).parents[2]
 
-# The tiny experiment, smaller still: every stage, two epochs of two updates.
+# The tiny experiment with fewer parameters: every stage, two epochs of two updates.
 SMALL = shlex.split("""
     solver=musicgen/musicgen_style_tiny optim.epochs=2 optim.updates_per_epoch=2 device=cpu
     transformer_lm.dim=32 transformer_lm.num_heads=2 transformer_lm.num_layers=1
@@ -36,12 +36,12 @@ SMALL = shlex.split("""
     dataset.valid.num_samples=2 dataset.evaluate.num_samples=2 dataset.generate.num_samples=1
     generate.lm.gen_duration=1 num_threads=1
 """)
-# What takes most of its time, left out where it is not tested.
+# Disables the slowest stages, where they are not tested.
 NO_SAMPLES = ("generate.every=null", "evaluate.every=null")
 
 
 def with_settings(job, *overrides: str) -> tuple[str, ...]:
-    """The overrides of a run, with others in the place of those of the same key."""
+    """Overrides of a run; the given ones replace those of the same key."""
     keys = {override.partition("=")[0] for override in overrides}
     return (*(o for o in job if o.partition("=")[0] not in keys), *overrides)
 
@@ -52,11 +52,11 @@ QUICK = with_settings(SMALL, "optim.epochs=1", "optim.updates_per_epoch=1", *NO_
 
 @dataclass(frozen=True)
 class Run:
-    """What a command left behind."""
+    """Result of a command."""
 
     returncode: int
     output: str
-    outputs: Path  # the folder of experiments
+    outputs: Path  # folder of the experiments
 
     @property
     def folder(self) -> Path:
@@ -106,13 +106,13 @@ def run_training(*overrides: str, outputs: Path) -> Run:
 
 
 def assert_resumed(run: Run) -> None:
-    """See that a run began where its checkpoint was saved, and not anew."""
+    """Assert that a run resumed from its checkpoint."""
     assert run.returncode == 0, run.output
     assert "resumes" in run.output, run.output
 
 
 def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
-    """Run `python ARGV` and press Ctrl-C as soon as there is a checkpoint."""
+    """Run `python ARGV` and send SIGINT after the first checkpoint."""
     until = time.monotonic() + timeout
     with started(*argv, outputs=outputs) as process:
         while not list(outputs.glob("xps/*/history.json")):
@@ -126,12 +126,12 @@ def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
 
 @pytest.fixture
 def refusal(tmp_path, monkeypatch, capsys):
-    """A function that returns the message with which a run refuses its settings.
+    """A function that returns the error message of a run with wrong settings.
 
-    The run is composed and begins in this process; experiments are below `tmp_path`.
+    The run is composed and started in this process; experiments are below `tmp_path`.
     """
     monkeypatch.setattr(train.main.dora, "dir", tmp_path)
-    # What would outlast the test.
+    # Changes of global state.
     monkeypatch.setattr(flashy, "setup_logging", lambda **kwargs: None)
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda *args, **kwargs: None)
 
@@ -151,7 +151,7 @@ def refusal(tmp_path, monkeypatch, capsys):
         return message.split("error: ")[1]
 
     yield refuse
-    with warnings.catch_warnings():  # files that a run keeps open until its process ends
+    with warnings.catch_warnings():  # files that a run closes at exit
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
@@ -164,7 +164,7 @@ def finished(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory) -> Path:
-    """The tokens that the small experiment trains on: a folder for each split."""
+    """Tokens for training the small experiment: one folder per split."""
     place = tmp_path_factory.mktemp("encoded")
     writing = (f"cache.path={place / 'tokens'}", "cache.write=true")
     run_training(*with_settings(SMALL, "optim.epochs=1"), *writing, outputs=place / "outputs")

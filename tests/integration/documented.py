@@ -1,4 +1,4 @@
-"""The commands in the shell blocks of the README and of the documents, by kind."""
+"""Commands in the shell blocks of the README and the documentation."""
 
 import re
 import shlex
@@ -17,14 +17,14 @@ TRAINING = ("dora run", "python train.py", "audiocraft.train", "torchrun")
 
 
 class Command(tp.NamedTuple):
-    """A command as it is documented."""
+    """A documented command."""
 
     text: str
     page: Path
 
     @property
     def words(self) -> list[str]:
-        """Without environment variables in front."""
+        """Words without leading environment variables."""
         words = shlex.split(self.text)
         while re.match(r"[A-Z_]+=", words[0]):
             del words[0]
@@ -40,7 +40,7 @@ class Command(tp.NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """What `python` is given in the place of the program."""
+        """Arguments of `python` that run the program."""
         first, *rest = self.words
         if first == "python":
             return rest
@@ -49,7 +49,7 @@ class Command(tp.NamedTuple):
 
     @property
     def overrides(self) -> list[str]:
-        """The settings of a run."""
+        """Overrides of a run."""
         words = self.words
         if words[0] == "make":  # ARGS='OVERRIDE …'
             words = [w for word in words for w in shlex.split(word.removeprefix("ARGS="))]

@@ -4,7 +4,7 @@
         subprocess.run(["sbatch", …], env=os.environ | slurm.env)
 
 Three daemons run as children of this process: munged authenticates, slurmctld keeps the queue,
-slurmd starts the jobs. They have ports, keys and files of their own, so that they do not disturb an
+slurmd starts the jobs. They use separate ports, keys and files, so that they do not affect an
 installed SLURM, and they end with the block.
 
 What is simulated: more processors and memory than the machine has, since Dora requests ten
@@ -24,7 +24,7 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
-SYSTEM = "/usr/sbin:/sbin"  # where the daemons are
+SYSTEM = "/usr/sbin:/sbin"  # folder of the daemons
 
 # Without accounting and limits; finished jobs stay in memory, for `sacct`.
 CONFIG = """
@@ -64,8 +64,8 @@ exec squeue --array --states=all --noheader --format='%i|%T|%N'
 """
 
 
-def missing_tool() -> str | None:
-    """What this machine lacks to run SLURM and how to install it; `None` if nothing."""
+def reason_unavailable() -> str | None:
+    """Why SLURM cannot run on this machine and how to install it; `None` if it can."""
     path = f"{os.environ['PATH']}:{SYSTEM}"
     missing = [name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=path) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""Several processes train as one would; any number of them resumes what they saved."""
+"""Distributed training: equal to one process, and resumable with any number of processes."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_processes_share_the_samples_that_are_generated(tmp_path):
 
 @pytest.mark.slow
 def test_offloading_weights_to_the_cpu_does_not_change_results(single_process, tmp_path):
-    """Without a GPU nothing is copied to and fro, but the same calls are made and meet."""
+    """Without a GPU nothing is copied, but the same collective calls are made."""
     assert_close_results(
         torchrun(*SHARDED, "fsdp.cpu_offload=true", outputs=tmp_path), single_process
     )
@@ -98,14 +98,14 @@ def test_shards_in_half_precision_train_in_micro_batches_with_checkpointing(
     options = ("fsdp.use=true", "fsdp.param_dtype=float16", "fsdp.sharding_strategy=shard_grad_op")
     options += ("optim.accumulate=2", "transformer_lm.checkpointing=torch")
     run = torchrun(*JOB, *options, outputs=tmp_path)
-    for stage in ("train", "valid"):  # excerpts and the codebooks' start differ by micro-batch
+    for stage in ("train", "valid"):  # excerpts and codebook initialization depend on micro-batches
         ours, theirs = run.history[-1][stage]["ce"], single_process.history[-1][stage]["ce"]
         assert ours == pytest.approx(theirs, abs=0.1)
 
 
 @pytest.mark.slow
 def test_two_nodes_give_the_results_of_one(single_process, tmp_path):
-    """Two agents of torchrun that meet over the network, one process each."""
+    """Two torchrun agents connected by network, with one process each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,7 +131,7 @@ def test_a_sharded_run_loads_by_its_signature(sharded):
     assert "SHAPE [1, 1, 8000]" in run.output, run.output
 
 
-# A process that dies or hangs in an update, while the others wait for it.
+# A process that exits or hangs in an update, while the others wait for it.
 FAULTY = """
 import os, signal, sys, time
 from audiocraft import train
@@ -153,11 +153,11 @@ def run_faulty(folder, what: str, *job: str, number: int = 3, ranks: str = "01",
     """Train with a fault in an update of some processes.
 
     Args:
-        folder: For the script and the experiment.
+        folder: Folder of the script and the experiment.
         what: Statement that is executed before the update.
         job: Overrides.
-        number: Of the update, from 1.
-        ranks: Of the processes with the fault, a digit each.
+        number: Number of the update, from 1.
+        ranks: Ranks of the processes with the fault, one digit each.
         workers: Number of processes.
     """
     script = folder / "scripts" / "train.py"
@@ -223,7 +223,7 @@ def test_a_lost_process_ends_the_job_and_others_log_their_stack(what, tmp_path):
     deadlock = ("deadlock.use=true", "deadlock.timeout=20")  # seconds; longer than a slow update
     began = time.monotonic()
     run = run_faulty(tmp_path, what, *JOB, *deadlock, ranks="1")
-    assert time.monotonic() - began < 250  # not the half hour for which gloo would wait
+    assert time.monotonic() - began < 250  # not the 30-minute timeout of gloo
     log = (run.folder / "solver.log.0").read_text(encoding="utf-8")
     assert "in run_epoch" in log, log
     if what != KILL:
@@ -232,7 +232,7 @@ def test_a_lost_process_ends_the_job_and_others_log_their_stack(what, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_update(sharded, tmp_path):
-    """A scheduler signals every process, but not all at the same moment."""
+    """A scheduler signals every process, but not simultaneously."""
     signalled = f"os.kill(os.getpid(), {int(signal.SIGTERM)})"
     run = run_faulty(tmp_path, signalled, *SHARDED, number=2, ranks="1")
     assert "SIGTERM: the run has been saved" in run.output

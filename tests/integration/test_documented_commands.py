@@ -1,7 +1,7 @@
-"""Every command in the documents is valid; one of each kind works, the others in `make test-slow`.
+"""Documented commands: all are valid, one of each kind is run (the others by `make test-slow`).
 
 Valid means: make has the target, the program's own parser accepts the arguments, the settings of a
-run compose. To work, a command gets other folders and settings that make it small.
+run compose. To run, a command is given other folders and settings that make it small.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from .documented import PAGES, TRAINING, Command, documented
 COMMANDS = documented()
 SMALL_RUN = [override for override in QUICK if not override.startswith("solver=")]
 LISTED = ("--dry_run", "--no_monitoring")
-# Appended to commands of a kind, so that they take a moment.
+# Appended to commands of a kind, to shorten them.
 SMALLER = {
     "dora grid": LISTED,  # submitted in test_slurm.py
     "audiocraft grid": LISTED[:1],  # run in test_experiments.py
     "benchmarks.data": ("--rounds", "1", "--seconds", "0.1", "--workers", "0"),
     "benchmarks.manifest": ("--lines", "1000"),
 }
-# Executed by other tests, in full or with other arguments.
+# Run by other tests, completely or with other arguments.
 EXECUTED_ELSEWHERE = (
     *("make", "apt-get"),  # .ci/run
     *("audiocraft prepare", "audiocraft validate", "audiocraft manifest"),  # test_walkthrough.py
@@ -54,7 +54,7 @@ def parse_only(monkeypatch):
     def stopping(parse):
         def wrapper(*args, **kwargs):
             nonlocal depth
-            depth += 1  # the methods of argparse call each other
+            depth += 1  # methods of argparse call each other
             try:
                 parse(*args, **kwargs)
                 if depth == 1:
@@ -122,7 +122,7 @@ def executable() -> list:
 
 @pytest.fixture(scope="module")
 def generated_samples(tmp_path_factory):
-    """The samples of the first command of docs/GENERATION.md, half a second each."""
+    """Samples of the first command of docs/GENERATION.md, half a second each."""
     folder = tmp_path_factory.mktemp("groove")
     (case,) = [c for c in COMMANDS if "--out /tmp/groove" in c.text]
     run = command(*case.arguments, "--duration", "0.5", "--out", str(folder), outputs=folder)
@@ -132,7 +132,7 @@ def generated_samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labelled_dataset(tmp_path_factory):
-    """A data set of two clips of two tracks of two styles."""
+    """A dataset of two clips of each of two tracks of two styles."""
     folder, lines = tmp_path_factory.mktemp("labelled"), []
     for name in ("piano_01.mp3", "piano_02.ogg", "techno_01.mp3", "techno_02.ogg"):
         path = ROOT / "dataset" / "example" / name
@@ -146,7 +146,7 @@ def labelled_dataset(tmp_path_factory):
     return folder
 
 
-# Folders that a command reads, and the fixture with one like it.
+# Folders that commands read, and the fixture that replaces each.
 READ = {
     "/tmp/tokens": "encoded",
     "/tmp/groove": "generated_samples",
@@ -156,7 +156,7 @@ READ = {
 
 
 def with_folders(documented: Command, request, tmp_path) -> list[str]:
-    """The arguments of a command, with folders of this test in the place of those under /tmp."""
+    """Arguments of a command, with folders of this test instead of those under /tmp."""
     writes_tokens = "cache.write=true" in documented.text or "--tokenizer" in documented.text
     folders = {"/tmp/": f"{tmp_path}/new/"}
     for shown, fixture in READ.items():
@@ -182,7 +182,7 @@ def test_a_documented_command_works(documented: Command, tmp_path, request):
     kind, outputs = documented.kind, tmp_path / "outputs"
     arguments = with_folders(documented, request, tmp_path)
     needs_experiment = "SIG" in documented.text or "execute_only=generate" in documented.text
-    if needs_experiment:  # a copy: others look at the original
+    if needs_experiment:  # a copy: other tests read the original
         finished = request.getfixturevalue("finished")
         shutil.copytree(finished.outputs, outputs)
         arguments = [word.replace("SIG", finished.folder.name) for word in arguments]

@@ -1,4 +1,4 @@
-"""Grids on this machine, folders that cannot be written, configuration that changed."""
+"""Local grids, folders that cannot be written, changed configuration."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def test_a_grid_runs_on_this_machine(tmp_path):
     assert f"{epoch['valid']['ce']:.3f}" in run.output
     assert (done[0] / "checkpoint.th").is_file()
 
-    # Without the wrong experiment the grid has nothing left to do.
+    # Without the wrong experiment, all of the grid is complete.
     env = write_grids(tmp_path, two=[{"optim.lr": 1e-3}])
     again = command(*grid, outputs=outputs, **env)
     assert again.returncode == 0, again.output

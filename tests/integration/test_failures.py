@@ -1,4 +1,4 @@
-"""Failures of a run: each is one sentence, and nothing that was saved is lost."""
+"""Failures of a run: one-sentence errors; saved files are kept."""
 
 import re
 

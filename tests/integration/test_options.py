@@ -1,4 +1,4 @@
-"""Options that fit a model into a machine: each by itself, and combined as in the presets."""
+"""Options for memory and speed: separately, and combined in presets."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from .conftest import QUICK, Run, command, run_training, with_settings
 
 SAMPLES = with_settings(QUICK, "generate.every=1")
 TWO_CLIPS = ("dataset.batch_size=2",)
-# Presets are for one size of GPU; here the batch is smaller and the device is the CPU.
+# Presets target one GPU size; here the batch is smaller and the device is the CPU.
 PRESETS = {
     "cpu": (),
     "16gb": ("dataset.batch_size=4", "optim.accumulate=2", "device=cpu"),
@@ -155,7 +155,7 @@ def test_show_prints_the_model_and_the_configuration(tmp_path):
 
 
 def test_an_8_bit_optimizer_resumes(tmp_path):
-    """Two epochs at once, and one after the other, end with the same weights."""
+    """Two epochs in one run or in two runs give the same weights."""
     job = with_settings(QUICK, "optim.epochs=2", "optim.optimizer=adamw8bit")
     job += ("checkpoint.save_every=1",)
     whole = run_training(*job, outputs=tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment ends like one that was not: same weights, same history."""
+"""Resumption: a killed run ends with the weights and history of an uninterrupted one."""
 
 import csv
 import json
@@ -68,7 +68,7 @@ def weights(run: Run):
 
 
 def logged(run: Run):
-    """The content of both files of metrics, without measured times."""
+    """Content of both metric files, without measured times."""
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     with open(run.folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -128,7 +128,7 @@ def test_the_previous_checkpoint_replaces_a_damaged_one(uninterrupted, tmp_path)
 
 @pytest.mark.slow
 def test_data_workers_resume_at_the_same_batch(uninterrupted, tmp_path):
-    """They read ahead, but what they read is used once."""
+    """Workers prefetch batches; each batch is used once."""
     job = with_settings(EVERY_UPDATE, "dataset.num_workers=1")
     kill(IN_AN_UPDATE, *job, outputs=tmp_path)
     rest = run_training(*job, outputs=tmp_path)
@@ -144,7 +144,7 @@ def test_data_workers_resume_at_the_same_batch(uninterrupted, tmp_path):
     ],
 )
 def test_a_signal_saves_between_two_updates(signum, uninterrupted, tmp_path):
-    """Without checkpoints within an epoch, the signal alone makes one."""
+    """Without checkpoints within an epoch, only the signal saves one."""
     job = with_settings(EVERY_UPDATE, "checkpoint.every_updates=null")
     with started("-m", "dora", "run", *job, outputs=tmp_path) as process:
         log = tmp_path / "xps"

@@ -17,7 +17,7 @@ def logits(lm):
 
 @pytest.fixture
 def trained(finished):
-    """The language model of the finished experiment with its best weights, built by hand."""
+    """Language model of the finished experiment with its best weights."""
     content = torch.load(finished.folder / "checkpoint.th", weights_only=True)
     lm = builders.get_lm_model(OmegaConf.create(content["xp.cfg"])).eval()
     lm.load_state_dict(content["best_state"]["model"])

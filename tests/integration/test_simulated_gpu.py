@@ -1,4 +1,4 @@
-"""Another device than the CPU: no tensor is on the wrong one, and the results are the same.
+"""Devices other than the CPU: tensors are on the right device, with equal results.
 
 The device is simulated, see `tests/simulated_gpu.py`. The last tests use a real GPU, if present.
 """

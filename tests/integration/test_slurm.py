@@ -1,4 +1,4 @@
-"""A grid on a real SLURM: submitted, followed, edited, cancelled by hand.
+"""A grid on a real SLURM: submission, monitoring, edits and manual cancellation.
 
 `make slurm` runs this and fails where SLURM cannot run; elsewhere it is skipped.
 """
@@ -12,18 +12,18 @@ import pytest
 
 from . import slurm as slurm_module
 from .conftest import QUICK, ROOT, command
-from .slurm import Slurm, missing_tool, wait_until
+from .slurm import Slurm, reason_unavailable, wait_until
 from .trial_grids import write_grids
 
 SHORT = {"optim.lr": 1e-3, "generate.every": 1}
 LONG = {"optim.epochs": 100_000}
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-TIMEOUT = 240  # seconds for a job that takes twenty on an idle machine
+TIMEOUT = 240  # seconds; a job takes 20 s on an idle machine
 
 
 @pytest.fixture
 def slurm():
-    reason = missing_tool()
+    reason = reason_unavailable()
     if reason and os.environ.get("AUDIOCRAFT_SLURM") == "required":
         pytest.fail(reason)
     if reason:
@@ -35,13 +35,13 @@ def slurm():
 def test_the_reason_is_given_if_slurm_cannot_run(monkeypatch, tmp_path):
     monkeypatch.setattr(slurm_module, "SYSTEM", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "apt-get install --no-install-recommends slurm-wlm munge" in (missing_tool() or "")
+    assert "apt-get install --no-install-recommends slurm-wlm munge" in (reason_unavailable() or "")
     for name in (*slurm_module.DAEMONS, *slurm_module.COMMANDS):
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert missing_tool() == "only root can run SLURM's daemons"
+    assert reason_unavailable() == "only root can run SLURM's daemons"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert missing_tool() is None
+    assert reason_unavailable() is None
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_grid_runs_on_slurm(slurm, tmp_path):
     assert "To cancel it: scancel 2" in output
     assert state("2") == "RUNNING"
 
-    # It is cancelled by hand: it saves, and the grid says how to resume it.
+    # A manual cancellation saves a checkpoint, and the grid logs how to resume.
     slurm.call("scancel", "2")
     wait_until(lambda: state("2") == "CANCELLED", "it is cancelled", TIMEOUT)
     wait_until(lambda: state("1") == "COMPLETED", "the first is done", TIMEOUT)

@@ -1,4 +1,4 @@
-"""Training on pre-encoded tokens: as a user starts it, interrupted, with another tokenizer."""
+"""Training on pre-encoded tokens: losses, interruption, another tokenizer."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from .conftest import SMALL, interrupted, run_training
 
 @pytest.fixture(scope="module")
 def job(encoded):
-    """Without any audio: samples are generated from the waveforms beside the tokens."""
+    """Without audio files: samples use the waveforms stored with the tokens."""
     return (*SMALL, f"cache.path={encoded}", f"datasource.generate={encoded}/valid")
 
 

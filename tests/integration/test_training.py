@@ -1,4 +1,4 @@
-"""The main job: it trains, generates samples, resumes, and refuses wrong settings."""
+"""Training run: results, samples, resumption, wrong settings."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_a_finished_run_resumes_without_training(finished):
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, tmp_path):
-    """Ctrl-C in the second epoch, then the same command: the same weights and history."""
+    """SIGINT in the second epoch, then the same command: same weights and history."""
     short = interrupted("-m", "dora", "run", *SMALL, outputs=tmp_path)
     assert short.returncode == 130, short.output
     assert len(short.history) == 1

@@ -1,4 +1,4 @@
-"""docs/DATASETS.md, from its first command to its last, in one folder."""
+"""Commands of docs/DATASETS.md, run in order in one folder."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ WALKED = [case for case in commands_of(PAGE) if case.kind in KINDS or "/tmp/mine
 
 
 def write_inputs(folder) -> None:
-    """Write `songs/songs.csv` and `songs/hub`, which the page does not make."""
+    """Write `songs/songs.csv` and `songs/hub`, which the page requires."""
     (folder / "songs" / "hub").mkdir(parents=True)
     paths = sorted((ROOT / "dataset" / "example").glob("*_0[1-3].mp3"))
     rows = [
@@ -41,7 +41,7 @@ def write_inputs(folder) -> None:
 
 
 def run_documented(case: Command, folder) -> Run:
-    """Run a command of the page with its paths in a folder."""
+    """Run a command of the page, with its paths below a folder."""
     words = case.arguments
     for shown, real in (
         (r"(^|=)/tmp/", rf"\1{folder}/"),
@@ -52,7 +52,7 @@ def run_documented(case: Command, folder) -> Run:
     if case.kind == "dora run":
         words += [override for override in QUICK if not override.startswith("solver=")]
     if case.kind == "audiocraft prepare":
-        words += ["--workers", "0"]  # no need to be fast
+        words += ["--workers", "0"]  # speed does not matter
     return command(*words, outputs=folder / "outputs")
 
 
@@ -68,7 +68,7 @@ def test_the_documented_commands_lead_from_a_folder_to_training(tmp_path):
         line for line in PAGE.read_text().splitlines() if line.startswith(("train  ", "valid  "))
     ]
     assert shown
-    assert all(line in printed[WALKED[0]] for line in shown)  # the page shows what is printed
+    assert all(line in printed[WALKED[0]] for line in shown)  # the page quotes the output
     assert json.loads((tmp_path / "mine/problems.json").read_text())["problems"] == []
     (experiment,) = (tmp_path / "outputs/xps").iterdir()
     assert json.loads((experiment / "history.json").read_text())[0]["train"]["ce"] > 0

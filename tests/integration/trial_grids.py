@@ -1,4 +1,4 @@
-"""Grids for tests: a package of their own and a configuration that names it."""
+"""Grids for tests: a separate package and a configuration that names it."""
 
 import shutil
 from pathlib import Path
@@ -22,8 +22,8 @@ def write_grids(folder: Path, **varied: list) -> dict[str, str]:
     """Write grids of small experiments; returns the environment in which Dora finds them.
 
     Args:
-        folder: For the package.
-        varied: By name of a grid, the overrides of each experiment.
+        folder: Folder of the package.
+        varied: Overrides of each experiment, by name of the grid.
     """
     package = folder / "trial_grids"
     package.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The check of SLURM's commands, with scripts in their place."""
+"""Check of SLURM's commands, replaced by scripts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Following jobs, and leaving those alone that nobody asked to cancel."""
+"""Monitoring of jobs, and cancellation only on request."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from audiocraft.launch.explorer import KeepJobsExplorer, grid_notes, last_error
 
 
 class Job:
-    """A SLURM job in some state."""
+    """A SLURM job in a given state."""
 
     def __init__(self, state, job_id="17"):
         self.job_id = job_id
@@ -27,7 +27,7 @@ class Job:
 
 
 class Main:
-    """An entry point whose experiments are their own command lines."""
+    """Entry point that uses command lines as experiments."""
 
     _slow = False
     name = "trial"
@@ -60,7 +60,7 @@ def logged(monkeypatch):
 
 @pytest.fixture
 def shepherd(main, monkeypatch):
-    """A shepherd after a grid was read, of whom every experiment has the job `jobs` says."""
+    """A shepherd whose experiments have the jobs in `jobs`, by signature."""
     jobs = {}
     init = module.Sheep.__init__
 
@@ -75,7 +75,7 @@ def shepherd(main, monkeypatch):
 
 
 def read(shepherd, *experiments):
-    """The experiments of a grid, as `dora grid` reads them: it composes several at a time."""
+    """Experiments of a grid, as `dora grid` reads them: several are composed in parallel."""
     herd = Herd()
     with ThreadPoolExecutor(2) as pool:
         launcher = Launcher(shepherd, SlurmConfig(), herd, pool=pool)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, logged):
     sig = main.get_xp(["lr=1"]).sig
     shepherd.jobs[sig] = Job("RUNNING")
     old = shepherd.get_sheep_from_sig(sig)
-    assert old.is_done()  # then Dora has nothing to cancel
+    assert old.is_done()  # so that Dora does not cancel it
     assert old.job is None
     assert logged == [
         f"{sig} has left this grid, but its job 17 is RUNNING and stays so. "

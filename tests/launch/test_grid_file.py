@@ -1,4 +1,4 @@
-"""Grid files and their mistakes."""
+"""Grid files and their errors."""
 
 import itertools
 import sys
@@ -17,7 +17,7 @@ numbers = itertools.count()
 
 
 class Main:
-    """An entry point whose experiments are their own command lines."""
+    """Entry point that uses command lines as experiments."""
 
     package = "nobody"
     _config_groups = ("solver",)
@@ -37,7 +37,7 @@ class Main:
 
 @pytest.fixture
 def grids(tmp_path, monkeypatch):
-    """Writes a grid; returns how to read its experiments."""
+    """Function that writes a grid file and returns its experiments."""
     package = f"grids_of_a_test_{next(numbers)}"
     (tmp_path / package / "deep").mkdir(parents=True)
     (tmp_path / package / "__init__.py").touch()

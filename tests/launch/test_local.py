@@ -1,4 +1,4 @@
-"""Grids on this machine, with experiments that are small scripts."""
+"""Local grids, with small scripts as experiments."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ from grids._explorers import LMExplorer
 
 pytestmark = pytest.mark.integration
 
-# `python -m trial.train NAME DO`: an experiment that does what its second argument says.
+# `python -m trial.train NAME DO`: an experiment; its second argument selects the action.
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
 
@@ -51,7 +51,7 @@ history.write_text(json.dumps([{"valid": {"ce": 1.5, "ppl": 4.5}}]))
 
 
 class Main:
-    """The entry point of those experiments."""
+    """Entry point of these experiments."""
 
     package, main_module = "trial", "train"
 
@@ -97,7 +97,7 @@ def test_all_experiments_run_and_the_table_shows_their_metrics(main, capsys):
     assert states(grid) == {"a": "COMPLETED", "b": "COMPLETED"}
     grid.show(LMExplorer(lambda launcher: None))
     table = capsys.readouterr().out
-    assert table.count("1.500") == 4  # the latest and the best of each
+    assert table.count("1.500") == 4  # the latest and the best value of each
     assert table.count("COM") == 2
 
 
@@ -120,12 +120,12 @@ def test_failed_experiments_are_retried_and_completed_ones_skipped(main, tmp_pat
     again = new_grid(main, a="train", b="train")
     assert states(again)["b"] == "COMPLETED"
     assert again.run() == 0
-    assert not (tmp_path / "b").exists()  # it was not started
+    assert not (tmp_path / "b").exists()  # not started again
 
 
 @pytest.mark.parametrize("parallel", [2, 3])
 def test_experiments_run_in_parallel(parallel, main):
-    """The first ends only when the second has begun."""
+    """The first ends only after the second has started."""
     assert new_grid(main, parallel, a="after_b", b="train").run() == 0
 
 
@@ -165,7 +165,7 @@ def test_an_interrupt_stops_running_and_pending_experiments(main, tmp_path):
 
 
 def test_an_experiment_outlives_its_parent_and_remains_locked(main, tmp_path):
-    """Another grid, whose first experiment is that of a process that runs already."""
+    """A second grid contains an experiment that is already running."""
     script = (
         "import sys; sys.path[:0] = ['.']\n"
         "from pathlib import Path\n"

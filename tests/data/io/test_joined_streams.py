@@ -1,4 +1,4 @@
-"""Joined files, and headers that state no length: all is read, and the defect reported."""
+"""Joined files and headers without a length: read completely, with a warning."""
 
 import struct
 

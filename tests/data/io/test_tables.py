@@ -13,7 +13,7 @@ ROWS = [{"path": "a.wav", "bpm": 120.5}, {"path": "b, c.wav", "bpm": None}]
 
 
 def write(path, rows, metadata=None):
-    """A table in the format of the suffix."""
+    """Write a table in the format of the suffix."""
     if path.suffix == ".csv":
         path.write_text('\ufeffpath,bpm\na.wav,120.5\n"b, c.wav",\n', encoding="utf-8")
     elif path.suffix == ".tsv":
@@ -61,7 +61,7 @@ def test_the_error_names_a_damaged_table(tmp_path, suffix, content):
     table = tmp_path / f"table{suffix}"
     table.write_bytes(content)
     if suffix in (".csv", ".tsv") and content.isascii():
-        assert list(read_rows(table)) == []  # only a first line
+        assert list(read_rows(table)) == []  # only a header line
         return
     with pytest.raises(ManifestError, match="table"):
         list(read_rows(table))

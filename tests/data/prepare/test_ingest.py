@@ -1,4 +1,4 @@
-"""Ingest: groups of tracks, and names of files."""
+"""Ingest: groups of tracks and file names."""
 
 import os
 import unicodedata

@@ -21,7 +21,7 @@ ARTISTS = {"Ann": 4, "bob": 3, "Cem": 2, "Dan": 2, "Eve": 2, "Fay": 1}
 
 
 def write_song(path, number: int, seconds: float = 1.0) -> None:
-    """Noise that no other number gives."""
+    """Write noise that is different for each number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(number)
     envelope = np.repeat(rng.random(20), round(seconds * RATE / 20))
@@ -35,7 +35,7 @@ def songs(tmp_path):
     for artist, count in ARTISTS.items():
         for song in range(count):
             write_song(tmp_path / f"songs/{artist}/{song}.wav", number)
-            name = artist.upper() if song % 2 else f" {artist} "  # one artist, spelled variously
+            name = artist.upper() if song % 2 else f" {artist} "  # spellings of one artist
             rows.append(f"{artist}/{song}.wav,{name},Song {song},text {number},{number % 5}")
             number += 1
     (tmp_path / "songs/list.csv").write_text("\n".join(rows))
@@ -43,7 +43,7 @@ def songs(tmp_path):
 
 
 def prepare_splits(source, out, *options) -> dict[str, list[str]]:
-    """Run the command; files by split."""
+    """Run the command; returns the files of each split."""
     command.main([str(source), str(out), "--workers", "0", *options])
     return {
         folder.name: [meta.path.removeprefix(f"{out}/") for meta in load_manifest(folder)]
@@ -83,7 +83,7 @@ def test_a_prepared_folder_can_be_moved_and_trained_on(songs, tmp_path, monkeypa
 
 
 def groups(splits: dict[str, list[str]], key) -> dict[str, set[str]]:
-    """In which splits each group is."""
+    """Splits that contain each group."""
     found: dict[str, set[str]] = {}
     for split, paths in splits.items():
         for path in paths:
@@ -125,7 +125,7 @@ def test_copies_of_a_recording_share_a_split(tmp_path, capsys):
 def test_splits_are_reproducible_and_depend_on_the_seed(songs, tmp_path):
     first = prepare_splits(songs / "list.csv", tmp_path / "a", "--by", "piece")
     assert prepare_splits(songs / "list.csv", tmp_path / "b", "--by", "piece") == first
-    assert prepare_splits(songs / "list.csv", tmp_path / "a", "--by", "piece") == first  # goes on
+    assert prepare_splits(songs / "list.csv", tmp_path / "a", "--by", "piece") == first  # resumes
     assert (
         prepare_splits(songs / "list.csv", tmp_path / "c", "--by", "piece", "--seed", "1") != first
     )

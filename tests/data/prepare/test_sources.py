@@ -15,7 +15,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def tracks_of(source, **columns) -> list[Track]:
-    """The pieces of a source, none of which has a problem."""
+    """Tracks of a source; fails if one has a problem."""
     found = list(read_tracks(source, columns))
     assert all(isinstance(track, Track) for track in found), found
     return found  # type: ignore[return-value]
@@ -185,7 +185,7 @@ def test_a_table_in_a_folder_takes_precedence_over_its_files(tmp_path):
     assert track.fields == {"description": "A tune"}
 
 
-# Hugging Face data sets.
+# Hugging Face datasets.
 
 SOUNDS = [
     {"audio": {"bytes": encoded("flac"), "path": None}, "text": "one", "moods": ["calm", "", None]},
@@ -196,7 +196,7 @@ SOUNDS = [
 
 
 def save_to_disk(folder, rows):
-    """What `Dataset.save_to_disk` leaves behind."""
+    """Write the files that `Dataset.save_to_disk` writes."""
     folder.mkdir(parents=True)
     table = pyarrow.Table.from_pylist(rows)
     with pyarrow.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:

@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[3] / "dataset" / "example"
 
 
 def statistics_of(path, samples: np.ndarray, rate: int = RATE, **options) -> AudioStatistics:
-    """What is found in samples `[T, C]`."""
+    """Statistics of samples `[T, C]`, written to a file."""
     soundfile.write(path, samples, rate, "FLOAT")
     return compute_audio_statistics(path, **options)
 
@@ -120,7 +120,7 @@ def _interrupted(_):
     raise KeyboardInterrupt
 
 
-# Twins.
+# Duplicates.
 
 
 def test_copies_are_duplicates_and_other_music_is_not(tmp_path):

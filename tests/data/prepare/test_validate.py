@@ -16,7 +16,7 @@ from ..corpus import encoded
 
 @pytest.fixture
 def music(tmp_path):
-    """A folder with a manifest, in which one file of each kind is wrong."""
+    """A folder with a manifest and one file with each kind of problem."""
     folder = tmp_path / "music"
     for number in range(3):
         samples = tone(2.0, 300.0 + 100 * number) * np.hanning(2 * RATE)[:, None]
@@ -48,7 +48,7 @@ def run(*argv) -> int:
 
 
 def report(folder, *options) -> dict:
-    """What `--json` says about the manifest in a folder: kinds and names of files."""
+    """The `--json` report on the manifest in a folder: files by kind of problem."""
     run(folder / "egs", "--json", folder / "report.json", *options)
     return json.loads((folder / "report.json").read_text())
 
@@ -161,5 +161,5 @@ def test_a_stopped_command_resumes(music, monkeypatch, capsys):
 
     monkeypatch.setattr(inspection, "compute_audio_statistics", inspect)
     assert kinds(report(music)) == EXPECTED
-    assert inspected == ["damaged.wav"]  # what could not be read is tried again
+    assert inspected == ["damaged.wav"]  # unreadable files are read again
     assert not (music / ".report.json.resume").exists()

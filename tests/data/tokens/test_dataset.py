@@ -24,7 +24,7 @@ FRAMES = math.ceil(SEGMENT * RATE / HOP)
 
 @pytest.fixture
 def music(tmp_path) -> list[AudioMeta]:
-    """Files that are no whole number of frames long; the manifest is as exact as it ever is."""
+    """Files whose length is not a multiple of a frame; the manifest has exact durations."""
     metas = []
     for i, seconds in enumerate((1.013, 2.5, 0.707, 4.0)):
         meta = write_track(tmp_path / f"{i}.wav", seconds, genre="rock", bpm="90")
@@ -87,7 +87,7 @@ def test_segments_match_those_of_the_audio_within_a_frame(tmp_path, music, name,
         for index in range(len(audio)):
             (wav, audio_info), (codes, info) = audio[index], tokens[index]
             assert info.meta == audio_info.meta
-            assert info.description == audio_info.description  # the same dice for the text
+            assert info.description == audio_info.description  # drawn with the same generator
             assert info.seek_time == math.floor(audio_info.seek_time * FACTS.frame_rate) / 50
             later = audio_info.seek_time - info.seek_time
             assert 0 <= later < 1 / FACTS.frame_rate
@@ -289,7 +289,7 @@ def test_cached_tokens_replace_the_audio(config, tmp_path, folder):
     batches = {split: next(iter(loader)) for split, loader in built(config).items()}
     assert batches["train"].codes.shape == batches["valid"].codes.shape == (2, 3, FRAMES)
     assert batches["generate"].wavs.shape == (2, 1, RATE)
-    config.cache.write = True  # which starts from the audio
+    config.cache.write = True  # encoding reads the audio
     assert next(iter(built(config)["train"])).wavs.shape == (2, 1, RATE)
 
 
