@@ -2,13 +2,13 @@
 
 A cold start costs 6 to 12 s of CPU time, a fork 50 ms. `forked_python()` is the path of an
 executable that stands for `python`: arguments, environment, working directory, open files,
-signals and exit status are those of a process of its own, and so is all that the program changes.
+signals, exit status and global state are those of a separate process.
 `sys.executable` is that path inside the program, so that what it starts is forked as well
 (torchrun, `dora run -d`, local grids, data workers).
 
 Three differences: environment variables that are read while PyTorch or `audiocraft` is imported
 have no effect (except in `audiocraft.train`, which each program imports); `audiocraft` is that of
-this repository; a process ends without the last steps of an interpreter. A test of any of these
+this repository; a process ends without the finalization of the interpreter. A test of any of these
 uses `sys.executable`. With `AUDIOCRAFT_COLD_START=1`, and on systems other than Linux,
 `forked_python()` is `sys.executable`.
 """
@@ -97,10 +97,10 @@ def forked_python() -> str:
         [sys.executable, "-m", "tests.fork_server", str(server_socket.fileno()), str(client)],
         cwd=ROOT,
         env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,  # its end is that of this process
+        stdin=subprocess.PIPE,  # ends with this process
         stdout=subprocess.DEVNULL,
         pass_fds=[server_socket.fileno()],
-        start_new_session=True,  # Ctrl-C is for the programs that a test chooses
+        start_new_session=True,  # tests send SIGINT to the programs
     )
     server_socket.close()
 
@@ -135,11 +135,11 @@ class Request(tp.NamedTuple):
     argv: list[str]
     cwd: str
     env: dict[str, str]
-    files: dict[int, int]  # by number in the program, the number in the server
+    files: dict[int, int]  # server file descriptor by descriptor in the program
 
 
 def receive(connection: socket.socket) -> Request | None:
-    """Read the request of a client; `None` if it has died."""
+    """Read the request of a client; `None` if it has ended."""
     received, data = array.array("i"), b""
     header, ancillary, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(MAX_FILES * 4))
     for level, kind, content in ancillary:
@@ -193,7 +193,7 @@ class Server:
             return request
         for file in request.files.values():
             os.close(file)
-        with contextlib.suppress(OSError):  # the client has died: see `kill_program`
+        with contextlib.suppress(OSError):  # the client has ended: see `kill_program`
             connection.send(pid.to_bytes(8, "big"))
         ended = os.pidfd_open(pid)
         self.selector.register(
@@ -205,7 +205,7 @@ class Server:
         return None
 
     def kill_program(self, pid: int, connection: socket.socket) -> None:
-        """The client was killed: so is its program."""
+        """Kill the program of a client that was killed."""
         self.selector.unregister(connection)
         os.kill(pid, signal.SIGKILL)
 
@@ -221,9 +221,9 @@ class Server:
 
 
 def apply_request(request: Request, client: str) -> None:
-    """Give this process the files, environment and folder that the program would start with."""
+    """Apply the open files, environment and working directory of the request."""
     free = max([*request.files, *request.files.values()]) + 1
-    for number, file in request.files.items():  # first out of the way of each other
+    for number, file in request.files.items():  # first to unused descriptors
         os.dup2(file, free + number)
     for file in request.files.values():
         os.close(file)
@@ -260,7 +260,7 @@ def run(argv: list[str]) -> None:
     elif option == "-m":
         sys.argv = ["-m", *rest[1:]]
         for name in (rest[0], f"{rest[0]}.__main__"):
-            sys.modules.pop(name, None)  # it is about to be executed, not imported
+            sys.modules.pop(name, None)  # it is executed, not imported
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.path[0] = str(Path(option).parent)
@@ -286,18 +286,20 @@ def exit_status(argv: list[str]) -> int:
 def main(server_socket: socket.socket, client: str) -> None:
     preload()
     gc.collect()
-    gc.freeze()  # the collector of a program would copy the memory that it shares
+    gc.freeze()  # garbage collection would copy shared memory
     request = Server(server_socket).serve()
     if request is None:
         return
     paths = request.env.get("PYTHONPATH", "").split(os.pathsep)
-    # In the place of the working directory and of the PYTHONPATH of this server.
+    # Replaces the working directory and the PYTHONPATH of this server.
     sys.path[:2] = [request.cwd, *filter(None, paths)]
     apply_request(request, client)
     status = exit_status(request.argv)
-    threading._shutdown()  # as the interpreter does at its end
+    threading._shutdown()  # as the interpreter does at exit
     atexit._run_exitfuncs()
-    with contextlib.suppress(OSError, ValueError):  # the reader is gone, or the program closed it
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # the reader has ended, or the program closed the file
         sys.stdout.flush()
     os._exit(status)
 

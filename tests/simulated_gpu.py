@@ -134,7 +134,7 @@ def install() -> SimulatedDevice:
     fallback = torch.library.Library("_", "IMPL")
     fallback.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     mode = SimulatedDevice()
-    mode.fallback = fallback  # it is removed when nothing refers to it
+    mode.fallback = fallback  # it is removed with its last reference
     return mode
 
 

@@ -189,7 +189,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_a_refused_setting_is_a_problem_and_no_section_ends_the_report(override, doctor):
+def test_a_refused_setting_is_a_problem_and_the_report_continues(override, doctor):
     status, report = doctor(TINY, override)
     assert status == 1
     key = override.partition("=")[0]
@@ -209,7 +209,7 @@ def test_an_unforeseen_error_in_a_section_is_a_problem(doctor, monkeypatch):
     assert "epoch: 60 updates" in report["Steps"]
 
 
-def test_too_small_a_disk_is_a_problem(doctor, monkeypatch):
+def test_insufficient_disk_space_is_a_problem(doctor, monkeypatch):
     usage = SimpleNamespace(free=10e6)
     monkeypatch.setattr(report_module.shutil, "disk_usage", lambda path: usage)
     status, report = doctor(TINY)

@@ -44,7 +44,7 @@ def recipes_in(folder) -> dict[str, dict]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
-def test_text_and_style_give_variations_with_recipes_and_pictures(tmp_path, clip, capsys):
+def test_text_and_style_generate_variations_with_recipes_and_pictures(tmp_path, clip, capsys):
     generate(
         *("--text", "Disco beat", "--style", clip, "--count", "3", "--seed", "7"),
         *("--out", "folder", "--pictures", "--guidance", "2", "--text-weight", "6"),

@@ -136,7 +136,7 @@ RATES = {
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3, 6])
-def test_rates_and_channels_are_those_of_the_file(tmp_path, kind, channels):
+def test_sample_rate_and_channels_match_the_file(tmp_path, kind, channels):
     if kind == "mp3" and channels > 2:
         pytest.skip("mp3 has two channels at most")
     for rate in RATES[kind]:
@@ -185,7 +185,7 @@ def test_the_extension_does_not_matter(tmp_path):
     assert audio_info(tmp_path / "lies.wav").sample_rate == 44100
 
 
-def test_names_need_not_be_utf8(tmp_path):
+def test_names_that_are_not_utf8_are_read(tmp_path):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.wav")
     shutil.copy(write_tone(tmp_path / "a.wav").path, name)
     assert audio_info(name).duration == 2.0
@@ -354,7 +354,7 @@ def test_an_unknown_format_lists_the_supported_ones(tmp_path):
         audio_write(tmp_path / "a", torch.zeros(1, 10), RATE, format="wma")
 
 
-def test_integers_are_pcm(tmp_path):
+def test_integers_are_read_as_pcm(tmp_path):
     pcm = torch.tensor([[0, 100, -200, 32767]], dtype=torch.int16)
     path = audio_write(tmp_path / "a", pcm, RATE, strategy="clip", peak_clip_headroom_db=0)
     assert soundfile.read(path, dtype="int16")[0].tolist() == pcm[0].tolist()

@@ -23,7 +23,7 @@ RATES = [(44100, 32000), (48000, 32000), (32000, 16000), (16000, 32000), (22050,
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), RATES)
 @pytest.mark.parametrize("num_samples", [1, 50, 5001])
-def test_resampling_equals_julius(from_rate, to_rate, num_samples):
+def test_resampling_agrees_with_julius(from_rate, to_rate, num_samples):
     wav = torch.randn(2, 3, num_samples)
     expected = julius.resample_frac(wav, from_rate, to_rate)
     torch.testing.assert_close(resample(wav, from_rate, to_rate), expected, atol=1e-5, rtol=1e-5)
@@ -103,14 +103,14 @@ def test_peak_normalization_reaches_the_headroom(gain, headroom):
     assert 20 * math.log10(out.abs().max()) == pytest.approx(-headroom, abs=1e-3)
 
 
-def test_without_normalize_nothing_becomes_louder():
+def test_without_normalize_the_level_is_not_raised():
     quiet = torch.full((1, 10), 0.1)
     assert torch.equal(normalize_audio(quiet, normalize=False), quiet)
     loud = torch.full((1, 10), 4.0)
     assert normalize_audio(loud, normalize=False).max() < 1
 
 
-def test_rms_is_that_of_the_mono_mix():
+def test_rms_is_computed_on_the_mono_mix():
     wav = torch.stack([torch.ones(100), -torch.ones(100) * 0.5]) * 0.1
     out = normalize_audio(wav, strategy="rms", rms_headroom_db=20)
     assert float(out.mean(dim=0).square().mean().sqrt()) == pytest.approx(0.1)
@@ -147,7 +147,7 @@ def test_clipping_is_reported(caplog):
 
 
 @pytest.mark.parametrize("strategy", ["peak", "rms", "clip", "loudness"])
-def test_silence_stays_silent(strategy):
+def test_silence_is_preserved(strategy):
     out = normalize_audio(torch.zeros(2, 16000), strategy=strategy, sample_rate=16000)
     assert not out.any()
 

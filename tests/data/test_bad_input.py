@@ -91,7 +91,7 @@ def test_a_playlist_opens_no_other_file(corpus):
 
 
 def error_message_of(read: tp.Callable[[], tp.Any]) -> str | None:
-    """Message of the `AudiocraftError` raised, `None` without one."""
+    """Message of the `AudiocraftError` that `read` raises; `None` if it raises nothing."""
     try:
         read()
     except AudiocraftError as error:

@@ -200,7 +200,7 @@ def test_an_indivisible_batch_size_suggests_a_divisible_one(config):
         get_audio_datasets(config, world_size=4)
 
 
-def test_evaluation_alone_needs_no_training_data(config):
+def test_evaluation_needs_no_training_data(config):
     change(config, datasource__train=None)
     config.execute_only = "evaluate"
     assert list(get_audio_datasets(config)) == ["valid", "evaluate"]

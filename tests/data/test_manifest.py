@@ -241,7 +241,7 @@ def test_an_invalid_archive_is_reported(tmp_path):
         find_audio_files(tmp_path / "music.zip")
 
 
-def test_names_need_not_be_utf8(tmp_path):
+def test_names_that_are_not_utf8_are_read(tmp_path):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.wav")
     os.rename(write_tone(tmp_path / "a.wav").path, name)
     save_manifest(tmp_path / "data.jsonl", find_audio_files(tmp_path))

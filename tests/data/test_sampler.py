@@ -30,7 +30,7 @@ def draws(sampler, epoch=1, count=None):
 
 
 @given(epoch=st.integers(0, 1000), index=st.integers(0, 1999), seed=st.integers(0, 99))
-def test_a_draw_depends_on_seed_epoch_and_index_alone(epoch, index, seed):
+def test_a_draw_depends_only_on_seed_epoch_and_index(epoch, index, seed):
     torch.manual_seed(index)
     one, other = (make(shuffle_seed=seed) for _ in range(2))
     torch.rand(7)

@@ -9,7 +9,7 @@ from audiocraft.errors import AudioError
 
 
 def act_by_name(path: str, prefix: str = "") -> str:
-    """Crash, exit, hang or raise if that is the name of the path; else return it."""
+    """Crash, exit, hang or raise, selected by the path; otherwise return it in upper case."""
     if path == "crash":
         ctypes.string_at(0)
     if path == "exit":

@@ -59,7 +59,7 @@ class SavedActivations:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("dim", "layers"), [(64, 6), (128, 3), (128, 9)])
-def test_activations_are_what_the_backward_pass_keeps(dim, layers, dtype):
+def test_activations_match_the_tensors_saved_for_backward(dim, layers, dtype):
     cfg = composed(
         TINY, f"transformer_lm={{dim: {dim}, num_heads: 4, num_layers: {layers}, card: 64}}"
     )

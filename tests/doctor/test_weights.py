@@ -44,7 +44,7 @@ def saved(checkpoints, epochs=2, updates=5):
     checkpoints.save({"history": history, "progress": {"updates": updates}})
 
 
-def test_a_new_model_has_weights_from_the_seed(checkpoints):
+def test_a_new_model_has_random_weights_from_the_seed(checkpoints):
     sources = found(composed(TINY, "seed=7"), checkpoints)
     assert "seed=7" in sources["language model"].where
     assert sources["tokenizer"].where.endswith("assets/mel_rvq_16khz/model.safetensors")
@@ -61,7 +61,7 @@ def test_the_model_of_continue_from_is_found(checkpoints, tmp_path):
     assert source.why == f"continue_from: {folder}"
 
 
-def test_the_own_checkpoint_takes_precedence_with_its_reason(checkpoints):
+def test_a_checkpoint_of_the_run_takes_precedence_over_continue_from(checkpoints):
     saved(checkpoints)
     assert get_checkpoint_progress(checkpoints) == CheckpointProgress(2, 5)
     source = found(composed(TINY, "continue_from=//sig/abc"), checkpoints)["language model"]

@@ -1,4 +1,4 @@
-"""SLURM on this machine: real daemons with a folder of their own, inside a `with` block.
+"""SLURM on this machine: real daemons with a separate folder, inside a `with` block.
 
     with Slurm() as slurm:
         subprocess.run(["sbatch", …], env=os.environ | slurm.env)

@@ -71,7 +71,7 @@ def parse_only(monkeypatch):
 
     def run(module: str, *arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
-        for name in (module, f"{module}.__main__"):  # it is about to be executed, not imported
+        for name in (module, f"{module}.__main__"):  # it is executed, not imported
             monkeypatch.delitem(sys.modules, name, raising=False)
         with pytest.raises(ParsedError):
             runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -135,7 +135,7 @@ def test_a_preset_trains(preset, plain, tmp_path):
     assert (done.folder / "adapter.safetensors").exists() == (preset == "16gb")
 
 
-def test_generation_can_replace_the_samples_of_the_last_epoch(tmp_path):
+def test_samples_of_the_last_epoch_can_be_replaced(tmp_path):
     plain = run(tmp_path, job=SAMPLES)
     samples = plain.folder / "samples"
     before = sorted(path.name for path in samples.iterdir())

@@ -20,7 +20,7 @@ def test_a_run_writes_checkpoints_history_and_logs(finished):
     assert list((finished.folder / "tensorboard").glob("events.*"))
 
 
-def test_the_last_lines_name_the_results_and_the_next_steps(finished):
+def test_the_last_log_lines_name_results_and_next_steps(finished):
     end = finished.output[-2000:]
     assert str(finished.folder / "samples") in end
     assert str(finished.folder / "checkpoint.th") in end
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_history_in_another_process(finished, tmp_p
     assert again.folder.name == finished.folder.name
 
 
-def test_another_seed_gives_another_history(finished, tmp_path):
+def test_the_history_depends_on_the_seed(finished, tmp_path):
     job = ("-m", "audiocraft.train", *SMALL, *NO_SAMPLES, "seed=1")
     other = command(*job, outputs=tmp_path)
     assert other.returncode == 0, other.output
@@ -99,7 +99,7 @@ def test_a_trained_model_can_be_used_by_its_signature(finished):
     assert "SHAPE [1, 1, 8000]" in run.output, run.output
 
 
-def test_generating_samples_again_needs_no_training(finished):
+def test_samples_can_be_generated_again_without_training(finished):
     run_training(*SMALL, "execute_only=generate", outputs=finished.outputs)
     assert (finished.folder / "samples" / "3" / "style").is_dir()
     shutil.rmtree(finished.folder / "samples" / "3")
@@ -132,7 +132,7 @@ def test_a_wrong_setting_is_refused_before_training(mistake, refusal):
     assert named in refusal(*SMALL, *overrides)
 
 
-def test_an_error_is_one_sentence_and_a_status(tmp_path):
+def test_an_error_is_one_sentence_with_a_nonzero_status(tmp_path):
     run = command("-m", "dora", "run", *SMALL, "transformer_lm.n_q=2", outputs=tmp_path)
     assert run.returncode == 1
     assert "error: transformer_lm.n_q" in run.output
@@ -140,7 +140,7 @@ def test_an_error_is_one_sentence_and_a_status(tmp_path):
     assert not list(tmp_path.glob("xps/*/checkpoint.th"))
 
 
-def test_a_variable_shows_the_traceback(tmp_path):
+def test_an_environment_variable_enables_the_traceback(tmp_path):
     run = command(
         "-m", "dora", "run", *SMALL, "transformer_lm.n_q=2", outputs=tmp_path, HYDRA_FULL_ERROR="1"
     )

@@ -56,7 +56,7 @@ def run_documented(case: Command, folder) -> Run:
     return command(*words, outputs=folder / "outputs")
 
 
-def test_the_documented_commands_lead_from_a_folder_to_training(tmp_path):
+def test_the_documented_commands_prepare_a_folder_and_train(tmp_path):
     write_inputs(tmp_path)
     printed = {}
     for case in WALKED:

@@ -26,7 +26,7 @@ def main(tmp_path):
         ([""], False),
     ],
 )
-def test_only_dora_s_own_command_lines_are_checked(argv, expected):
+def test_only_command_lines_of_dora_are_checked(argv, expected):
     assert is_dora(argv) == expected
 
 

@@ -96,7 +96,7 @@ def test_an_error_in_a_grid_is_one_sentence(shepherd, monkeypatch):
         KeepJobsExplorer(mistaken)(launcher)
 
 
-def test_an_experiment_that_left_its_grid_keeps_its_job(shepherd, main, logged):
+def test_an_experiment_removed_from_its_grid_keeps_its_job(shepherd, main, logged):
     read(shepherd, ["lr=2"])
     sig = main.get_xp(["lr=1"]).sig
     shepherd.jobs[sig] = Job("RUNNING")

@@ -25,7 +25,7 @@ def track(name="a.wav", audio=b"RIFF", **fields) -> Track:
         ["Beyoncé"],
     ],
 )
-def test_spellings_of_an_artist_are_one_group(spelling):
+def test_spellings_of_an_artist_form_one_group(spelling):
     assert group_of(track(artist=spelling), "artist") == group_of(track(artist="Beyoncé"), "artist")
 
 
@@ -37,13 +37,13 @@ def test_other_artists_are_other_groups(other):
     assert group == f"artist {other.lower()}"
 
 
-def test_former_spelling_of_a_track_group():
+def test_the_former_spelling_of_a_track_group_is_accepted():
     song = track(artist="Ann", title="Song")
     assert group_of(song, "piece") == group_of(song, "track") == "piece ann: song"
 
 
 @pytest.mark.parametrize("length", [240, 251, 255])
-def test_names_near_the_limit_of_the_file_system(tmp_path, length):
+def test_names_of_the_maximum_length_are_written(tmp_path, length):
     folder = AudioFolder(tmp_path, link=False, by="artist")
     names = ["é" * ((length - 4) // 2) + ".wav", "é" * ((length - 4) // 2 - 1) + "e.wav"]
     for name in names:

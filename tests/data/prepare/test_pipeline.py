@@ -183,7 +183,7 @@ def test_archive_members_are_extracted_by_base_name(tmp_path):
     assert after - before == {tmp_path / "out"}
 
 
-def test_links_save_space(songs, tmp_path):
+def test_links_replace_copies(songs, tmp_path):
     prepare_splits(songs, tmp_path / "out", "--by", "folder", "--link")
     for path in songs.rglob("*.wav"):
         assert os.path.samefile(path, tmp_path / "out/audio" / path.relative_to(songs))

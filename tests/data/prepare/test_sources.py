@@ -46,7 +46,7 @@ def test_metadata_of_a_folder_comes_from_text_json_and_tags(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mp3", "ogg", "flac"])
-def test_tags_inside_the_audio_are_read(tmp_path, kind):
+def test_tags_in_audio_files_are_read(tmp_path, kind):
     (tmp_path / "plain").write_bytes(encoded(kind))
     source = av.open(str(tmp_path / "plain"))
     (tmp_path / "music").mkdir()
@@ -130,7 +130,7 @@ def test_columns_are_detected_by_name(tmp_path):
     assert (second.audio, second.name, second.fields) == ("/abs/2.wav", "2.wav", {})
 
 
-def test_columns_can_be_named(tmp_path):
+def test_columns_can_be_selected(tmp_path):
     (tmp_path / "a.csv").write_text("path,text,better\na.wav,poor,rich\n")
     assert tracks_of(tmp_path / "a.csv", description="better")[0].fields == {"description": "rich"}
     with pytest.raises(ManifestError, match=r"no column 'none'.*path, text, better"):

@@ -113,7 +113,7 @@ def test_a_changed_byte_is_detected_and_its_file_named(folder):
 
 
 def test_tokens_out_of_range_are_detected(tmp_path, tracks):
-    facts = replace(FACTS, cardinality=50)  # the codes go to 99
+    facts = replace(FACTS, cardinality=50)  # codes are at most 99
     write_tokens(tmp_path / "tokens", tracks, tokenizer=facts)
     assert "00000.codes has codes out of range" in verify_folder(tmp_path / "tokens")[0]
 
@@ -203,7 +203,7 @@ def test_the_number_of_open_shards_is_limited(tmp_path, monkeypatch, tracks):
     assert again.codes(2, 3, 4).tolist() == [[3, 2, 6]]
 
 
-# Which tokenizer.
+# Comparison of tokenizers.
 
 
 def header(**changes) -> TokenFolderHeader:
