@@ -1,1 +1,1 @@
-"""Speed and memory, measured with one command each; docs/PERFORMANCE.md holds the figures."""
+"""Benchmarks of speed and memory, one command each; results are in docs/PERFORMANCE.md."""

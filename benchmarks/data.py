@@ -1,12 +1,13 @@
-"""How fast segments of music are read, through everything from file to batch.
+"""Throughput of the data pipeline, from file to batch.
 
     python -m benchmarks.data --folder F --segment 10 --json FILE
 
-The folder holds music in any of the formats, best as files of a minute; an empty or new one is
-filled with the bundled music in four formats. Every format is measured by itself, then the tokens
-of the first one, alone and with the waveform for the style conditioner. Rounds take turns,
-so that what else the machine does disturbs all alike, and medians are shown. Beside the speed
-stands the CPU time of all processes for one segment, which other programs disturb less.
+The folder contains audio in any of the formats, preferably files of about a minute; an empty or
+missing folder is filled with the bundled music in four formats. Each format is measured separately,
+then the tokens of the first one, alone and with the waveform for the style conditioner. Data sets
+are measured in alternating rounds, so that other load affects all of them equally, and medians are
+reported. CPU time per segment of all processes is reported as well, since it depends less on the
+load of the machine.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from audiocraft.inference.encode_dataset import EncodingParams, encode_dataset
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("wav", "flac", "mp3", "ogg")
-FILES, SECONDS, RATE = 8, 60, 44_100  # of the files that fill an empty folder
+FILES, SECONDS, RATE = 8, 60, 44_100  # of the files written to an empty folder
 INFO = {
     "title": "A piece",
     "artist": "An artist",
@@ -53,7 +54,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def fill(folder: Path) -> None:
-    """Write minutes of the bundled music, 44.1 kHz stereo, in every format."""
+    """Write `FILES` files of the bundled music, 44.1 kHz stereo, in every format."""
     metas = load_manifest(ROOT / "egs" / "example")
     rng = torch.Generator().manual_seed(0)
     for number in tqdm(range(FILES), desc=f"writing {folder}"):
@@ -66,7 +67,7 @@ def fill(folder: Path) -> None:
 
 
 def with_metadata(metas: list[AudioMeta], folder: Path) -> list[AudioMeta]:
-    """Give files without a JSON file one in another folder."""
+    """Assign a shared JSON file in `folder` to files without metadata."""
     shared = folder / "info.json"
     shared.write_text(json.dumps(INFO), encoding="utf-8")
     return [
@@ -76,7 +77,7 @@ def with_metadata(metas: list[AudioMeta], folder: Path) -> list[AudioMeta]:
 
 
 def contenders(args: argparse.Namespace, scratch: Path) -> dict[str, MusicDataset]:
-    """What is measured, by name."""
+    """Return the data sets to measure, by name."""
     metas = with_metadata(find_audio_files(args.folder), scratch)
     by_format: dict[str, list[AudioMeta]] = {}
     for meta in metas:
@@ -111,20 +112,20 @@ def _place(name: str) -> int:
 
 
 class Contender:
-    """A data set that is read on and on by its own workers."""
+    """A data set that is read continuously by its own workers."""
 
     def __init__(self, dataset: MusicDataset, batch_size: int, workers: int):
         sampler = ShardedSampler(len(dataset), batch_size)
         loader = DataLoader(
             dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=dataset.collater
         )
-        self.ready = 2 * workers + 1  # batches that may be there before the clock starts
+        self.ready = 2 * workers + 1  # batches that may be prefetched before the measurement
         self.batches = iter(loader)
         self.speeds: list[float] = []  # segments per second
         self.cpu: list[float] = []  # milliseconds per segment
 
     def measure(self, seconds: float) -> None:
-        """Read for so long."""
+        """Measure reading for `seconds` and append the results."""
         for _ in range(self.ready):
             next(self.batches)
         began, cpu, count = time.perf_counter(), cpu_seconds(), 0
@@ -135,7 +136,7 @@ class Contender:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and its children so far."""
+    """Return the CPU time of this process and its children, in seconds."""
     total = time.process_time()
     for child in multiprocessing.active_children():
         stat = Path(f"/proc/{child.pid}/stat")
@@ -164,7 +165,7 @@ def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Measure, print a table, write it as JSON."""
+    """Measure, print a table, and write JSON."""
     args = parse_args(argv)
     torch.set_num_threads(1)
     workers = num_cpus() if args.workers is None else args.workers

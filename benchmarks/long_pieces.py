@@ -3,7 +3,7 @@
     python -m benchmarks.long_pieces --minutes 5
 
 Language model and tokenizer are timed separately. The tokens are then decoded again in separate
-processes, in chunks and at once, whose memory is measured.
+processes, in chunks and in one call, whose memory is measured.
 """
 
 import argparse
@@ -29,8 +29,10 @@ MODEL = "//bundled/musicgen_style_tiny"
 
 
 def measured_boundaries(model: MusicGen, wav: Tensor) -> dict[str, BoundaryMeasurements]:
-    """Measure the chunk boundaries of a sample `[C, T]` that the model has just generated: those of
-    windows of the language model, and those of the tokenizer."""
+    """Measure the chunk boundaries of a sample `[C, T]` that the model has just generated.
+
+    Returns the measurements of the windows of the language model and of the tokenizer, by name.
+    """
     hop = round(model.sample_rate / model.frame_rate)
     frames = window_boundaries(model.generation_params, model.frame_rate, model.max_duration)
     places = {
@@ -49,7 +51,7 @@ def decoding_memory(name: str, codes: Tensor, at_once: bool) -> float:
     Args:
         name: Name of the model or of its tokenizer.
         codes: Codes to decode.
-        at_once: Whether to decode at once instead of in chunks.
+        at_once: Whether to decode in one call instead of in chunks.
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
@@ -86,7 +88,7 @@ def record_memory() -> tp.Iterator[list[float]]:
 
 
 def resident_megabytes() -> float:
-    """Return the resident memory of this process."""
+    """Return the resident memory of this process, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / 2**20
 

@@ -1,9 +1,9 @@
-"""How long a large manifest takes to load, and what each worker then holds of it.
+"""Load time of a large manifest, and memory of each worker that uses it.
 
     python -m benchmarks.manifest --lines 1000000 --json FILE
 
-The manifest is made up; no audio is touched. A worker looks at every tenth file and draws a
-thousand samples. What counts is its own memory, which it shares with no other process.
+The manifest is synthetic; no audio is read. A worker reads the entry of every tenth file and draws
+a thousand samples. The measured memory is the one that a worker shares with no other process.
 """
 
 import argparse
@@ -23,15 +23,15 @@ DRAWS = 1000
 OPTIONS: dict[str, tp.Any] = {"segment_duration": 10.0, "sample_rate": 32_000, "channels": 1}
 
 
-def made_up(lines: int) -> tp.Iterator[AudioMeta]:
-    """Files with paths of a usual length."""
+def synthetic_entries(lines: int) -> tp.Iterator[AudioMeta]:
+    """Yield synthetic entries with paths of typical length."""
     for i in range(lines):
         path = f"/data/music/label_{i % 97:03d}/artist_{i % 9973:05d}/album/track_{i:07d}.mp3"
         yield AudioMeta(path, 180.0 + i % 100 / 7, 44_100)
 
 
-def own_megabytes() -> float:
-    """Memory that this process does not share with others."""
+def unshared_megabytes() -> float:
+    """Return the memory that this process shares with no other, in megabytes."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
@@ -39,23 +39,23 @@ def own_megabytes() -> float:
 
 
 def work(dataset: MusicDataset, results: tp.Any) -> None:
-    """What a worker does, and what it grew by meanwhile."""
-    before = own_megabytes()
+    """Run a worker and put its growth of memory and its time per draw into `results`."""
+    before = unshared_megabytes()
     for file in range(0, len(dataset.meta), 10):
         _ = dataset.meta[file].path
     began = time.perf_counter()
     for index in range(DRAWS):
         dataset.sampler.draw(1, index, dataset.sampler.generator(1, index))
     draw = (time.perf_counter() - began) / DRAWS
-    results.put({"grown_mb": own_megabytes() - before, "draw_ms": 1000 * draw})
+    results.put({"grown_mb": unshared_megabytes() - before, "draw_ms": 1000 * draw})
 
 
 def measure(lines: int) -> dict[str, tp.Any]:
-    """Load, share, draw."""
+    """Measure loading, the shared table, and the workers of each start method."""
     report: dict[str, tp.Any] = {"lines": lines, "load_before": os.getloadavg()}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.jsonl"
-        save_manifest(file, made_up(lines))
+        save_manifest(file, synthetic_entries(lines))
         report["file_mb"] = file.stat().st_size / 2**20
         began = time.perf_counter()
         metas = load_manifest(file)
@@ -76,7 +76,7 @@ def measure(lines: int) -> dict[str, tp.Any]:
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
-    """Measure, print, write as JSON."""
+    """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.manifest", description="Measure what a large manifest costs."
     )

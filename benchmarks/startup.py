@@ -3,8 +3,8 @@
     python -m benchmarks.startup --rounds 5 --json FILE
 
 Each command runs in its own process and prints its help, so that imports take almost all the time.
-The commands take turns. CPU time is reported as well, since it depends less on the load of the
-machine. PyTorch alone is the lower limit.
+Commands are measured in alternating rounds. CPU time is reported as well, since it depends less on
+the load of the machine. PyTorch alone is the lower limit.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Timing(tp.NamedTuple):
 
 
 def measure(argv: tp.Sequence[str]) -> Timing:
-    """Run Python with arguments."""
+    """Measure one run of Python with arguments."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *argv], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

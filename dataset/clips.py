@@ -1,4 +1,4 @@
-"""One piece becomes labelled audio files: the work that both scripts share."""
+"""Clips of a piece as labelled audio files, and their manifests; used by both scripts."""
 
 import json
 import random
@@ -16,7 +16,7 @@ SPLITS = ("train", "valid", "evaluate", "generate")
 
 @dataclass(frozen=True, kw_only=True)
 class PiecePlan:
-    """What is to be made of one piece. A piece belongs to exactly one split."""
+    """Settings of one piece and its clips. A piece belongs to exactly one split."""
 
     style: str
     seed: int
@@ -36,7 +36,7 @@ class PiecePlan:
 
 
 def compose_piece(plan: PiecePlan) -> Score:
-    """The piece of a plan, long enough for all its clips."""
+    """Compose the piece of a plan, long enough for all its clips."""
     wanted = plan.num_clips * plan.seconds
     return compose(
         STYLES[plan.style],
@@ -47,11 +47,11 @@ def compose_piece(plan: PiecePlan) -> Score:
 
 
 def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
-    """Compose, play, cut, label and write one piece.
+    """Compose, render, cut, label and write one piece.
 
     Args:
-        plan: What to make.
-        folder: Where audio and JSON go.
+        plan: Settings of the piece.
+        folder: Output folder of audio and JSON.
 
     Returns:
         One manifest entry per clip.
@@ -85,13 +85,13 @@ def make_piece(plan: PiecePlan, folder: Path) -> list[dict]:
 
 
 def clip_starts(score: Score, plan: PiecePlan) -> list[float]:
-    """Where the clips of a piece begin, in seconds: on bars, evenly spread, never overlapping.
+    """Return the starts of the clips, in seconds: on bars, evenly spaced, not overlapping.
 
-    A single clip begins with the tune if there is one, and otherwise anywhere between the
+    A single clip starts with the tune if there is one, and otherwise at a random bar between the
     introduction and the ending.
     """
     bar = score.seconds_per_bar
-    needed = int(plan.seconds / bar + 0.999)  # bars that one clip touches
+    needed = int(plan.seconds / bar + 0.999)  # bars that one clip overlaps
     first, last = score.first_full_bar, score.last_full_bar - needed
     if plan.num_clips == 1 and plan.tune:
         return [first * bar]
@@ -104,7 +104,7 @@ def clip_starts(score: Score, plan: PiecePlan) -> list[float]:
 
 
 def manifest_entry(path: Path, duration: float, sample_rate: int) -> dict:
-    """One line of a manifest, in the fields of the reference."""
+    """Return one manifest line, with the fields of the released format."""
     return {
         "path": path.as_posix(),
         "duration": duration,
@@ -116,13 +116,13 @@ def manifest_entry(path: Path, duration: float, sample_rate: int) -> dict:
 
 
 def write_manifest(path: Path, entries: list[dict]) -> None:
-    """Write JSON lines."""
+    """Write entries as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
 
 def write_manifests(root: Path, made: list[tuple[PiecePlan, list[dict]]]) -> None:
-    """One manifest per split under `root`, and `root/data.jsonl` with everything."""
+    """Write one manifest per split under `root`, and `root/data.jsonl` with all entries."""
     for split in SPLITS:
         of_split = [entry for plan, entries in made if plan.split == split for entry in entries]
         write_manifest(root / split / "data.jsonl", of_split)

@@ -1,9 +1,9 @@
-"""Fetches recorded music of free games: `python -m dataset.fetch_recorded OUT`.
+"""Download of recorded music of free games: `python -m dataset.fetch_recorded OUT`.
 
-The bundled tokenizer is fitted to it. Nothing of it is in this repository; the packages come from
+The bundled tokenizer is fitted to it. This repository contains none of it; the packages come from
 Debian (`apt-get download`, about 1.2 GB, Debian 12) and are unpacked, not installed. `OUT/egs/fit`
-names the music to fit to. What no fit may see: `OUT/egs/held_out`, whole tracks of the same games,
-and `OUT/egs/unseen`, other games.
+lists the music to fit to. Held-out music: `OUT/egs/held_out`, whole tracks of the same games, and
+`OUT/egs/unseen`, other games.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from audiocraft.data.manifest import AudioMeta, read_audio_meta, save_manifest
 
 HELD_OUT_EVERY = 8  # every eighth track is held out, from the fourth on
-SHORTEST = 30.0  # seconds; what is shorter is a jingle
+SHORTEST = 30.0  # seconds; shorter tracks are jingles
 # Tracks that `debian/copyright` puts under CC BY-SA, 3.0 or 4.0.
 SUPERTUXKART = (
     "Boom_boom_boom", "Lava", "SkyVibe-HighFrequency", "Snowy", "West", "alien_signal", "bay",
@@ -34,10 +34,10 @@ class Source:
     """Music of one package."""
 
     package: str
-    pattern: str  # of its tracks, below where it is unpacked
+    pattern: str  # of its tracks, below its unpacked folder
     licence: str
     fit: bool = True  # False: only for measuring
-    tracks: tuple[str, ...] = ()  # stems that are taken; none given means all
+    tracks: tuple[str, ...] = ()  # stems of the tracks to use; empty selects all
 
 
 SOURCES = [
@@ -52,10 +52,10 @@ SOURCES = [
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """Download and unpack a package, unless it is there; returns where it is.
+    """Download and unpack a package unless it exists; returns its folder.
 
     Raises:
-        RuntimeError: It cannot be had, with what the package manager said.
+        RuntimeError: The download failed; contains the output of the package manager.
     """
     unpacked = folder / source.package
     if unpacked.is_dir():
@@ -83,7 +83,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def describe_tracks(source: Source, unpacked: Path) -> list[AudioMeta]:
-    """Manifest entries of the tracks that are long enough, in the order of their paths."""
+    """Return manifest entries of the tracks that are long enough, sorted by path."""
     paths = sorted(unpacked.glob(source.pattern))
     chosen = [path for path in paths if not source.tracks or path.stem in source.tracks]
     metas = [read_audio_meta(path.resolve()) for path in chosen]
@@ -91,7 +91,7 @@ def describe_tracks(source: Source, unpacked: Path) -> list[AudioMeta]:
 
 
 def split_tracks(source: Source, metas: list[AudioMeta]) -> dict[str, list[AudioMeta]]:
-    """Which manifest each track goes into."""
+    """Assign each track to a manifest."""
     if not source.fit:
         return {"unseen": metas}
     held_out = metas[3::HELD_OUT_EVERY]

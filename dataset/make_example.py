@@ -1,4 +1,6 @@
-"""Makes the bundled example music: `python -m dataset.make_example`, from the repository root.
+"""Command that creates the bundled example music, run at the repository root.
+
+    python -m dataset.make_example
 
 The same code gives the same notes, labels and manifests. Samples may differ in the last bits
 with another version of fluidsynth, and encoded bytes with another version of the encoders
@@ -29,7 +31,7 @@ HELD_OUT = {1: "generate", 2: "evaluate", 3: "valid"}  # piece number -> split; 
 OGG = Encoding(extension="ogg", compression=0.99)  # about 45 kb/s
 OGG_STEREO = Encoding(extension="ogg", compression=0.99, sample_rate=44100, channels=2)
 MP3 = Encoding(extension="mp3", compression=0.97)  # 40 kb/s
-# Below 56 kb/s (mono) and 64 kb/s (stereo) a 44.1 kHz mp3 has no room to note its exact length.
+# Below 56 kb/s (mono) and 64 kb/s (stereo) a 44.1 kHz mp3 has no space to store its exact length.
 MP3_44 = Encoding(extension="mp3", compression=0.915, sample_rate=44100)
 MP3_STEREO = Encoding(extension="mp3", compression=0.885, sample_rate=44100, channels=2)
 MP3_128 = Encoding(extension="mp3", compression=0.667, sample_rate=44100, channels=2)
@@ -53,7 +55,7 @@ TUNES = {
 
 
 def plan_piece(style: str, number: int) -> PiecePlan:
-    """Length and format of one bundled piece; numbers count from 1."""
+    """Return the plan of one bundled piece; numbers count from 1."""
     encoding = OGG
     tune = TUNES.get((style, number))
     seconds = 14.0 if tune else 8.5 + (number * 7 % 5) * 0.5
@@ -74,7 +76,7 @@ def plan_piece(style: str, number: int) -> PiecePlan:
 
 
 def make_electronic(path: Path) -> None:
-    """The electronic clip of the examples: a piece of its own, in no manifest."""
+    """Create the electronic clip of the examples: a separate piece, in no manifest."""
     plan = PiecePlan(style="techno", seed=0, split="generate", seconds=16.0, encoding=MP3_128)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

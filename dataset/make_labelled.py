@@ -1,8 +1,8 @@
-"""Makes as much labelled music as one likes: `python -m dataset.make_labelled OUT --hours 2`.
+"""Command that creates labelled music: `python -m dataset.make_labelled OUT --hours 2`.
 
-`OUT/audio` gets clips with their JSON, `OUT/egs/{train,valid,evaluate,generate}` manifests with
+`OUT/audio` contains clips with their JSON, `OUT/egs/{train,valid,evaluate,generate}` manifests with
 absolute paths. All clips of a piece are in one split, and no piece is one of the bundled ones.
-A second call with the same options makes only what is missing.
+A second call with the same options creates only missing pieces.
 """
 
 import argparse
@@ -26,15 +26,15 @@ SEEDS_PER_SET = 100_000  # piece numbers of one set; those below are the bundled
 def plan_set(
     *, hours: float, seed: int, clip: PiecePlan, held_out: float = 0.05
 ) -> list[PiecePlan]:
-    """Which pieces to make; styles take turns, so that all have the same number of pieces.
+    """Return the plans of all pieces; every style has the same number of pieces.
 
     Args:
-        hours: How much audio, at least. It gets longer where every style would otherwise
-            have fewer than four pieces, one for each split.
-        seed: Another seed gives other pieces.
+        hours: Minimum duration of the audio. More is created where a style would otherwise have
+            fewer than four pieces, one for each split.
+        seed: Seed of the pieces.
         clip: Length, number per piece and format of the clips.
-        held_out: Share of each style's pieces in `valid`, and again in `evaluate`, at least
-            one piece each. `generate` gets one piece per style. Old tunes are arranged for
+        held_out: Share of the pieces of each style in `valid`, and also in `evaluate`, at least
+            one piece each. `generate` gets one piece per style. Public-domain tunes are used in
             `train` only, so that no two splits share a melody.
     """
     pieces = hours * 3600 / (clip.seconds * clip.num_clips * len(STYLES))
@@ -53,7 +53,7 @@ def plan_set(
 
 
 def _tune(style: str, number: int) -> str | None:
-    """Every sixth piece for training arranges an old tune, if some suit the style."""
+    """Return the tune of a piece: every sixth training piece has one, if the style has tunes."""
     tunes = tunes_of(style)
     if number % 6 or not tunes:
         return None
@@ -61,7 +61,7 @@ def _tune(style: str, number: int) -> str | None:
 
 
 def make_or_reuse(plan: PiecePlan, folder: Path) -> tuple[PiecePlan, list[dict]]:
-    """Make a piece, unless an earlier call finished it."""
+    """Create a piece, unless an earlier call has finished it."""
     paths = [folder / f"{name}.{plan.encoding.extension}" for name in plan.names]
     if all(path.with_suffix(".json").is_file() for path in paths):  # JSON is written last
         found = [(path, soundfile.info(path)) for path in paths]
@@ -87,7 +87,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def plan_from(args: argparse.Namespace) -> list[PiecePlan]:
-    """The data set defined by the command line."""
+    """Return the plans defined by the command line."""
     clip = PiecePlan(
         style="",
         seed=0,

@@ -1,4 +1,4 @@
-"""Scores become sound: fluidsynth plays them with the sound font FluidR3 GM (MIT licence)."""
+"""Rendering of scores with fluidsynth and the sound font FluidR3 GM (MIT licence)."""
 
 import os
 import shutil
@@ -17,13 +17,13 @@ from .composer.score import to_midi
 
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 LOUDNESS_DB = -18.0  # LUFS of every clip
-KNEE, PEAK = 0.4, 0.7  # peaks are bent from KNEE on; lossy encoders overshoot PEAK by 3 dB
-PREROLL = 0.03  # seconds kept before the first beat: hands may be a little early
+KNEE, PEAK = 0.4, 0.7  # peaks are compressed above KNEE; lossy encoders overshoot PEAK by 3 dB
+PREROLL = 0.03  # seconds kept before the first beat: attacks may be slightly early
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a clip is stored."""
+    """Audio format of a clip."""
 
     extension: str = "ogg"  # wav | flac | ogg | mp3
     sample_rate: int = 32000  # hertz
@@ -36,7 +36,7 @@ class RenderError(RuntimeError):
 
 
 def sound_font() -> Path:
-    """The sound font: `AUDIOCRAFT_SOUND_FONT`, or where Debian installs FluidR3.
+    """Return the sound font: `AUDIOCRAFT_SOUND_FONT`, or the path of FluidR3 on Debian.
 
     Raises:
         RenderError: fluidsynth or the sound font is not installed.
@@ -51,7 +51,7 @@ def sound_font() -> Path:
 
 
 def render(score: Score, sample_rate: int) -> np.ndarray:
-    """Play a whole piece.
+    """Render a whole piece.
 
     Returns:
         Float samples [T, 2], neither normalised nor cut.
@@ -73,12 +73,12 @@ def render(score: Score, sample_rate: int) -> np.ndarray:
 
 
 def cut(samples: np.ndarray, sample_rate: int, start: float, seconds: float) -> np.ndarray:
-    """A clip of a piece, with edges that do not click.
+    """Return a clip of a piece, with faded edges.
 
     Args:
         samples: The piece, [T, C].
-        sample_rate: In hertz.
-        start: In seconds; the clip begins a few milliseconds earlier.
+        sample_rate: Sample rate, in hertz.
+        start: Start, in seconds; the clip begins a few milliseconds earlier.
         seconds: Length of the clip.
     """
     first = max(0, round((start - PREROLL) * sample_rate))
@@ -91,17 +91,17 @@ def cut(samples: np.ndarray, sample_rate: int, start: float, seconds: float) -> 
 
 
 def level(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Bring a clip [T, C] to LOUDNESS_DB; what would rise above PEAK is bent below it."""
+    """Normalize a clip [T, C] to LOUDNESS_DB; samples above KNEE are compressed below PEAK."""
     wav = torch.from_numpy(np.ascontiguousarray(samples.T))
     loudness = float(torchaudio.functional.loudness(wav, sample_rate))
     louder = samples * 10 ** ((LOUDNESS_DB - loudness) / 20)
     above = np.maximum(np.abs(louder) - KNEE, 0)
-    bent = KNEE + (PEAK - KNEE) * np.tanh(above / (PEAK - KNEE))
-    return np.where(above > 0, np.sign(louder) * bent, louder).astype(np.float32)
+    compressed = KNEE + (PEAK - KNEE) * np.tanh(above / (PEAK - KNEE))
+    return np.where(above > 0, np.sign(louder) * compressed, louder).astype(np.float32)
 
 
 def write(path: Path, samples: np.ndarray, encoding: Encoding) -> None:
-    """Encode a clip [T, C] in the format that its file name says."""
+    """Encode a clip [T, C] in the format of its file name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lossy = encoding.extension in ("ogg", "mp3")
     with soundfile.SoundFile(

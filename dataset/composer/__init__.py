@@ -1,7 +1,7 @@
-"""Composes short pieces of music in clearly different styles, with correct labels.
+"""Composer of short pieces of music in clearly different styles, with correct labels.
 
-A style is data (`styles/`); `arranger.compose(style, seed)` turns it into a `Score`, and
-its metadata (`labels`) is derived from that score.
+A style is data (`styles/`); `arranger.compose(style, seed)` returns a `Score`, and its metadata
+(`labels`) is computed from that score.
 """
 
 from .arranger import compose

@@ -1,7 +1,7 @@
-"""Turns a style and a seed into a piece: key, tempo, form, band, notes.
+"""Arranger: composes a piece from a style and a seed (key, tempo, form, lines, notes).
 
-Each choice has its own generator, named by what it decides. So the second time a section
-comes it is the same music, and a new line in a style leaves the other lines as they were.
+Each choice has its own random generator, named after the choice. A repeated section is therefore
+the same music, and a new line in a style does not change the other lines.
 """
 
 import random
@@ -25,16 +25,16 @@ class Section(NamedTuple):
 
 
 def compose(style: Style, seed: int, seconds: float = 45.0, tune: Tune | None = None) -> Score:
-    """Write one piece, or arrange an old tune.
+    """Compose one piece, or arrange a public-domain tune.
 
     Args:
-        style: What may be chosen from.
-        seed: Which piece of the style. The same pair gives the same notes.
-        seconds: About how long the piece is; it ends with a whole section.
-        tune: Becomes the melody and the chords of the first theme.
+        style: Style of the piece.
+        seed: Seed of the piece. Equal style and seed give equal notes.
+        seconds: Approximate length; the piece ends with a whole section.
+        tune: Melody and chords of the first theme.
 
     Raises:
-        ValueError: The tune does not name the style among those that suit it.
+        ValueError: The style is not among those of the tune.
     """
     if tune and style.name not in tune.styles:
         raise ValueError(
@@ -85,7 +85,7 @@ def compose(style: Style, seed: int, seconds: float = 45.0, tune: Tune | None = 
 
 
 def plan_form(seconds_per_bar: float, seconds: float, tune: Tune | None = None) -> list[Section]:
-    """An introduction, sections A B A B … of about 15 seconds, and a final chord."""
+    """Return the sections: introduction, A B A B … of about 15 seconds each, final chord."""
     num_bars = 4
     while num_bars * seconds_per_bar < 11:
         num_bars *= 2
@@ -104,7 +104,7 @@ def plan_form(seconds_per_bar: float, seconds: float, tune: Tune | None = None) 
 def lay_chords(
     style: Style, key: Key, sections: list[Section], tune: Tune | None, rng: random.Random
 ) -> list[tuple[float, float, Chord]]:
-    """One progression per theme, repeated to fill its sections: (start, length, chord)."""
+    """Return the chords as (start, length, chord): one progression per theme, repeated."""
     options = style.progressions[key.mode]
     first, second = rng.sample(options, 2)
     themes: dict[str, str] = {"A": tune.chords if tune else first, "B": second}
@@ -126,7 +126,7 @@ def lay_chords(
 def choose_band(
     style: Style, tune: Tune | None, rng: random.Random
 ) -> list[tuple[Line, Instrument]]:
-    """The lines that play in this piece, each with its own instrument where possible."""
+    """Draw the lines of this piece, with different instruments where possible."""
     band, taken = [], set()
     for line in style.lines:
         present = rng.random() < line.presence_p
@@ -139,7 +139,7 @@ def choose_band(
 
 
 def humanise(notes: list[Note], style: Style, bpm: int, rng: random.Random) -> tuple[Note, ...]:
-    """Swing the off-beats, and let no two attacks be quite alike."""
+    """Apply swing to off-beats, and random variation to attacks."""
     beats_per_second = bpm / 60
     played = []
     for note in sorted(notes):
@@ -158,7 +158,7 @@ def _swung(beat: float, swing: float) -> float:
 
 
 def _theme(section: Section) -> str:
-    """Introductions and endings are made of the first theme."""
+    """Return the theme of a section; introductions and endings use the first one."""
     return "B" if section.label == "B" else "A"
 
 
@@ -182,7 +182,7 @@ def _passage(style, key, bpm, sections, chords, tune, index) -> Passage:
 
 
 def _final_chord(line, instrument, passage, rng) -> list[Note]:
-    """The first thing a line would play at the end, held until it has faded."""
+    """Return the first notes of a line in the ending, held until they have decayed."""
     first = play(line, instrument, passage, rng)
     onset = [note for note in first if note.start < passage.start + 0.1]
     held = passage.length if line.kind != "drums" else 0.1

@@ -1,4 +1,4 @@
-"""The General MIDI instruments that the styles use, under the names that labels use."""
+"""General MIDI instruments of the styles, by the names that labels use."""
 
 from dataclasses import dataclass
 
@@ -26,13 +26,13 @@ DRUMS = {
 
 @dataclass(frozen=True)
 class Instrument:
-    """A sound of the sound font and the pitches where it sounds like itself."""
+    """A program of the sound font and its natural range of pitches."""
 
     name: str
     program: int  # General MIDI, from 0; for drums the number of the kit
     low: int
     high: int
-    gain: float = 1.0  # evens out how loud the sound font recorded it
+    gain: float = 1.0  # compensates the recording level of the sound font
     is_drums: bool = False
 
 

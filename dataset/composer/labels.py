@@ -1,7 +1,7 @@
-"""What may be said about a stretch of a piece, in the fields of the metadata files.
+"""Labels of a section of a piece, with the fields of the metadata files.
 
-Everything is read from the score: an instrument is named only if it plays in that stretch,
-and a sentence is put together from labels that are true.
+All labels are computed from the score: an instrument is listed only if it plays in that section,
+and a description is composed of labels only.
 """
 
 import random
@@ -14,7 +14,7 @@ TEMPO_WORDS = ((70, "slow"), (92, "unhurried"), (118, "mid-tempo"), (145, "upbea
 
 
 def instruments_between(score: Score, start: float, end: float) -> list[str]:
-    """Names of the instruments that play at least two notes within [start, end] beats."""
+    """Return the instruments that play at least two notes within [start, end] beats."""
     names = [
         part.instrument.name
         for part in score.parts
@@ -24,12 +24,12 @@ def instruments_between(score: Score, start: float, end: float) -> list[str]:
 
 
 def tempo_word(bpm: float) -> str:
-    """A word for a tempo."""
+    """Return the word for a tempo."""
     return next(word for limit, word in TEMPO_WORDS if bpm < limit)
 
 
 def describe_clip(style: Style, score: Score, instruments: list[str], name: str) -> str:
-    """One sentence made of the labels; its wording depends on the clip's name."""
+    """Return one sentence composed of the labels; its wording depends on the name of the clip."""
     rng = random.Random(f"{name}/words")
     phrase = rng.choice(style.phrases)
     tempo = tempo_word(score.bpm)
@@ -49,7 +49,7 @@ def describe_clip(style: Style, score: Score, instruments: list[str], name: str)
 
 
 def join_names(names: list[str]) -> str:
-    """`solo piano`, or `violin, cello and harp`."""
+    """Return for example `solo piano`, or `violin, cello and harp`."""
     if len(names) == 1:
         return f"solo {names[0]}"
     return f"{', '.join(names[:-1])} and {names[-1]}"
@@ -64,15 +64,15 @@ def clip_metadata(
     sample_rate: int,
     extension: str,
 ) -> dict:
-    """The JSON that lies beside a clip.
+    """Return the metadata of a clip, written as JSON beside it.
 
     Args:
         style: The style of the piece.
         score: The piece.
         name: File name of the clip without its extension.
         window: Start and end of the clip in the piece, in seconds.
-        sample_rate: Of the audio file, in hertz.
-        extension: Of the audio file, without the dot.
+        sample_rate: Sample rate of the audio file, in hertz.
+        extension: Extension of the audio file, without the dot.
     """
     start, end = window
     beats_per_second = score.bpm / 60

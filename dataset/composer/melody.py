@@ -1,7 +1,7 @@
-"""Invents tunes: a short motif, its answer, and a close, as in a sung four-bar phrase.
+"""Melodies: phrases of four bars with a short motif, its answer, and a close.
 
-Rhythms come from the style. Pitches walk on the scale; on strong beats they settle on the
-nearest chord tone, so that the same motif fits whatever chord it meets again.
+Rhythms come from the style. Pitches are a random walk on the scale; on strong beats they move to
+the nearest chord tone, so that the same motif fits different chords.
 """
 
 import random
@@ -14,7 +14,7 @@ PHRASE = ("motif", "answer", "motif", "close")
 
 
 def play_melody(line, instrument, passage, rng) -> list[Note]:
-    """A melody over a passage; phrases of four bars share their motif."""
+    """Return a melody over a passage; phrases of four bars share their motif."""
     if passage.tune:
         return play_tune(line, instrument, passage)
     low, high = max(line.low, instrument.low), min(line.high, instrument.high)
@@ -39,14 +39,14 @@ def play_melody(line, instrument, passage, rng) -> list[Note]:
             index = pitches.index(nearest(position, pitches)) + motion
             index = min(max(index, 0), len(pitches) - 1)
             pitch = nearest(pitches[index], tones) if strong else pitches[index]
-            position = pitch + 0.12 * (home - pitch)  # drawn home, so that tunes do not drift off
+            position = pitch + 0.12 * (home - pitch)  # pulled to the centre, against drift
             velocity = {"X": 104, "x": 94, "o": 78}[hit.sign]
             notes.append(Note(start, hit.length * line.legato, pitch, velocity))
     return notes
 
 
 def play_tune(line, instrument, passage) -> list[Note]:
-    """The passage's tune, in the octave that suits the instrument best."""
+    """Return the tune of the passage, in the octave that fits the instrument best."""
     low, high = max(line.low, instrument.low), min(line.high, instrument.high)
     intervals = [note.interval for note in passage.tune]
     middle = (low + high) / 2 - (min(intervals) + max(intervals)) / 2
@@ -62,6 +62,6 @@ def play_tune(line, instrument, passage) -> list[Note]:
 
 
 def _invent(line, rng: random.Random) -> list[tuple[Hit, int]]:
-    """One bar of rhythm, with a step of the scale before every note."""
+    """Return one bar of rhythm, with a scale step before every note."""
     hits, _ = parse_pattern(rng.choice(line.patterns), line.steps_per_beat)
     return [(hit, rng.choice(line.motion)) for hit in hits]

@@ -1,7 +1,7 @@
-"""How each kind of line turns chords and a pattern into notes.
+"""Players: each kind of line converts chords and a pattern to notes.
 
-Every player has the same signature, `(line, instrument, passage, rng) -> notes`, and plays
-one passage (a section of the piece) without knowing the others.
+Every player has the same signature, `(line, instrument, passage, rng) -> notes`, and its notes
+depend on one passage (a section of the piece) only.
 """
 
 import random
@@ -19,7 +19,7 @@ VELOCITIES = {"X": 104, "x": 88, "o": 60}
 
 @dataclass(frozen=True)
 class Passage:
-    """The part of a piece that is played in one go; beats count from the start of the piece."""
+    """A section of a piece for one call of a player; beats count from the start of the piece."""
 
     key: Key
     start: float
@@ -27,9 +27,9 @@ class Passage:
     beats_per_bar: int
     bpm: int
     chords: tuple[tuple[float, float, Chord], ...]  # (start, length, chord), without gaps
-    next_chord: Chord  # what follows the passage
+    next_chord: Chord  # first chord after the passage
     with_fill: bool
-    tune: tuple[TuneNote, ...] = ()  # what melodies play instead of inventing
+    tune: tuple[TuneNote, ...] = ()  # melody to play instead of a generated one
 
     @property
     def end(self) -> float:
@@ -39,18 +39,18 @@ class Passage:
         return next(chord for start, _, chord in reversed(self.chords) if start <= beat + 1e-6)
 
     def chord_after(self, beat: float) -> Chord:
-        """The chord that follows the one sounding at a beat."""
+        """Return the chord after the one at a beat."""
         later = [chord for start, _, chord in self.chords if start > beat + 1e-6]
         return later[0] if later else self.next_chord
 
 
 def play(line: Line, instrument: Instrument, passage: Passage, rng: random.Random) -> list[Note]:
-    """The notes of one line in one passage."""
+    """Return the notes of one line in one passage."""
     return PLAYERS[line.kind](line, instrument, passage, rng)
 
 
 def repeat(pattern: str, line: Line, passage: Passage) -> list[Hit]:
-    """The pattern repeated over the passage, in beats of the piece."""
+    """Return the pattern repeated over the passage, in beats of the piece."""
     hits, length = parse_pattern(pattern, line.steps_per_beat)
     repeats = int(passage.length / length + 0.999)
     moved = (
@@ -62,7 +62,7 @@ def repeat(pattern: str, line: Line, passage: Passage) -> list[Hit]:
 
 
 def compass(line: Line, instrument: Instrument) -> tuple[int, int]:
-    """Lowest and highest pitch of a line on its instrument."""
+    """Return the lowest and highest pitch of a line on its instrument."""
     return max(line.low, instrument.low), min(line.high, instrument.high)
 
 
@@ -79,7 +79,7 @@ def play_chords(line, instrument, passage, rng) -> list[Note]:
 
 
 def play_power(line, instrument, passage, rng) -> list[Note]:
-    """Root, fifth and octave, as distorted guitars need them."""
+    """Play root, fifth and octave (power chords)."""
     low, _ = compass(line, instrument)
     notes = []
     for hit in repeat(rng.choice(line.patterns), line, passage):
@@ -146,7 +146,7 @@ def play_bass(line, instrument, passage, rng) -> list[Note]:
 
 
 def play_drums(line, instrument, passage, rng) -> list[Note]:
-    """A groove of several drums; the last beat may announce the next section."""
+    """Play a pattern of several drums; the last beat may be a fill before the next section."""
     groove = rng.choice(line.patterns)
     fill_start = passage.end - 1 if passage.with_fill else passage.end
     notes = [

@@ -1,4 +1,4 @@
-"""A piece as notes, and its MIDI file."""
+"""Scores: a piece as notes, and its MIDI file."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Part:
-    """What one instrument plays."""
+    """The notes of one instrument."""
 
     role: str
     instrument: Instrument
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Score:
-    """A whole piece, with everything that is true about it."""
+    """A whole piece with its notes, chords and properties."""
 
     style: str
     seed: int
@@ -53,12 +53,12 @@ class Score:
         return self.beats_per_bar * 60 / self.bpm
 
     def chord_at(self, beat: float) -> Chord:
-        """The chord that sounds at a beat."""
+        """Return the chord at a beat."""
         return next(chord for start, chord in reversed(self.chords) if start <= beat + 1e-6)
 
 
 def to_midi(score: Score) -> mido.MidiFile:
-    """A type 1 MIDI file: the tempo track, then one track per part."""
+    """Return a type 1 MIDI file: the tempo track, then one track per part."""
     midi = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
     midi.tracks.append(
         mido.MidiTrack(

@@ -1,7 +1,7 @@
-"""What a style consists of, and the little language its patterns are written in.
+"""Styles, and the notation of their patterns.
 
-A pattern is a string with one sign per step of the grid; spaces and bars (`|`) are there
-for the eye. `.` is a rest and `-` holds the note before. The other signs start a note:
+A pattern is a string with one sign per step of the grid; spaces and bars (`|`) are
+ignored. `.` is a rest and `-` holds the note before. The other signs start a note:
 
 * chords, melody rhythms and drums: `X` accented, `x` normal, `o` soft;
 * bass: `1 3 5 7` a chord tone, `8` the octave, `a` a scale step that leads to the next root;
@@ -23,7 +23,7 @@ class Hit(NamedTuple):
 
 
 def parse_pattern(text: str, steps_per_beat: int) -> tuple[list[Hit], float]:
-    """The hits of a pattern, and how many beats the pattern lasts."""
+    """Return the hits of a pattern and its length in beats."""
     signs = text.replace(" ", "").replace("|", "")
     hits: list[Hit] = []
     step = 1 / steps_per_beat
@@ -37,7 +37,7 @@ def parse_pattern(text: str, steps_per_beat: int) -> tuple[list[Hit], float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One player of the band: what it does and what it may choose from."""
+    """One line of a style: its kind of player and the values it is drawn from."""
 
     role: str  # names the line, once per style
     kind: str  # one of KINDS
@@ -46,7 +46,7 @@ class Line:
     presence_p: float = 1.0  # probability that the line plays in a piece at all
     low: int = 36  # the range that is drawn from, inside the instrument's own
     high: int = 84
-    level: float = 1.0  # loudness beside the other lines
+    level: float = 1.0  # loudness relative to the other lines
     pan: int = 64  # 0 left, 64 middle, 127 right
     strum: float = 0.0  # seconds between the notes of one chord
     legato: float = 0.95  # share of the written length that sounds
@@ -61,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Everything that makes pieces belong together; all choices are drawn per piece."""
+    """Properties shared by the pieces of a style; values are drawn per piece."""
 
     name: str  # also the start of file names
     genre: str  # the label
@@ -72,7 +72,7 @@ class Style:
     lines: tuple[Line, ...]
     moods: tuple[str, ...]
     keywords: tuple[str, ...]
-    phrases: tuple[str, ...]  # how a sentence may call a piece: "a swing tune"
+    phrases: tuple[str, ...]  # names of a piece in a sentence: "a swing tune"
     looseness: float = 0.008  # seconds, standard deviation of every attack
-    fills: bool = True  # drums announce the next section
+    fills: bool = True  # drums play a fill before the next section
     nouns: tuple[str, ...] = ("Morning",)  # for titles

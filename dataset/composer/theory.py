@@ -50,7 +50,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        """For people: `D minor`. Modes are named by their third."""
+        """Display name, for example `D minor`. Modes are named by their third."""
         if 4 in SCALES[self.mode]:
             return f"{MAJOR_TONICS[self.tonic]} major"
         return f"{MINOR_TONICS[self.tonic]} minor"
@@ -87,10 +87,10 @@ def parse_chord(numeral: str, key: Key) -> Chord:
 
 
 def ladder(key: Key, chord: Chord, low: int, high: int) -> list[int]:
-    """All pitches in [low, high] that a melody may use over a chord, ascending.
+    """Return all pitches in [low, high] that a melody may use over a chord, ascending.
 
-    That is the key's scale and the chord's tones. Where the chord leaves the scale (the
-    leading tone of a minor key), the scale tones a semitone beside that tone give way.
+    These are the scale of the key and the tones of the chord. Where a chord tone is not in the
+    scale (the leading tone of a minor key), scale tones a semitone away from it are omitted.
     """
     outside = chord.pitch_classes - key.pitch_classes
     beside = {(tone + step) % 12 for tone in outside for step in (-1, 1)}
@@ -99,25 +99,25 @@ def ladder(key: Key, chord: Chord, low: int, high: int) -> list[int]:
 
 
 def nearest(pitch: float, pitches: list[int]) -> int:
-    """The nearest of some pitches; the lower one of two equally near."""
+    """Return the nearest of some pitches; the lower one of two equally near."""
     return min(pitches, key=lambda candidate: (abs(candidate - pitch), candidate))
 
 
 def pitches_of(chord: Chord, low: int, high: int) -> list[int]:
-    """All chord tones in [low, high], ascending from the lowest root that fits."""
+    """Return all chord tones in [low, high], ascending from the lowest root that fits."""
     start = low + (chord.root - low) % 12
     return [pitch for pitch in range(start, high + 1) if pitch % 12 in chord.pitch_classes]
 
 
 def lowest_root(chord: Chord, low: int) -> int:
-    """The root at or above a pitch."""
+    """Return the root at or above a pitch."""
     return low + (chord.root - low) % 12
 
 
 def voice(chord: Chord, low: int, high: int, near: float) -> tuple[int, ...]:
-    """A close voicing in [low, high] whose middle is as near as possible to a pitch.
+    """Return a close voicing in [low, high] whose middle is as near as possible to a pitch.
 
-    Choosing it near the voicing before moves every voice by as little as the chords allow.
+    A pitch near the previous voicing minimizes the motion of the voices.
     """
     classes = sorted(chord.pitch_classes)
     voicings = []

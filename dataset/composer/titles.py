@@ -10,5 +10,5 @@ ADJECTIVES = (
 
 
 def draw_title(nouns: tuple[str, ...], seed: int, rng: random.Random) -> str:
-    """A title such as `Quiet Harbour No. 7`; the number is the piece's seed."""
+    """Draw a title such as `Quiet Harbour No. 7`; the number is the seed of the piece."""
     return f"{rng.choice(ADJECTIVES)} {rng.choice(nouns)} No. {seed}"

@@ -22,7 +22,7 @@ class TuneNote(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """A melody with its harmony; all of them are older than any copyright."""
+    """A melody with its harmony, in the public domain."""
 
     title: str
     origin: str
@@ -30,19 +30,19 @@ class Tune:
     beats_per_bar: int = 4
     melody: str
     chords: str
-    styles: tuple[str, ...]  # where an arrangement makes sense
+    styles: tuple[str, ...]  # styles that may arrange the tune
 
     @property
     def num_bars(self) -> int:
         return len(self.chords.split())
 
     def notes(self) -> list[TuneNote]:
-        """The melody, in beats and in semitones above the tonic."""
+        """Notes of the melody, in beats and in semitones above the tonic."""
         return parse_melody(self.melody, self.mode)
 
 
 def parse_melody(text: str, mode: str) -> list[TuneNote]:
-    """Read a melody.
+    """Parse a melody.
 
     Raises:
         ValueError: A note is not `degree:beats`.
@@ -181,5 +181,5 @@ TUNES_BY_TITLE = {tune.title: tune for tune in TUNES}
 
 
 def tunes_of(style: str) -> list[Tune]:
-    """The tunes that suit a style."""
+    """Return the tunes of a style."""
     return [tune for tune in TUNES if style in tune.styles]
