@@ -67,8 +67,8 @@ def test_unusable_metadata_is_a_problem_of_one_track(tmp_path, content):
     for name in "abc":
         write_tone(tmp_path / f"{name}.wav")
     (tmp_path / "b.json").write_text(content)
-    (told,) = problems(tmp_path)
-    assert "/b." in told
+    (message,) = problems(tmp_path)
+    assert "/b." in message
     assert len(list(read_tracks(tmp_path, {}))) == 3
 
 
@@ -154,9 +154,9 @@ def test_each_unusable_row_is_one_problem(tmp_path):
         {"audio": 7},
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    told = problems(tmp_path / "a.jsonl")
-    assert [f"row {n}" in text for n, text in zip((2, 3, 4), told, strict=True)] == [True] * 3
-    assert "Download it first" in told[1]
+    messages = problems(tmp_path / "a.jsonl")
+    assert [f"row {n}" in text for n, text in zip((2, 3, 4), messages, strict=True)] == [True] * 3
+    assert "Download it first" in messages[1]
 
 
 @pytest.mark.parametrize(
