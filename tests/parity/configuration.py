@@ -1,7 +1,7 @@
-"""Composing our configuration, and the short table of where it differs on purpose.
+"""Comparison of our configuration with the recorded one, and the table of differences.
 
-Removed keys are in `audiocraft.utils.deprecated_keys`; here are the added ones and those whose
-value differs, each with the reason.
+Removed keys are in `audiocraft.utils.deprecated_keys`; added keys and keys with different values
+are listed here, each with its reason.
 """
 
 import typing as tp
@@ -41,19 +41,19 @@ ADDED_KEYS = {
     "wandb.finish_timeout": "nor does a run wait for a network that is gone",
 }
 
-# (key, recorded value): ours. The reason stands behind.
+# (key, recorded value): our value. The reason is in the comment.
 DIFFERENT_VALUES: dict[tuple[str, str], tp.Any] = {
-    ("device", "cuda"): "auto",  # a machine without a GPU trains, too
-    ("optim.ema.device", "cuda"): "auto",  # beside the weights, wherever they are
+    ("device", "cuda"): "auto",  # training without a GPU is supported
+    ("optim.ema.device", "cuda"): "auto",  # the device of the weights
     ("optim.ema.device", "cpu"): "auto",
-    ("dora.dir", "/checkpoint/user/experiments/audiocraft/outputs"): "./outputs",  # that is absent
+    ("dora.dir", "/checkpoint/user/experiments/audiocraft/outputs"): "./outputs",  # does not exist
     ("metrics.fad.model", "tf"): "musicnn",  # no TensorFlow
-    # No piece is in two splits.
+    # No track is in two splits.
     ("datasource.train", "egs/example"): "egs/example/train",
     ("datasource.valid", "egs/example"): "egs/example/valid",
     ("datasource.evaluate", "egs/example"): "egs/example/evaluate",
     ("datasource.generate", "egs/example"): "egs/example/generate",
-    # A missing manifest has an error of its own; Dora cannot compare what is mandatory.
+    # A missing manifest raises its own error; Dora cannot compare mandatory values.
     ("datasource.max_sample_rate", "???"): None,
     ("datasource.max_channels", "???"): None,
     ("datasource.train", "???"): None,
@@ -61,8 +61,8 @@ DIFFERENT_VALUES: dict[tuple[str, str], tp.Any] = {
     ("datasource.evaluate", "???"): None,
 }
 
-# Patterns of `dora.exclude` that are gone because no key matches them, and new ones.
-EXCLUDE_GONE = {
+# Patterns of `dora.exclude`: removed ones, which match no key, and added ones.
+EXCLUDE_REMOVED = {
     "eval.num_workers",
     "special.*",
     "metrics.visqol.bin",
@@ -76,7 +76,7 @@ EXCLUDE_ADDED |= {"execute_inplace", "compile.*"}
 
 
 def flatten(node: tp.Any, prefix: str = "") -> Flat:
-    """Nested dictionaries as dotted keys; an empty dictionary is a value."""
+    """Flatten nested dictionaries to dotted keys; an empty dictionary is a value."""
     if not isinstance(node, dict) or not node:
         return {prefix: node}
     flat: Flat = {}
@@ -86,44 +86,44 @@ def flatten(node: tp.Any, prefix: str = "") -> Flat:
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """Our configuration, as a command line gives it."""
+    """Compose our configuration with the overrides of a command line."""
     with initialize_config_dir(config_dir=str(ROOT / "config"), version_base="1.3"):
         return compose("config", list(overrides))
 
 
 @cache
 def composed(*overrides: str) -> Flat:
-    """Our configuration with all interpolations resolved; what is mandatory stays `???`."""
+    """Return our flat resolved configuration; mandatory values stay `???`."""
     return flatten(OmegaConf.to_container(compose_config(*overrides), resolve=True))
 
 
 def is_retired(*overrides: str) -> bool:
-    """Whether one of the choices is out of scope."""
+    """Return whether an override is out of scope."""
     return any(deprecation_reason(override) for override in overrides)
 
 
 def expected(recorded: Flat) -> Flat:
-    """What ours should be where the original had `recorded`."""
+    """Return our expected values for the recorded ones."""
     ours = {
         key: DIFFERENT_VALUES.get((key, value), value) if isinstance(value, str) else value
         for key, value in recorded.items()
         if not deprecation_reason(key)
     }
     if "dora.exclude" in ours:
-        ours["dora.exclude"] = [*{*ours["dora.exclude"]} - EXCLUDE_GONE | EXCLUDE_ADDED]
+        ours["dora.exclude"] = [*{*ours["dora.exclude"]} - EXCLUDE_REMOVED | EXCLUDE_ADDED]
     return ours
 
 
 def comparable(flat: Flat) -> Flat:
-    """A configuration without added keys, with the patterns of `dora.exclude` in order."""
-    known = {key: value for key, value in flat.items() if key not in ADDED_KEYS}
-    if "dora.exclude" in known:
-        known["dora.exclude"] = sorted(known["dora.exclude"])
-    return known
+    """Return a configuration without added keys, with `dora.exclude` sorted."""
+    common = {key: value for key, value in flat.items() if key not in ADDED_KEYS}
+    if "dora.exclude" in common:
+        common["dora.exclude"] = sorted(common["dora.exclude"])
+    return common
 
 
 def assert_same(ours: Flat, recorded: Flat, title: str) -> None:
-    """Fail with every key that differs."""
+    """Assert equality; the error lists every differing key."""
     ours, recorded = comparable(ours), comparable(expected(recorded))
     differing = {
         key: (ours.get(key, MISSING), recorded.get(key, MISSING))

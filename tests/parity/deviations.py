@@ -1,7 +1,7 @@
-"""Where ours differs from the original on purpose, and what ours gives instead.
+"""Deliberate deviations from the original implementation, and checks of our results.
 
-An entry is keyed by kind and by a predicate on the call, never by a file's name. Its check runs
-in place of the adapter's and asserts *our* result; the reason names what was wrong.
+An entry is selected by kind and by a predicate on the call, never by a file name. Its check
+replaces that of the adapter and asserts *our* result; the reason names the error of the original.
 """
 
 import typing as tp
@@ -32,7 +32,7 @@ def deviation(kind: str, applies: tp.Callable[[Case, Call], bool], reason: str):
 
 
 def deviation_of(kind: str, case: Case, call: Call | None) -> Deviation | None:
-    """The first entry that this call falls under."""
+    """Return the first entry that applies to the call."""
     if call is None:
         return None
     return next((d for d in DEVIATIONS if d.kind == kind and d.applies(case, call)), None)

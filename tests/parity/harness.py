@@ -1,10 +1,9 @@
-"""Numbers recorded from the original implementation, and how a kind of them is replayed.
+"""Recorded cases of the original implementation, and the registry of their adapters.
 
-The folders come from `AUDIOCRAFT_PARITY`. A case is a JSON file with, mostly, a safetensors file
-beside it, or a folder that holds an exported model; its kind is the longest registered prefix of
+The folders come from `AUDIOCRAFT_PARITY`. A case is a JSON file, usually with a safetensors file
+beside it, or a folder with an exported model; its kind is the longest registered prefix of
 its name. One adapter per kind builds our module from the recorded arguments and replays a call.
-No code is specific to a case, so a folder with other seeds, sizes and options runs
-unchanged.
+No code is specific to a case, so folders with other seeds, sizes and options run unchanged.
 """
 
 import json
@@ -33,12 +32,12 @@ def configured_folders() -> list[Path]:
 
 
 def parity_folders() -> list[Path]:
-    """Those of the configured folders that exist."""
+    """Return the configured folders that exist."""
     return [folder for folder in configured_folders() if folder.is_dir()]
 
 
 class Recorded(dict[str, tp.Any]):
-    """The outputs of a call. It records which of them have not been read yet."""
+    """Outputs of a call, with a record of those not read yet."""
 
     def __init__(self, outputs: tp.Mapping[str, tp.Any]):
         super().__init__(outputs)
@@ -88,23 +87,23 @@ class Case:
         return self.meta.get("calls", [])
 
     def state(self, prefix: str = "state/") -> dict[str, Tensor]:
-        """The recorded state dict under `prefix`, with the prefix removed."""
+        """Return the recorded state dict under `prefix`, with the prefix removed."""
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def value(self, reference: tp.Any) -> tp.Any:
-        """A recorded tensor if `reference` is its key, else the value itself."""
+        """Return a recorded tensor if `reference` is its key, else the value itself."""
         if isinstance(reference, str) and reference in self.tensors:
             return self.tensors[reference]
         return reference
 
     def inputs(self, call: Call) -> dict[str, tp.Any]:
-        """What the call was given: the values it names, or all the tensors under its own name."""
+        """Inputs of the call: the values it lists, or all tensors under its name."""
         if "in" not in call:
             return self.state(f"in/{call['name']}/")
         return {name: self.value(key) for name, key in call["in"].items()}
 
     def outputs(self, call: Call) -> Recorded:
-        """What the call gave. The same object each time, until `forget`."""
+        """Outputs of the call; the same object until `forget`."""
         if call["name"] not in self._recorded:
             named = {name: self.value(key) for name, key in call.get("out", {}).items()}
             recorded = named if "out" in call else self.state(f"out/{call['name']}/")
@@ -121,7 +120,7 @@ ADAPTERS: dict[str, Check] = {}
 
 
 def adapter(prefix: str) -> tp.Callable[[Check], Check]:
-    """Register how a kind is replayed; called once per recorded call (`None` if it has none)."""
+    """Register the replay of a kind, run once per recorded call (`None` if it has none)."""
 
     def register(check: Check) -> Check:
         ADAPTERS[prefix] = check
@@ -131,26 +130,26 @@ def adapter(prefix: str) -> tp.Callable[[Check], Check]:
 
 
 def kind_of(name: str) -> str | None:
-    """Longest registered prefix of a case's name."""
+    """Return the longest registered prefix of the name of a case."""
     return max((kind for kind in ADAPTERS if name.startswith(kind)), key=len, default=None)
 
 
 def recipe(seed: int, key: str, shape: tp.Sequence[int], scale: float = 1.0) -> Tensor:
-    """A tensor that is not stored but made from a seed and a key (parity README)."""
+    """Return a tensor generated from a seed and a key instead of stored (parity README)."""
     rng = np.random.RandomState(zlib.crc32(f"{seed}:{key}".encode()))
     return torch.from_numpy((rng.standard_normal(tuple(shape)) * scale).astype(np.float32))
 
 
-LEFT_ALONE = ("embed_avg", "cluster_size", "inited", "num_batches_tracked")
-LEFT_ALONE += ("frequencies", "decay_rates")
+NOT_FILLED = ("embed_avg", "cluster_size", "inited", "num_batches_tracked")
+NOT_FILLED += ("frequencies", "decay_rates")
 
 
 def fill_with_recipe(module: torch.nn.Module, seed: int) -> None:
-    """Fill a module's state as "the state recipe" of the parity README describes."""
+    """Fill the state of a module by "the state recipe" of the parity README."""
     state = module.state_dict()
     for key, value in state.items():
         last = key.rsplit(".", 1)[-1]
-        if not value.is_floating_point() or last in LEFT_ALONE:
+        if not value.is_floating_point() or last in NOT_FILLED:
             continue
         noise = recipe(seed, key, value.shape)
         if last == "running_var":
@@ -173,7 +172,7 @@ def fill_with_recipe(module: torch.nn.Module, seed: int) -> None:
 
 
 def assert_close(actual: tp.Any, expected: tp.Any, atol: float = 1e-5, rtol: float = 1e-5) -> None:
-    """Equal for integers and booleans, close for floats; NaN is equal to NaN."""
+    """Assert equal integers and booleans, and close floats; NaN equals NaN."""
     torch.testing.assert_close(
         torch.as_tensor(actual),
         torch.as_tensor(expected),

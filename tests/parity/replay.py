@@ -1,4 +1,4 @@
-"""From a folder to its calls, and from a recorded call to a verdict.
+"""Replay of the recorded calls of a folder.
 
 A file without adapter fails, and so does a recorded output that is not compared.
 """
@@ -17,29 +17,29 @@ for module in pkgutil.iter_modules(adapters.__path__):
 
 
 def discover(folder: Path) -> list[Case]:
-    """Every case of a folder. What belongs to no case is listed too, and will fail."""
+    """Return every case of a folder; other files are listed as cases that fail."""
     paths = sorted(folder.iterdir())
     described = {path.with_suffix(".safetensors") for path in paths if path.suffix == ".json"}
     return [Case(p) for p in paths if p.suffix != ".md" and p not in described]
 
 
 def is_described(case: Case) -> bool:
-    """Whether something says what the numbers are, which an adapter can read."""
+    """Return whether a JSON file describes the case."""
     return case.description.suffix == ".json" and case.description.is_file()
 
 
 def calls_of(folder: Path) -> tp.Iterator[tuple[Case, Call | None]]:
-    """Every recorded call of a folder; a case that holds only facts counts as one call."""
+    """Yield every recorded call of a folder; a case without calls counts as one call."""
     for case in discover(folder):
         for call in (case.calls if is_described(case) else []) or [None]:
             yield case, call
 
 
 def replay(case: Case, call: Call | None) -> None:
-    """Compare ours with what was recorded.
+    """Compare our outputs with the recorded ones.
 
     Raises:
-        AssertionError: They differ, or something recorded was left aside.
+        AssertionError: They differ, or a recorded output was not compared.
     """
     kind = kind_of(case.name)
     assert kind, f"no adapter replays {case.path.name}; known kinds: {sorted(ADAPTERS)}"

@@ -1,4 +1,4 @@
-"""The suite holds no opinion about one folder: others pass unchanged, and a wrong number fails."""
+"""Parity suite: it runs on any folder of cases, and every wrong value fails."""
 
 import copy
 
@@ -11,12 +11,12 @@ from .replay import calls_of, discover, replay
 pytestmark = pytest.mark.skipif(not parity_folders(), reason=f"no folder {configured_folders()}")
 CASES = [case for folder in parity_folders() for case in discover(folder)]
 
-# Cases without calls hold facts; each of these ways leads to one that ours has to equal.
+# Cases without calls contain facts; each path leads to one that our results must equal.
 FACTS = {
     "audio_dataset": ("datasets", 0, "sampling_probabilities", 0),
     "checkpoint_formats": ("export_lm", "best_state", "<state dict>"),
     "conditioning_facts": ("cfg_dropout", "dropped", 0),
-    "config_group_effects": None,  # each choice sets other keys: see `first_number`
+    "config_group_effects": None,  # each choice sets different keys: see `first_number`
     "init_statistics": ("configs", 0, "emb.0.weight", 0),
     "lr_schedulers": ("schedules", 0, "lr", -1),
     "music_info": ("augment", "rows", 0, "out"),
@@ -79,7 +79,7 @@ def test_numbers_without_a_description_fail(name, tmp_path):
 
 
 def test_empty_folder_has_no_calls(tmp_path):
-    assert list(calls_of(tmp_path)) == []  # and `test_parity` then fails: it wants some
+    assert list(calls_of(tmp_path)) == []  # `test_parity` then fails: it requires cases
 
 
 def test_every_kind_of_the_plan_has_an_adapter():
@@ -92,7 +92,7 @@ def test_every_kind_of_the_plan_has_an_adapter():
 
 
 def outputs_once():
-    """One call for each kind and set of outputs."""
+    """Yield one call for each kind and set of outputs."""
     seen = set()
     for case in CASES:
         for call in case.calls:
@@ -105,7 +105,7 @@ def outputs_once():
 @pytest.mark.parametrize(("case", "call"), list(outputs_once()))
 def test_any_wrong_output_fails(case, call):
     for name in case.outputs(call):
-        if carries_nothing(case.outputs(call)[name]):
+        if is_all_nan(case.outputs(call)[name]):
             continue
         other = Case(case.path)
         other.meta, other.tensors = copy.deepcopy(case.meta), dict(case.tensors)
@@ -123,20 +123,20 @@ def test_any_wrong_output_fails(case, call):
 def test_any_wrong_fact_fails(case):
     other = Case(case.path)
     other.meta = copy.deepcopy(case.meta)
-    way = FACTS[kind_of(case.name)]
-    node, last = walk(other.meta, way) if way else first_number(other.meta)
+    path = FACTS[kind_of(case.name)]
+    node, last = walk(other.meta, path) if path else first_number(other.meta)
     node[last] = off(node[last])
     with pytest.raises(AssertionError):
         replay(other, None)
 
 
-def carries_nothing(value):
-    """Not a number: sums with it are not a number either."""
+def is_all_nan(value):
+    """Return whether a value is all NaN; altering it has no effect."""
     return isinstance(value, torch.Tensor) and value.is_floating_point() and value.isnan().all()
 
 
 def off(value):
-    """The same kind of value, but wrong everywhere."""
+    """Return a value of the same kind that is wrong everywhere."""
     if isinstance(value, torch.Tensor):
         if value.dtype == torch.bool:
             return ~value
@@ -152,17 +152,17 @@ def off(value):
     return f"{value}, but off"
 
 
-def walk(node, way):
-    """The last node on the way and the key under it; a number picks one of a dictionary's keys."""
+def walk(node, path):
+    """Return the last node of a path and the key below it; numbers index keys of dictionaries."""
     keys = []
-    for step in way:
+    for step in path:
         keys.append(list(node)[step] if isinstance(node, dict) and isinstance(step, int) else step)
         parent, node = node, node[keys[-1]]
     return parent, keys[-1]
 
 
 def first_number(meta):
-    """A number that some choice of a configuration sets."""
+    """Return a number set by a choice of the configuration."""
     for on, effects in meta.items():
         for effect in effects.values() if on.startswith("on ") else ():
             for key, value in effect["set"].items():

@@ -1,4 +1,4 @@
-"""Which segment is taken from which file, against recorded draws."""
+"""Replays the segments drawn from each file."""
 
 import math
 import random
@@ -17,7 +17,7 @@ from ..harness import adapter, assert_close
 
 
 def write_track(folder, track):
-    """The sine that `signal` describes, as 16 bit PCM."""
+    """Write the sine described by `signal`, as 16 bit PCM."""
     formula = r"([\d.]+)\*sin\(2\*pi\*([\d.]+)\*n/([\d.]+)\)"
     found = re.match(formula, track["signal"])
     assert found, track["signal"]
@@ -57,7 +57,7 @@ def check_dataset(metas, recorded):
 
 
 def check_unknown_epoch(metas, recorded):
-    """Before any epoch the original seeded with `random`; the second half is the same."""
+    """Without an epoch the original drew one from `random`; the remaining draws are equal."""
     draws = random.Random(recorded["python_seed"])
     kwargs = {k: v for k, v in recorded.items() if k not in ("python_seed", "rows")}
     dataset = AudioDataset(metas, **kwargs)

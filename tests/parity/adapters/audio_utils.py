@@ -1,4 +1,4 @@
-"""Resampling, channels, levels, PCM and chroma against recorded numbers."""
+"""Replays resampling, channels, levels, PCM and chroma."""
 
 import math
 
@@ -17,7 +17,7 @@ from ..harness import adapter, assert_close, recipe
 
 
 def tones(sample_rate, seconds, scale, noise_key, noise_seed, formula):
-    """The two noisy tones that `formula` describes."""
+    """Return the two noisy tones described by `formula`."""
     time = torch.arange(sample_rate * seconds) / sample_rate
     wav = torch.stack(
         [torch.sin(2 * math.pi * 220 * time), 0.7 * torch.sin(2 * math.pi * 331 * time)]

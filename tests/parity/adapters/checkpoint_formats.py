@@ -1,4 +1,4 @@
-"""Layouts of files: the original's are written anew and read by us; ours are exported in them."""
+"""Replays file layouts: recorded layouts are written and read; our exports have the same layout."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ from audiocraft.utils.checkpoint_files import read_checkpoint_file
 from ..configuration import compose_config
 from ..harness import adapter, assert_close
 
-# The debug model of each solver, and what exports it.
+# The debug model of each solver, and its export function.
 TRAINED = {
     "musicgen": ("solver=musicgen/debug", get_lm_model, "export_lm"),
     "compression": ("solver=compression/debug", get_compression_model, "export_encodec"),
@@ -45,7 +45,7 @@ def check(case, call):
 
 
 def check_checkpoint(meta, key, override, build, exporter, folder):
-    """A checkpoint as described, with the weights of our debug model, is read and exported."""
+    """Read and export a checkpoint of the recorded layout with the weights of our debug model."""
     config = compose_config(override)
     model = build(config)
     write = Described(model, config)
@@ -78,14 +78,14 @@ def assert_close_states(ours, theirs):
 
 
 def assert_described(state, described):
-    """A state dict has the size, the first names and the precisions that were noted."""
+    """Assert the recorded size, first keys and dtypes of a state dict."""
     assert len(state) == described["<state dict>"]
     assert list(state)[: len(described["first keys"])] == described["first keys"]
     assert {str(v.dtype).removeprefix("torch.") for v in state.values()} == {*described["dtypes"]}
 
 
 class Described:
-    """Makes what a description says: `float 0.1`, `tensor float32 [2, 3]`, lists, state dicts."""
+    """Builds described values: `float 0.1`, `tensor float32 [2, 3]`, lists, state dicts."""
 
     def __init__(self, model: nn.Module, config):
         self.model = model

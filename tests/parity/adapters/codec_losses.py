@@ -48,7 +48,7 @@ def check_adversarial(case, call):
 
 
 def balanced(balancer, inputs):
-    """One call: outputs by name."""
+    """Return the outputs of one call, by name."""
     w = inputs["w"].clone().requires_grad_()
     y = w * inputs["x"]
     losses = {
@@ -65,7 +65,7 @@ def check_balancer(case, call):
     args = call["args"]
     balancer = Balancer(**{k: v for k, v in args.items() if k not in OF_THE_RECORDING})
     outputs = {}
-    for other in case.calls:  # those before it, in order
+    for other in case.calls:  # previous calls, in order
         same = other["args"]["balancer"] == args["balancer"]
         if same and other["args"]["step"] <= args["step"]:
             outputs = balanced(balancer, case.inputs(other))

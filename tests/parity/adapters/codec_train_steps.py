@@ -17,7 +17,7 @@ ADVERSARIES = ("msstftd", "msd", "mpd")
 
 
 def build(case):
-    """The model, and what updates it, from the recorded configuration."""
+    """Build the model and its optimizers from the recorded configuration."""
     config = case.meta["config"]
     seanet = config["seanet"]
     encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)

@@ -1,4 +1,4 @@
-"""`conditioning_facts`: dropouts with their draws, null forms, collation."""
+"""Replays `conditioning_facts`: dropouts with recorded draws, null conditions, collation."""
 
 import torch
 
@@ -36,7 +36,7 @@ def batch(size=2, texts=("description",), wavs=("self_wav",)):
 
 
 def is_dropped(sample):
-    """Of each text, then of each clip."""
+    """Return whether each text, then each clip, is dropped."""
     texts = [text is None for text in sample.text.values()]
     return [*texts, *(int(clip.length) == 0 for clip in sample.wav.values())]
 

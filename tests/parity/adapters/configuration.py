@@ -1,4 +1,4 @@
-"""Configurations key by key, and what each choice changes in them."""
+"""Replays resolved configurations, and the effect of each choice on them."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from ..harness import adapter
 
 
 def refused(*overrides):
-    """A choice that is out of scope cannot be composed."""
+    """Assert that an out-of-scope choice cannot be composed."""
     with pytest.raises(HydraException):
         composed(*overrides)
 
@@ -32,7 +32,7 @@ def check_resolved(case, call):
 
 
 def check_building(recorded):
-    """Read from a file of weights, it builds the model, and no key means nothing to us."""
+    """Build the model from a configuration stored with weights; no key is unknown."""
     passed_over = IgnoredKeys()
     config = extract_model_config(OmegaConf.create(recorded), passed_over)
     build = get_lm_model if "transformer_lm" in config else get_compression_model

@@ -1,4 +1,4 @@
-"""The cross entropy per codebook."""
+"""Replays the cross entropy per codebook."""
 
 from audiocraft.solvers.cross_entropy import codebook_cross_entropy
 

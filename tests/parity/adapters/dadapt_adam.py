@@ -1,8 +1,8 @@
-"""The path of D-Adaptation Adam on a quadratic bowl, each step from where the recorded one began.
+"""Replays D-Adaptation Adam on a quadratic function, each step from the recorded parameters.
 
-The rate grows until parameters jump from one wall of the bowl to the other, and each jump enlarges
-what another processor rounds otherwise. So every step starts from the recorded parameters, and is
-as exact as the largest of them.
+The learning rate grows until parameters oscillate, which amplifies rounding differences between
+processors. Every step therefore starts from the recorded parameters, and its tolerance is relative
+to the largest of them.
 """
 
 import torch

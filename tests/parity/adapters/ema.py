@@ -1,4 +1,4 @@
-"""The moving average of a module's weights and buffers."""
+"""Replays the moving average of weights and buffers."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from ..harness import adapter, assert_close
 
 
 def nested(values, prefix):
-    """The entries under `prefix/`, without it."""
+    """Return the entries under `prefix/`, without the prefix."""
     return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""Replays EnCodec: native models with small sizes, and the keys of those with real sizes."""
+"""Replays EnCodec: native models of small size, and state keys of released sizes."""
 
 import torch
 
@@ -15,7 +15,7 @@ ATOL = 1e-4
 
 
 def build(config):
-    """From the recorded configuration; `causal` of the codec is the one of the network."""
+    """Build from the recorded configuration; the codec has `causal` of its network."""
     seanet = config["seanet"]
     return EncodecModel(
         SEANetEncoder(**seanet, **config.get("encoder_only", {})),

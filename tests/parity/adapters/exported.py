@@ -1,4 +1,4 @@
-"""A complete model as the original exports it: the same tokens and the same audio."""
+"""Replays generation with an exported model: equal tokens and audio."""
 
 import re
 
@@ -29,9 +29,9 @@ def check(case, call):
 
 
 def generated(model, case, call):
-    """Audio and tokens of one recorded call."""
+    """Return audio and tokens of one recorded call."""
     args = call["args"]
-    # The original could not be built with windows as short as this model's.
+    # The original does not support windows as short as those of this model.
     model.max_duration = float(args.get("max_duration", case.meta["max_duration"]))
     guidance = {k: args[k] for k in ("cfg_coef", "cfg_coef_beta", "two_step_cfg") if k in args}
     model.set_generation_params(

@@ -1,4 +1,4 @@
-"""`fuser`: the fuser in all its ways, at once and streamed."""
+"""Replays the fuser with every fuse method, in one call and streamed."""
 
 from audiocraft.modules.conditioners import Condition, ConditionFuser
 

@@ -1,4 +1,4 @@
-"""`hubert_*`: the network that stands behind MERT, and how many frames it gives."""
+"""Replays `hubert_*`: the network of MERT and its number of frames."""
 
 import json
 import re

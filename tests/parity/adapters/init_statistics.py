@@ -1,4 +1,4 @@
-"""How widely the language model's weights are spread at the start."""
+"""Replays the statistics of the initial weights of the language model."""
 
 import re
 
@@ -20,14 +20,14 @@ OPTIONS = {"norm_first": True, "memory_efficient": True, "cross_attention": True
 
 
 def parse(key):
-    """`weight_init=gaussian depthwise_init=None zero_bias_init=True` as keyword arguments."""
+    """Parse `weight_init=gaussian depthwise_init=None zero_bias_init=True` to arguments."""
     words = {"None": None, "True": True, "False": False}
     pairs = (pair.split("=") for pair in key.split())
     return {name: words.get(value, value) for name, value in pairs}
 
 
 def sizes_of(case):
-    """What the note and the names of the recorded weights say about the model."""
+    """Return the sizes of the model from the note and the names of the recorded weights."""
     note = case.meta["note"]
     sizes = {name: int(re.search(pattern, note).group(1)) for name, pattern in SIZES.items()}
     names = {name for recorded in case.meta["configs"].values() for name in recorded}
@@ -49,7 +49,7 @@ def check(case, call):
         )
         state = lm.state_dict()
         for name, (std, largest) in recorded.items():
-            # Small tensors have a less certain spread, long tails a less certain end.
+            # The deviation of small tensors and the maximum of long tails have a larger variance.
             tolerance = 0.01 + 2 / state[name].numel() ** 0.5
             measured = state[name].std().item()
             assert abs(measured - std) <= tolerance * std, f"{key}: {name} spreads {measured}"

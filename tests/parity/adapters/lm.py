@@ -1,4 +1,4 @@
-"""The language model: predictions, guided greedy generation, three steps of training."""
+"""Replays the language model: logits, guided greedy generation, three training steps."""
 
 import ast
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ GREEDY = Sampling(temperature=0)
 
 
 class StoredConditions(nn.Module):
-    """Stands where the provider does: the recorded models look their conditions up."""
+    """Condition provider of the recorded models: returns stored conditions."""
 
     wav_conditions = ("self_wav",)
 
 
 def pattern_provider(text, n_q):
-    """`delay`, or `DelayedPatternProvider{'n_q': 4, …}`."""
+    """Build from `delay`, or `DelayedPatternProvider{'n_q': 4, …}`."""
     if text in PROVIDERS:
         return PROVIDERS[text](n_q)
     name, _, arguments = text.partition("{")
@@ -56,7 +56,7 @@ def build(case):
 
 
 def conditions_of(call, inputs, index=0):
-    """What the recorded provider returned at its call number `index`."""
+    """Return the conditions of call number `index` of the recorded provider."""
     order = call["args"]["condition_order"]
     names = order[index] if order and isinstance(order[0], list) else order
     return {
@@ -76,7 +76,7 @@ def first_items(conditions, count):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedNulls(Guidance):
-    """Two passes, with the null conditions that were recorded for the second one."""
+    """Two-pass guidance with the recorded null conditions."""
 
     nulls: dict
 
@@ -111,7 +111,9 @@ def check_generation(lm, case, call):
     if args["condition_order"]:
         recorded = conditions_of(call, inputs)
         conditions = first_items(recorded, len(tokens))
-        if not guidance.two_step:  # the recorded batch is ours: with all, with style, with none
+        if (
+            not guidance.two_step
+        ):  # the recorded batch equals ours: all conditions, style only, none
             for branch in guidance.expand(conditions, StoredConditions.wav_conditions):
                 assert_recorded(branch.conditions, recorded)
 
@@ -134,14 +136,14 @@ def check_generation(lm, case, call):
 
 
 def assert_recorded(conditions, recorded):
-    """The conditions of one branch are a part of the recorded batch."""
+    """Assert that the conditions of one branch are a part of the recorded batch."""
     for name, condition in conditions.items():
         parts = recorded[name].embed.split(len(condition.embed))
         assert any(torch.equal(condition.embed, part) for part in parts)
 
 
 def step_logits(lm, conditions, guidance, codes, num_known):
-    """What the decoder predicts at each step on the way to `codes`, `[steps, B, K, V]`."""
+    """Return the logits of each decoding step towards `codes`, `[steps, B, K, V]`."""
     pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
     sequence = pattern.build_pattern_sequence(codes, lm.special_token_id).values
     first = pattern.get_first_step_with_timesteps(num_known)
@@ -205,9 +207,9 @@ def ignores_the_coefficient(case, call):
 @deviation("lm_", ignores_the_coefficient, "two-pass guidance ignored the caller's coefficient")
 @torch.no_grad()
 def check_coefficient_is_used(case, call):
-    """Ours equal a greedy loop without cache that applies the caller's coefficient.
+    """Assert that our codes equal uncached greedy decoding with the coefficient of the caller.
 
-    With the coefficient that the original used instead, ours are the recorded numbers.
+    With the coefficient that the original used instead, they equal the recorded codes.
     """
     lm, inputs, args = build(case), case.inputs(call), call["args"]
     without = {key: value for key, value in args.items() if key != "cfg_coef"}

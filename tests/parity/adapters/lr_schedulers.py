@@ -1,4 +1,4 @@
-"""Learning rates after each update."""
+"""Replays learning rates after each update."""
 
 import torch
 

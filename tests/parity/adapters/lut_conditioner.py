@@ -1,4 +1,4 @@
-"""`lut_conditioner`: hashing, the look-up table, masks from lengths."""
+"""Replays `lut_conditioner`: hashing, the lookup table, masks from lengths."""
 
 from audiocraft.modules.conditioners import LUTConditioner
 from audiocraft.modules.conditioners.base import length_to_mask
@@ -33,11 +33,11 @@ def check_hash(case, call):
 
 
 def check_lengths(case, call):
-    """Lengths may be fractions; those behind `mask_float` are not recorded, but what it counts."""
+    """Compare masks; fractional lengths of `mask_float` are derived from the recorded mask."""
     lengths, expected = case.inputs(call)["lengths"], case.outputs(call)
     if "mask_float" in expected:
         mask = expected["mask_float"]
-        started = (mask.sum(1) - 0.5).clamp(min=0)  # a started step counts as a whole one
+        started = (mask.sum(1) - 0.5).clamp(min=0)  # a partial step counts as a whole one
         assert_close(length_to_mask(started, mask.shape[1]), mask)
     for name, mask in expected.items():
         if name.startswith("mask_max"):

@@ -1,4 +1,4 @@
-"""Music metadata and the augmentation of descriptions against recorded values."""
+"""Replays music metadata and the augmentation of descriptions."""
 
 import random
 import tempfile
@@ -24,7 +24,7 @@ READERS = {
     "get_keyword_or_keyword_list": ours.read_keyword_or_keywords,
 }
 
-# The original's fields of one sample, in its order: it draws once for each.
+# Fields of a sample in the order of the original, which draws once for each.
 BEFORE = ("meta", "seek_time", "n_frames", "total_frames", "sample_rate", "channels")
 FIELDS = (*BEFORE, "audio_tokens", *ours.READERS, "self_wav", "joint_embed")
 
@@ -39,7 +39,7 @@ def check_readers(recorded):
 
 
 def check_conditions(recorded, raw):
-    """Ours gives the texts about music alone, and always as texts."""
+    """Our conditions contain only musical attributes, always as text."""
     (name,) = recorded["wav"]
     info = MusicInfo.from_dict(raw, **{name: wav_condition(torch.zeros(1, 4), 8000)})
     attributes = info.to_condition_attributes()
@@ -50,7 +50,7 @@ def check_conditions(recorded, raw):
 
 
 def check_missing(recorded):
-    """The original refused an object that lacks any field; ours only one that has to be there."""
+    """The original raised for any missing field; ours only for a required one."""
     assert recorded.startswith("KeyError")
     assert not any(MusicInfo.from_dict({}).texts.values())
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def check_missing(recorded):
 
 
 def replay_draws(info, rng, merge_text_p, drop_desc_p, drop_other_p):
-    """The recorded draws of Python's `random`, as decisions."""
+    """Return the decisions of the recorded draws of Python's `random`."""
     if not rng.uniform(0, 1) < merge_text_p:
         return TextAugmentation()
     kept = [name for name in FIELDS if rng.uniform(0, 1) < drop_other_p]

@@ -1,4 +1,4 @@
-"""Codebook patterns: layout, sequence, and the way back for codes and for logits."""
+"""Replays codebook patterns: layout, sequence, and the inverse for codes and logits."""
 
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,

@@ -1,4 +1,4 @@
-"""Replays the residual vector quantizer: evaluation, one training step, the first one."""
+"""Replays the residual vector quantizer: evaluation, a training step, the first step."""
 
 import functools
 
@@ -38,7 +38,7 @@ def build(case, call):
 
 
 def replay_picks(rvq, inputs):
-    """Let every random choice of rows return what was recorded, in order."""
+    """Replace random choices of rows by the recorded ones, in order."""
     recorded = iter([inputs[f"sampled{i}"] for i in range(len(inputs)) if f"sampled{i}" in inputs])
     for book in rvq.codebooks:
         book.pick_rows = functools.partial(next_pick, recorded)
@@ -79,7 +79,7 @@ def check(case, call):
 
 
 def may_revive(case, call):
-    """Whether the recorded training step replaced entries, which had no effect there."""
+    """Return whether the recorded step replaced entries, which had no effect in the original."""
     if "sampled0" in call.get("in", {}):
         return True
     threshold = call["args"].get("threshold_ema_dead_code", 2)
@@ -125,5 +125,5 @@ def assert_live_agree_and_dead_stay(book, expected, prefix):
     assert_close(book.inited, expected[prefix + "inited"])
     for name in ("embed", "embed_avg", "cluster_size"):
         assert_close(getattr(book, name)[~revived], expected[prefix + name][~revived])
-    # The averages agree with the entry, so that the next update leaves it where it is.
+    # The averages agree with the entry, so that the next update does not change it.
     assert_close(book.embed_avg, book.embed * book.cluster_size[:, None], atol=1e-3)

@@ -1,4 +1,4 @@
-"""The distributions that top-k and top-p leave."""
+"""Replays the distributions after top-k and top-p."""
 
 from audiocraft.modules.sampling import Sampling, filtered_probs
 

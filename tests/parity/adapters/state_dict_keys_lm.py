@@ -1,4 +1,4 @@
-"""Names and shapes of the weights of models in their real size, built from our configuration."""
+"""Replays state keys and shapes of released models, built from our configuration."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""`style_conditioner*`: the whole conditioner with recorded features."""
+"""Replays `style_conditioner*`: the whole conditioner with recorded features."""
 
 import random
 
@@ -16,7 +16,7 @@ RECORDED_ONLY = ("device", "inner_dim", "output_dim")
 
 
 class RecordedFeatures(MertFeatures):
-    """Returns what the recipe says, and keeps what it was given."""
+    """Returns features of the recipe, and records its input."""
 
     def __init__(self, seed: int, batch_size: int, rows: list[int]):
         super().__init__(torch.nn.Identity())
@@ -30,7 +30,7 @@ class RecordedFeatures(MertFeatures):
 
 
 def scale_of(text: str) -> str | StyleScale:
-    """The sizes that vectors write as text, which is no public value."""
+    """Return the scale; sizes, recorded as text, become a `StyleScale`."""
     if "=" not in text:
         return text
     return StyleScale(**{k: int(v) for k, v in (pair.split("=") for pair in text.split())})
@@ -66,7 +66,7 @@ def conditioner_of(case, clips: WavCondition, args: dict) -> StyleConditioner:
 
 
 def with_recorded_draws(case, call, clips: WavCondition, style: StyleConditioner) -> WavCondition:
-    """The length and the start that the original drew from Python's generator."""
+    """Use the length and start that the original drew from Python's generator."""
     config = case.meta["config"]
     if "python_seed" not in call["args"]:
         return clips
@@ -80,7 +80,7 @@ def with_recorded_draws(case, call, clips: WavCondition, style: StyleConditioner
 
 
 def check_condition(case, call, style, clips):
-    """Compare all that was recorded, except what the excerpt of a null clip shows."""
+    """Compare all recorded values, except the excerpt mask of null clips."""
     expected = case.outputs(call)
     condition = style(style.prepare(clips))
 
@@ -104,11 +104,11 @@ def check_condition(case, call, style, clips):
         assert_close(part, expected[f"extractor_input_{name}"][present])
 
 
-def check_where_padding_counts(case, call, style, clips):
-    """Where the padding counts as audio the numbers are the original's.
+def check_padding_as_audio(case, call, style, clips):
+    """If padding counts as audio, our embeddings equal the recorded ones.
 
-    Its mask counts fewer steps: that rule is ours too, but never bites, since an excerpt always
-    fits into its clip.
+    The recorded mask has fewer steps; our rule is the same, but has no effect, since an excerpt
+    always fits into its clip.
     """
     whole = torch.where(clips.length > 0, clips.wav.shape[-1], 0)
     steps = style.valid_steps(clips.length).clamp(max=case.outputs(call)["mask"].shape[1])
@@ -153,7 +153,7 @@ def check_too_short(case, call):
         style.prepare(clips)
     if "embeds" in case.outputs(call):  # of the whole clip, which may be requested
         style.set_params(excerpt_length=(clips.wav.shape[-1] + 0.5) / style.sample_rate)
-        check_where_padding_counts(case, call, style, clips)
+        check_padding_as_audio(case, call, style, clips)
 
 
 @deviation(
@@ -173,7 +173,7 @@ def check_padded(case, call):
         middles = [slice((n - length) // 2, (n - length) // 2 + length) for n in real.tolist()]
         excerpts = [wav[0, middle] for wav, middle in zip(clips.wav[clips.length > 0], middles)]
         assert_close(style.prepare(unplaced).excerpts, torch.stack(excerpts))
-    check_where_padding_counts(case, call, style, clips)
+    check_padding_as_audio(case, call, style, clips)
 
 
 def has_a_null_clip_among_others(case, call) -> bool:

@@ -1,4 +1,4 @@
-"""`t5_conditioner`: what surrounds the encoder. The encoder returns recorded hidden states."""
+"""Replays `t5_conditioner` with an encoder that returns recorded hidden states."""
 
 import re
 from types import SimpleNamespace

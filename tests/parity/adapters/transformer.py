@@ -1,4 +1,4 @@
-"""The streaming transformer: one full pass, and the same steps piece by piece."""
+"""Replays the streaming transformer: one full pass, and the same steps in chunks."""
 
 import torch
 
@@ -21,22 +21,22 @@ def check(case, call):
         assert_close(model(x, source), outputs["full"])
         for name, expected in outputs.items():
             if name != "full":
-                assert_close(stream(model, x, source, pieces_of(name, x.shape[1])), expected)
+                assert_close(stream(model, x, source, chunk_sizes_of(name, x.shape[1])), expected)
         if call["args"].get("causal", True):  # also where the original could not stream
             assert_close(stream(model, x, source, [2, 1, 4]), outputs["full"])
 
 
-def pieces_of(name, num_steps):
+def chunk_sizes_of(name, num_steps):
     if name.startswith("stream"):
         return [int(name.removeprefix("stream"))] * num_steps
     return [int(name.removeprefix("prefill"))]
 
 
-def stream(model, x, source, pieces):
-    """Concatenated outputs of a cache fed with `pieces`, then one by one."""
+def stream(model, x, source, chunk_sizes):
+    """Return the outputs of cached calls with `chunk_sizes` steps each, then with single steps."""
     cache = model.new_cache(batch_size=x.shape[0], num_steps=x.shape[1])
     outputs = []
     while cache.length < x.shape[1]:
-        size = pieces.pop(0) if pieces else 1
+        size = chunk_sizes.pop(0) if chunk_sizes else 1
         outputs.append(model(x[:, cache.length : cache.length + size], source, cache))
     return torch.cat(outputs, dim=1)
