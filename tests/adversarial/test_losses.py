@@ -75,7 +75,7 @@ def test_discriminator_update_gives_the_estimate_no_gradient():
     assert fake.grad is None
 
 
-def test_a_restored_discriminator_continues_identically():
+def test_restored_discriminator_continues_identically():
     loss, restored = build(), build()
     loss.update(*batch(0))
     restored.load_state_dict(copy.deepcopy(nn.ModuleDict({"a": loss}).state_dict()), strict=False)

@@ -20,7 +20,7 @@ def gradient(balancer, scale=1.0, seed=0, batch=slice(None)):
     return weight.grad
 
 
-def test_the_scale_of_a_loss_does_not_change_the_gradient():
+def test_scale_of_a_loss_does_not_change_the_gradient():
     plain, scaled = (Balancer({"l1": 1.0, "l2": 3.0}) for _ in range(2))
     for seed in range(3):
         torch.testing.assert_close(
@@ -36,7 +36,7 @@ def test_without_balancing_gradients_are_weighted_sums():
     torch.testing.assert_close(gradient(balancer), 0.5 * gradient(weighted) + 2.0 * gradient(other))
 
 
-def test_a_restored_balancer_gives_the_same_gradients():
+def test_restored_balancer_gives_the_same_gradients():
     balancer, restored = (Balancer({"l1": 1.0, "l2": 3.0}, ema_decay=0.9) for _ in range(2))
     gradient(balancer)
     restored.load_state_dict(balancer.state_dict())

@@ -90,7 +90,7 @@ def test_missing_tokenizer_raises_instead_of_using_another(exported, offline):
         MusicGen.get_pretrained(HUB_ID, device="cpu")
 
 
-def test_a_folder_without_a_model_lists_what_it_looked_for(tmp_path):
+def test_folder_without_a_model_lists_the_expected_files(tmp_path):
     with pytest.raises(CheckpointError, match=r"state_dict\.bin"):
         loaders.load_lm_model(str(tmp_path))
 
@@ -219,7 +219,7 @@ def test_unknown_dtype_raises(exported):
 # Tokenizers.
 
 
-def test_the_bundled_tokenizer_loads():
+def test_bundled_tokenizer_loads():
     tokenizer = loaders.load_compression_model("//bundled/mel_rvq_16khz")
     assert (tokenizer.sample_rate, tokenizer.frame_rate) == (16000, 50)
     assert (tokenizer.num_codebooks, tokenizer.cardinality) == (4, 1024)

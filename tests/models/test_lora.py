@@ -88,7 +88,7 @@ def saved(base, tmp_path, **options):
     return tmp_path / "adapter.safetensors"
 
 
-def test_the_same_adapter_is_not_merged_twice(base, tmp_path):
+def test_same_adapter_is_not_merged_twice(base, tmp_path):
     path, model = saved(base, tmp_path), copy.deepcopy(base)
     merge_adapter(model, path)
     with pytest.raises(CheckpointError, match="fingerprint"):
@@ -122,7 +122,7 @@ def test_file_without_adapter_raises(base, tmp_path):
         merge_adapter(base, tmp_path / "other.safetensors")
 
 
-def test_a_model_in_half_precision_is_the_same_base(base):
+def test_model_in_half_precision_is_the_same_base(base):
     assert fingerprint(copy.deepcopy(base).half().state_dict()) == fingerprint(base.state_dict())
 
 

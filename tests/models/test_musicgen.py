@@ -68,7 +68,7 @@ def test_generator_state_advances_between_calls(tiny_musicgen):
     assert not torch.equal(first, second)
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch(tiny_musicgen):
+def test_sample_is_the_same_alone_and_in_a_batch(tiny_musicgen):
     texts, clips = ["piano", None, "drums and bass"], [clip(1.6, 1), clip(2.5, 2), None]
     together = tiny_musicgen.generate_with_style(
         texts, clips, RATE, return_tokens=True, seed=[7, 8, 9]
@@ -149,7 +149,7 @@ def test_clip_is_resampled_and_downmixed(tiny_musicgen):
 # Continuation and extended generation.
 
 
-def test_a_continuation_starts_with_its_prompt(tiny_musicgen):
+def test_continuation_starts_with_its_prompt(tiny_musicgen):
     prompt = clip(0.2)
     codes, _ = tiny_musicgen.compression_model.encode(prompt[None])
     tokens = tiny_musicgen.generate_continuation(prompt, RATE, return_tokens=True, seed=1)[1]
@@ -362,7 +362,7 @@ def test_descriptions_may_be_any_iterable_of_texts(tiny_musicgen, descriptions):
     assert len(tiny_musicgen.generate(descriptions, seed=1)) == 2
 
 
-def test_a_seed_may_be_a_tensor_or_a_numpy_integer(tiny_musicgen):
+def test_seed_may_be_a_tensor_or_a_numpy_integer(tiny_musicgen):
     expected = tiny_musicgen.generate(["a"], seed=3)
     for seed in (torch.tensor(3), np.int64(3), [torch.tensor(3)], np.array([3])):
         torch.testing.assert_close(tiny_musicgen.generate(["a"], seed=seed), expected)
@@ -382,7 +382,7 @@ def test_integer_and_numpy_clips_equal_scaled_floats(tiny_musicgen):
         torch.testing.assert_close(given, expected)
 
 
-def test_a_tokenizer_stays_in_float32(tiny_musicgen):
+def test_tokenizer_stays_in_float32(tiny_musicgen):
     codec = tiny_musicgen.compression_model
     before = {name: value.clone() for name, value in codec.state_dict().items()}
     expected = tiny_musicgen.generate_continuation(clip(0.2), RATE, seed=1)
@@ -396,19 +396,19 @@ def test_a_tokenizer_stays_in_float32(tiny_musicgen):
 
 
 @pytest.mark.parametrize("hundredths", [35, 57, 58, 59, 115, 116, 199])
-def test_a_duration_is_rounded_to_the_nearest_frame(tiny_musicgen, hundredths):
+def test_duration_is_rounded_to_the_nearest_frame(tiny_musicgen, hundredths):
     tiny_musicgen.set_generation_params(duration=hundredths / 100, use_sampling=False)
     _, tokens = tiny_musicgen.generate([None], return_tokens=True)
     assert abs(tokens.shape[-1] - hundredths / 2) <= 0.5
 
 
-def test_a_duration_of_less_than_half_a_frame_is_an_error(tiny_musicgen):
+def test_duration_of_less_than_half_a_frame_raises(tiny_musicgen):
     tiny_musicgen.set_generation_params(duration=0.009)
     with pytest.raises(ValueError, match=r"duration=0\.009 .* 0\.02 s"):
         tiny_musicgen.generate([None])
 
 
-def test_a_prompt_as_long_as_a_window_is_an_error_with_both_lengths(tiny_musicgen):
+def test_prompt_as_long_as_a_window_raises_with_both_lengths(tiny_musicgen):
     tiny_musicgen.set_generation_params(duration=5.0)
     with pytest.raises(ValueError, match=r"2\.50 s.* 2\.00 s"):
         tiny_musicgen.generate_continuation(clip(2.5), RATE)

@@ -44,7 +44,7 @@ def test_single_process_equals_batch_norm():
     assert ours.state_dict().keys() == theirs.state_dict().keys()
 
 
-def test_an_empty_batch_updates_nothing():
+def test_empty_batch_updates_nothing():
     module = SharedBatchNorm1d(3, affine=False)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     assert module(BATCH[:0]).shape == (0, 3, 7)

@@ -143,7 +143,7 @@ def test_no_frames_have_the_initial_step_only(provider):
 
 
 @every_provider
-def test_the_valid_layout_leaves_out_the_last_steps(provider):
+def test_valid_layout_leaves_out_the_last_steps(provider):
     pattern = provider.get_pattern(6)
     assert pattern.n_q == provider.n_q
     assert pattern.valid_layout == pattern.layout[: len(pattern.layout) - pattern.max_delay]
@@ -155,7 +155,7 @@ def test_virtual_steps_exclude_delays():
     assert provider.num_virtual_steps(5) == 5 * 3 + 1 == provider.get_pattern(5).num_steps
 
 
-def test_an_inner_step_that_no_codebook_uses_is_an_empty_step_of_every_frame():
+def test_inner_step_that_no_codebook_uses_is_an_empty_step_of_every_frame():
     provider = UnrolledPatternProvider(3, flattening=[0, 2, 2], delays=[0, 2, 2])
     layout = [[tuple(coord) for coord in step] for step in provider.get_pattern(2).layout]
     assert layout == [
@@ -198,7 +198,7 @@ def unrolled(flattening, delays, timesteps):
         ([2, 0, 5, 2], [0, 3, 1, 0]),
     ],
 )
-def test_the_unrolled_layout_follows_its_definition(flattening, delays, timesteps):
+def test_unrolled_layout_follows_its_definition(flattening, delays, timesteps):
     provider = UnrolledPatternProvider(len(flattening), flattening=flattening, delays=delays)
     layout = provider.get_pattern(timesteps).layout
     expected = unrolled(flattening, delays, timesteps)

@@ -132,7 +132,7 @@ def test_group_norm_takes_its_arguments():
     assert conv.conv.norm.eps == 0.5
 
 
-def test_the_keys_are_those_of_released_checkpoints():
+def test_keys_are_those_of_released_checkpoints():
     conv = StreamableConv1d(2, 4, 3, norm="weight_norm")
     transposed = StreamableConvTranspose1d(2, 4, 4, 2, norm="weight_norm")
 
@@ -174,7 +174,7 @@ def test_unpadding_more_than_the_signal_raises(paddings):
 
 @pytest.mark.parametrize("length", [1, 3, 8, 9, 10])
 @pytest.mark.parametrize("padding_total", [0, 3])
-def test_the_last_window_of_a_convolution_can_be_completed(length, padding_total):
+def test_last_window_of_a_convolution_can_be_completed(length, padding_total):
     kernel_size, stride = 5, 3
     x = torch.randn(1, 1, length)
     padded = pad_for_conv1d(

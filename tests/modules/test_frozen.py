@@ -17,13 +17,13 @@ class User(nn.Module):
         return self.proj(self.feature_extractor(x))
 
 
-def test_a_frozen_network_is_neither_saved_nor_trained():
+def test_frozen_network_is_neither_saved_nor_trained():
     user = User()
     assert set(user.state_dict()) == {"proj.weight", "proj.bias"}
     assert len(list(user.parameters())) == 2
 
 
-def test_a_frozen_network_stays_in_evaluation_mode():
+def test_frozen_network_stays_in_evaluation_mode():
     user = User().train()
     x = torch.randn(4, 3)
     torch.testing.assert_close(user(x), user(x))
@@ -42,7 +42,7 @@ def test_copies_of_its_user_share_a_frozen_network():
     assert copy.deepcopy(user).feature_extractor.module is user.feature_extractor.module
 
 
-def test_a_loader_is_called_once_and_only_when_needed():
+def test_loader_is_called_once_and_only_when_needed():
     loads = []
 
     def load():
@@ -57,7 +57,7 @@ def test_a_loader_is_called_once_and_only_when_needed():
     assert len(loads) == 1
 
 
-def test_a_frozen_network_keeps_its_precision_under_autocast():
+def test_frozen_network_keeps_its_precision_under_autocast():
     frozen = Frozen(nn.Linear(3, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert frozen(torch.zeros(1, 3)).dtype == torch.float32

@@ -42,7 +42,7 @@ def test_full_cache_raises_with_its_size():
         cache.check_room(2)
 
 
-def test_the_source_of_cross_attention_is_computed_once():
+def test_source_of_cross_attention_is_computed_once():
     layer = new_cache().layers[0]
     calls = []
 

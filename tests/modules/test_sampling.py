@@ -52,7 +52,7 @@ def test_filtered_tokens_are_never_drawn(sampling, value):
     assert (filtered_probs(logits, sampling).gather(1, tokens[:, None]) > 0).all()
 
 
-def test_a_distribution_sums_to_one():
+def test_distribution_sums_to_one():
     for sampling in (Sampling(top_k=5), Sampling(top_p=0.3), Sampling(top_k=0), Sampling()):
         probs = filtered_probs(torch.randn(4, 30), sampling)
         torch.testing.assert_close(probs.sum(dim=-1), torch.ones(4))

@@ -68,7 +68,7 @@ def test_dilation_grows_with_each_residual_block():
     assert [conv.dilation for conv in convs] == [(1,), (3,)] * 2
 
 
-def test_the_final_activation_bounds_the_audio():
+def test_final_activation_bounds_the_audio():
     decoder = SEANetDecoder(
         **TINY, final_activation="Hardtanh", final_activation_params={"max_val": 0.01}
     )
@@ -76,7 +76,7 @@ def test_the_final_activation_bounds_the_audio():
     assert decoder(torch.randn(1, 8, 5)).max() <= 0.01
 
 
-def test_the_lstm_adds_its_input():
+def test_lstm_adds_its_input():
     lstm = StreamableLSTM(4, num_layers=1)
     plain = StreamableLSTM(4, num_layers=1, skip=False)
     plain.load_state_dict(lstm.state_dict())

@@ -79,7 +79,7 @@ def test_dadam_with_two_learning_rates_raises(model):
         get_optimizer(get_optim_parameter_groups(TwoRates(model)), optim(optimizer="dadam"))
 
 
-def test_an_unsupported_optimizer_lists_the_supported_ones(model):
+def test_unsupported_optimizer_lists_the_supported_ones(model):
     with pytest.raises(ConfigError, match=r"'sgd'.*adam, adamw, adamw8bit, dadam"):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer="sgd"))
 
@@ -99,7 +99,7 @@ def test_settings_out_of_range_raise(name, changes, message, model):
         get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name, **changes))
 
 
-def test_an_optimizer_resumes_from_a_file_without_pickled_code(model, tmp_path):
+def test_optimizer_resumes_from_a_file_without_pickled_code(model, tmp_path):
     for name in ("adamw", "dadam"):
         optimizer = get_optimizer(get_optim_parameter_groups(model), optim(optimizer=name))
         for p in model.parameters():

@@ -42,14 +42,14 @@ def test_unbiased_average_is_the_weighted_mean_of_its_updates(module):
     torch.testing.assert_close(ema.state["model"]["0.weight"], mean)
 
 
-def test_the_first_unbiased_step_copies(module):
+def test_first_unbiased_step_copies_the_weights(module):
     ema = ModuleDictEMA({"model": module}, decay=0.99)
     move(module)
     ema.step()
     assert_same(ema.state["model"], module.state_dict())
 
 
-def test_a_biased_average_starts_from_the_initial_weights(module):
+def test_biased_average_starts_from_the_initial_weights(module):
     before = module[0].weight.detach().clone()
     ema = ModuleDictEMA({"model": module}, decay=0.9, unbias=False)
     move(module)
@@ -117,7 +117,7 @@ def test_resumed_average_equals_an_uninterrupted_one(module, tmp_path):
     assert resumed.count == whole.count
 
 
-def test_a_saved_average_has_the_layout_of_released_checkpoints(module):
+def test_saved_average_has_the_layout_of_released_checkpoints(module):
     state = ModuleDictEMA({"model": module}).state_dict()
     assert set(state) >= {"state", "count"}
     assert state["state"]["model"].keys() == module.state_dict().keys()

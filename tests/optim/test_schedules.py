@@ -48,7 +48,7 @@ def test_rate_never_rises_after_the_warmup(rule):
     low=st.floats(0, 1),
     base=st.floats(1e-6, 1.0),
 )
-def test_a_cosine_stays_between_its_bounds_even_if_the_run_ends_while_it_rises(
+def test_cosine_stays_between_its_bounds_even_if_the_run_ends_while_it_rises(
     total, warmup, low, base
 ):
     rule = schedules.cosine(total_steps=total, warmup_steps=warmup, lr_min_ratio=low)
@@ -57,7 +57,7 @@ def test_a_cosine_stays_between_its_bounds_even_if_the_run_ends_while_it_rises(
     assert all(value >= base * low * (1 - 1e-9) for value in values[warmup:])
 
 
-def test_a_cosine_ends_at_its_minimum():
+def test_cosine_ends_at_its_minimum():
     rule = schedules.cosine(total_steps=30, warmup_steps=5, lr_min_ratio=0.1)
     assert rule(30, 2.0) == pytest.approx(0.2)
     assert rule(1000, 2.0) == pytest.approx(0.2)
@@ -71,7 +71,7 @@ def test_polynomial_decay_start_and_end():
     assert rule(40, 1.0) == 0.01
 
 
-def test_an_inverse_square_root_halves_when_the_updates_quadruple():
+def test_inverse_square_root_halves_when_the_updates_quadruple():
     rule = schedules.inverse_sqrt(warmup_steps=10)
     assert rule(399, 1.0) == pytest.approx(rule(99, 1.0) / 2)
 
@@ -123,7 +123,7 @@ def test_resumed_schedule_equals_an_uninterrupted_one(optimizer):
     assert follow(resumed, second, 3) == expected
 
 
-def test_the_state_of_a_schedule_is_plain_values(optimizer, tmp_path):
+def test_state_of_a_schedule_is_plain_values(optimizer, tmp_path):
     schedule = Schedule(optimizer(), schedules.linear_warmup(warmup_steps=3))
     torch.save(schedule.state_dict(), tmp_path / "state.th")
     loaded = torch.load(tmp_path / "state.th", weights_only=True)

@@ -57,7 +57,7 @@ def test_case_names_only_matter_up_to_their_kind(renamed):
 
 
 @pytest.mark.parametrize("name", ["mystery.json", "mystery.safetensors", "mystery"])
-def test_an_unknown_prefix_fails(name, tmp_path):
+def test_unknown_prefix_fails(name, tmp_path):
     if "." in name:
         (tmp_path / name).write_text("{}")
     else:

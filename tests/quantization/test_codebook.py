@@ -79,7 +79,7 @@ def test_evaluation_updates_nothing(kmeans_init):
     assert_unchanged(book, before)
 
 
-def test_a_batch_without_rows_updates_nothing():
+def test_batch_without_rows_updates_nothing():
     book = EuclideanCodebook(dim=3, bins=8)
     before = snapshot(book)
     quantized, codes = book(torch.randn(0, 6, 3), generator())
@@ -93,7 +93,7 @@ def test_a_batch_without_rows_updates_nothing():
     assert_unchanged(book, before)
 
 
-def test_the_same_generator_gives_the_same_codebook():
+def test_same_generator_gives_the_same_codebook():
     rows = torch.randn(3, 40, 5, generator=generator())
     books = [EuclideanCodebook(dim=5, bins=16) for _ in range(2)]
 
@@ -185,7 +185,7 @@ def test_dead_entry_is_replaced_by_a_row_of_the_batch():
     assert (nearest(rows, book.embed) == 3).any()
 
 
-def test_a_revived_entry_without_rows_is_not_revived_again_at_once():
+def test_replaced_entry_without_rows_is_not_replaced_again_at_once():
     book, rows = dead_entry()
     book(rows, generator())
     elsewhere = rows[nearest(rows, book.embed) != 3]
@@ -208,7 +208,7 @@ def test_unreachable_threshold_does_not_replace_used_entries():
     assert_found(book, centres)
 
 
-def test_a_threshold_of_zero_revives_no_entry():
+def test_threshold_of_zero_replaces_no_entry():
     book, rows = dead_entry()
     book.threshold_ema_dead_code = 0
     book.pick_rows = lambda *_: pytest.fail("a row was picked")

@@ -88,7 +88,7 @@ def test_straight_through_gradients(rvq, x):
     torch.testing.assert_close(x.grad, weight)
 
 
-def test_the_commitment_penalty_pulls_the_input_towards_the_entries(rvq, x):
+def test_commitment_penalty_moves_the_input_towards_the_entries(rvq, x):
     x = x[:, :, :5].clone().requires_grad_()
     rvq.train()
     result = rvq(x, 50, num_codebooks=1)
@@ -136,7 +136,7 @@ def test_orthogonal_penalty_of_orthogonal_entries_is_zero():
 
 
 @pytest.mark.parametrize("options", [{}, {"active_codes_only": True}, {"max_codes": 4}])
-def test_the_orthogonal_penalty_is_added_with_its_weight(x, options):
+def test_orthogonal_penalty_is_added_with_its_weight(x, options):
     penalties = {}
     for weight in (0.0, 1.0, 2.0):
         torch.manual_seed(0)
@@ -156,7 +156,7 @@ def test_the_orthogonal_penalty_is_added_with_its_weight(x, options):
     )
 
 
-def test_the_dropout_draws_every_number_of_codebooks():
+def test_dropout_draws_every_number_of_codebooks():
     rng = generator()
 
     assert {draw_num_codebooks(6, rng) for _ in range(200)} == {1, 2, 3, 4, 5, 6}

@@ -9,7 +9,7 @@ def wave(num_samples, seed=0):
 
 
 @pytest.mark.parametrize(("n_fft", "hop_length"), [(64, 20), (64, 32), (63, 21)])
-def test_the_inverse_undoes_the_transform(n_fft, hop_length):
+def test_istft_inverts_stft(n_fft, hop_length):
     stft = STFT(n_fft, hop_length)
     original = wave(9 * hop_length)
     spectrum = stft(original)
@@ -32,7 +32,7 @@ def test_reconstructed_phase_is_consistent_with_the_magnitudes():
     assert (found - magnitude).norm() < 0.1 * magnitude.norm()
 
 
-def test_the_phase_does_not_depend_on_the_global_generator():
+def test_phase_does_not_depend_on_the_global_generator():
     stft = STFT(64, 16)
     magnitude = stft(wave(16 * 8)).abs()
     first = griffin_lim(stft, magnitude, iterations=3)
@@ -72,5 +72,5 @@ def test_mel_filters_average_and_cover_all_frequencies():
     assert (peaks.diff().diff() >= -1).all()  # ever wider
 
 
-def test_a_mel_band_too_narrow_for_any_bin_is_zero_not_nan():
+def test_mel_band_too_narrow_for_any_bin_is_zero_not_nan():
     assert mel_filters(16000, n_fft=64, n_mels=80).isfinite().all()

@@ -48,7 +48,7 @@ def test_failing_samples_log_one_warning(error, caplog):
     assert str(error) in record.message
 
 
-def test_a_signal_during_samples_ends_the_run():
+def test_signal_during_samples_ends_the_run():
     with pytest.raises(Stopped):
         Toy(Stopped(15)).generate()
 

@@ -14,7 +14,7 @@ from audiocraft.solvers.checkpoint import BestState, Checkpoints, load_state, sa
 from ..fork_server import forked_python
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+def test_checkpoint_round_trip(tmp_path):
     state = {
         "model": {"w": torch.arange(3.0)},
         "history": [{"valid": {"ce": 1.5}}],
@@ -26,7 +26,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     assert loaded == state
 
 
-def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
+def test_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.th"
     save_atomically({"epoch": 1}, path)
 
@@ -81,7 +81,7 @@ def test_without_checkpoints_nothing_is_loaded(tmp_path):
     assert Checkpoints(tmp_path).load() is None
 
 
-def test_a_flipped_bit_is_an_error(tmp_path):
+def test_flipped_bit_raises(tmp_path):
     path = tmp_path / "checkpoint.th"
     save_atomically({"w": torch.randn(10_000)}, path)
     content = bytearray(path.read_bytes())
@@ -95,7 +95,7 @@ def damage(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
-def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, caplog):
+def test_previous_checkpoint_replaces_a_damaged_one(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
     for update in (1, 2, 3):
         checkpoints.save({"update": update})
@@ -106,7 +106,7 @@ def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, caplog):
     assert "Resuming from" in caplog.text
 
 
-def test_if_all_checkpoints_are_damaged_it_is_an_error(tmp_path):
+def test_all_damaged_checkpoints_raise(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"update": 1})
     checkpoints.save({"update": 2})
@@ -117,7 +117,7 @@ def test_if_all_checkpoints_are_damaged_it_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("lost_at", range(6))
-def test_a_power_failure_costs_one_checkpoint_at_most(lost_at, tmp_path, monkeypatch):
+def test_power_failure_costs_one_checkpoint_at_most(lost_at, tmp_path, monkeypatch):
     """The power fails before the n-th operation on the disk; files not flushed are then empty."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"update": 1})
@@ -163,13 +163,13 @@ def test_epoch_checkpoints_may_contain_a_subset(tmp_path):
     assert checkpoints.load() is None  # a run cannot resume from a subset
 
 
-def test_a_folder_without_write_permission_is_an_error(tmp_path):
+def test_folder_without_write_permission_raises(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CheckpointError, match="AUDIOCRAFT_DORA_DIR"):
         save_atomically({}, tmp_path / "file" / "checkpoint.th")
 
 
-def test_a_damaged_checkpoint_does_not_replace_the_previous_one(tmp_path):
+def test_damaged_checkpoint_does_not_replace_the_previous_one(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for update in (1, 2):
         checkpoints.save({"update": update})
@@ -207,7 +207,7 @@ def test_full_disk_raises_with_its_cause(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_best_weights_are_copied():
+def test_best_weights_are_copied():
     best, weight = BestState(), torch.zeros(2)
     assert best.update(2.0, {"w": weight})
     assert not best.update(3.0, {"w": weight + 1})
@@ -217,7 +217,7 @@ def test_the_best_weights_are_copied():
     torch.testing.assert_close(best.model["w"], torch.full((2,), 5.0))
 
 
-def test_the_best_state_survives_a_checkpoint():
+def test_best_state_survives_a_checkpoint():
     best, other = BestState(), BestState()
     best.update(1.0, {"w": torch.ones(1)})
     other.load_state_dict(best.state_dict())

@@ -110,7 +110,7 @@ def finished(build):
     return run(build("evaluate.every=2", "generate.every=2"))
 
 
-def test_a_run_ends_with_history_samples_and_a_codec(finished):
+def test_run_ends_with_history_samples_and_a_codec(finished):
     solver = finished
     assert [sorted(epoch) for epoch in solver.history] == [
         ["train", "valid"],
@@ -140,7 +140,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("update", [1, 4])
-def test_a_run_killed_in_an_epoch_continues_bit_for_bit(build, monkeypatch, update):
+def test_run_killed_in_an_epoch_continues_bit_for_bit(build, monkeypatch, update):
     options = ("checkpoint.every_updates=1", "adversarial.every=2")
     undisturbed = run(build(*options, f"label=whole_{update}"))
     options += (f"label=killed_{update}",)
@@ -161,7 +161,7 @@ def test_a_run_killed_in_an_epoch_continues_bit_for_bit(build, monkeypatch, upda
     assert_equal_states(resumed, undisturbed)
 
 
-def test_the_discriminator_is_updated_before_the_codec(build):
+def test_discriminator_is_updated_before_the_codec(build):
     solver = build("label=order", "optim.epochs=1")
     order = []
     for name in ("update_adversaries", "update_generator"):
@@ -194,7 +194,7 @@ def test_start_and_warmup_delay_the_adversary(build):
     assert any(not torch.equal(v, before[k]) for k, v in solver.model.state_dict().items())
 
 
-def test_a_loss_that_is_not_finite_names_update_and_files_and_keeps_the_weights(build):
+def test_non_finite_loss_names_update_and_files_and_keeps_the_weights(build):
     solver = build("label=spoiled")
     loss = solver.update.losses["l1"]
     solver.update.losses["l1"] = Spoiled(loss, at=2)
@@ -215,7 +215,7 @@ class Spoiled(torch.nn.Module):
         return self.loss(estimate, target) * (math.nan if self.left < 0 else 1)
 
 
-def test_a_warm_start_continues_codec_and_discriminator(build, finished):
+def test_warm_start_continues_codec_and_discriminator(build, finished):
     continued = build(f"continue_from={finished.checkpoints.last}", "label=continued")
     with continued.xp.enter():
         continued.continue_from(str(finished.checkpoints.last))

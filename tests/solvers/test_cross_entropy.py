@@ -53,7 +53,7 @@ def test_masked_positions_have_no_effect(batch):
     assert (logits.grad[~mask] == 0).all()
 
 
-def test_an_empty_codebook_is_nan_or_skipped(batch):
+def test_empty_codebook_is_nan_or_skipped(batch):
     logits, codes, mask = batch
     mask[:, 1] = False
 
@@ -65,7 +65,7 @@ def test_an_empty_codebook_is_nan_or_skipped(batch):
     torch.testing.assert_close(kept, per_codebook[[0, 2]].mean())
 
 
-def test_a_batch_without_valid_positions_has_zero_loss_and_gradient(batch):
+def test_batch_without_valid_positions_has_zero_loss_and_gradient(batch):
     logits, codes, mask = batch
     logits.requires_grad_()
 
@@ -101,7 +101,7 @@ def test_masked_tokens_are_not_counted():
     assert counts.counts.tolist() == [[2, 0, 0], [0, 0, 0]]
 
 
-def test_the_cross_entropy_of_its_own_tokens_is_nearly_the_entropy():
+def test_cross_entropy_of_its_own_tokens_is_nearly_the_entropy():
     codes = torch.randint(8, (64, 2, 200), generator=torch.Generator().manual_seed(0))
     counts = counted(codes)
     assert counts.cross_entropy(counts) == pytest.approx(counts.entropy(), abs=1e-3)

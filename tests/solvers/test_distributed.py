@@ -37,16 +37,16 @@ def environment(monkeypatch):
     return begin
 
 
-def test_the_tasks_of_a_step_are_one_run(environment):
+def test_tasks_of_a_step_are_one_run(environment):
     assert environment(**OF_A_STEP) == (2, 4)
 
 
-def test_a_batch_script_is_one_process(environment):
+def test_batch_script_is_one_process(environment):
     script = {k: v for k, v in OF_A_STEP.items() if k != "SLURM_STEP_NUM_TASKS"}
     assert environment(**script | {"SLURM_PROCID": "0"}) == (0, 1)
 
 
-def test_a_step_of_one_task_is_one_process(environment):
+def test_step_of_one_task_is_one_process(environment):
     alone = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
     assert environment(**OF_A_STEP | alone) == (0, 1)
 
@@ -105,7 +105,7 @@ def all_reduce_of_a_lost_process(error: Exception):
     raise error
 
 
-def test_an_error_is_logged_before_a_launcher_can_kill_the_process(tmp_path):
+def test_error_is_logged_before_a_launcher_can_kill_the_process(tmp_path):
     log = tmp_path / "solver.log.0"
     lost = RuntimeError("Connection closed by peer")
     with pytest.raises(RuntimeError), distributed.Watchdog(60, log):
@@ -137,7 +137,7 @@ with Watchdog(float(sys.argv[1]), Path(sys.argv[2])) as watchdog:
 
 
 @pytest.mark.integration
-def test_a_hanging_process_ends_and_its_stack_is_logged(tmp_path):
+def test_hanging_process_ends_and_its_stack_is_logged(tmp_path):
     log = tmp_path / "solver.log.0"
     ended = subprocess.run([forked_python(), "-c", HANG, "1", str(log)], check=False, timeout=300)
     assert ended.returncode == 1
@@ -145,7 +145,7 @@ def test_a_hanging_process_ends_and_its_stack_is_logged(tmp_path):
 
 
 @pytest.mark.integration
-def test_a_closed_watchdog_ends_no_process(tmp_path):
+def test_closed_watchdog_ends_no_process(tmp_path):
     script = HANG.replace("    collective_that_never_ends()", "time.sleep(2)")
     done = [forked_python(), "-c", script, "1", str(tmp_path / "solver.log.0")]
     assert subprocess.run(done, check=False, timeout=300).returncode == 0

@@ -23,7 +23,7 @@ from audiocraft.solvers.experiment import (
 DORA = DoraConfig(exclude=["device", "logging.*", "dora.*"])
 
 
-def test_the_parts_of_a_signature():
+def test_parts_of_a_signature():
     xp = train.main.resolve(
         [
             "solver=musicgen/musicgen_style_tiny",
@@ -53,7 +53,7 @@ def test_ignored_overrides_do_not_change_the_signature():
     assert train.main.resolve(["solver=musicgen/musicgen_style_tiny"]).sig != xp.sig
 
 
-def test_the_summary_names_folder_and_settings(tmp_path):
+def test_summary_names_folder_and_settings(tmp_path):
     xp = new_xp(tmp_path, delta=[("optim.lr", 0.5)], argv=["optim.lr=0.5", "device=cpu"])
     text = "\n".join(experiment_summary(xp))
     assert str(tmp_path / "xps" / xp.sig) in text
@@ -104,7 +104,7 @@ def run(tmp_path, caplog):
     return start
 
 
-def test_a_changed_default_is_a_warning_until_it_is_reverted(run):
+def test_changed_default_logs_a_warning_until_it_is_reverted(run):
     assert run(changed()) == ""
     assert run(changed()) == ""
     for _ in range(2):  # also when checkpoints have the new value
@@ -118,7 +118,7 @@ def test_before_the_first_checkpoint_settings_may_change(run):
     assert OmegaConf.load(run.folder / INITIAL_SETTINGS_FILE).optim.max_norm == 1.0
 
 
-def test_an_experiment_of_an_older_version_is_compared_with_its_checkpoint(run):
+def test_experiment_of_an_older_version_is_compared_with_its_checkpoint(run):
     run(changed())
     (run.folder / INITIAL_SETTINGS_FILE).unlink()
     assert "optim.max_norm: 1.0, now 0.5" in run(changed(max_norm=0.5))
@@ -139,14 +139,14 @@ def test_many_changes_are_counted(run):
     assert "and 10 more" in text
 
 
-def test_a_folder_below_a_file_is_refused(tmp_path):
+def test_folder_below_a_file_raises(tmp_path):
     (tmp_path / "file").touch()
     for make in (True, False):
         with pytest.raises(ConfigError, match="AUDIOCRAFT_DORA_DIR"):
             check_output_folder(tmp_path / "file" / "outputs", make)
 
 
-def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
+def test_read_only_folder_raises(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ConfigError, match="read-only"):
         check_output_folder(tmp_path)

@@ -36,7 +36,7 @@ class Broken(Recorder):
         raise RuntimeError("no connection")
 
 
-def test_a_back_end_that_fails_is_disabled_and_the_others_stay(caplog):
+def test_failing_back_end_is_disabled_and_others_continue(caplog):
     good = Recorder()
     loggers = Loggers([Broken(), good])
     with caplog.at_level(logging.WARNING):
@@ -46,7 +46,7 @@ def test_a_back_end_that_fails_is_disabled_and_the_others_stay(caplog):
     assert [r.message for r in caplog.records] == ["Broken is disabled: no connection"]
 
 
-def test_a_back_end_that_cannot_be_opened_is_disabled(tmp_path, caplog):
+def test_back_end_that_cannot_be_opened_is_disabled(tmp_path, caplog):
     (tmp_path / "file").touch()
     loggers = Loggers([CsvLogger(tmp_path / "file" / "metrics.csv")])
     loggers.start(1)
@@ -83,7 +83,7 @@ def rows_of(path):
 
 @pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
 @pytest.mark.parametrize("killed_after", range(1, len(WHOLE)))
-def test_a_resumed_file_equals_that_of_an_uninterrupted_run(kind, killed_after, tmp_path):
+def test_resumed_file_equals_that_of_an_uninterrupted_run(kind, killed_after, tmp_path):
     suffix = "csv" if kind is CsvLogger else "jsonl"
     whole, resumed = tmp_path / f"whole.{suffix}", tmp_path / f"resumed.{suffix}"
     logged(kind(whole), WHOLE)
@@ -95,7 +95,7 @@ def test_a_resumed_file_equals_that_of_an_uninterrupted_run(kind, killed_after, 
 
 
 @pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
-def test_a_single_stage_replaces_only_its_own_rows(kind, tmp_path):
+def test_single_stage_replaces_only_its_own_rows(kind, tmp_path):
     path = tmp_path / ("m.csv" if kind is CsvLogger else "m.jsonl")
     logged(kind(path), WHOLE)
     logged(kind(path), [("evaluate", {"fad": 1.0}, 2)], start=2, stage="evaluate")
@@ -104,7 +104,7 @@ def test_a_single_stage_replaces_only_its_own_rows(kind, tmp_path):
     assert rows[-1]["fad"] == 1.0
 
 
-def test_a_table_has_a_column_for_each_metric_of_any_stage(tmp_path):
+def test_table_has_a_column_for_each_metric_of_any_stage(tmp_path):
     path = tmp_path / "metrics.csv"
     logged(CsvLogger(path), WHOLE)
     lines = path.read_text().splitlines()
@@ -113,7 +113,7 @@ def test_a_table_has_a_column_for_each_metric_of_any_stage(tmp_path):
     assert lines[-1] == "2,evaluate,,,1.5"
 
 
-def test_an_incomplete_line_is_dropped(tmp_path):
+def test_incomplete_line_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     logged(JsonLinesLogger(path), WHOLE[:2])
     with open(path, "a", encoding="utf-8") as file:
@@ -128,7 +128,7 @@ def test_values_that_are_not_finite_are_null_in_json(tmp_path):
     assert rows_of(path) == [{"epoch": 1, "stage": "train", "ce": None, "lr": 1e-4}]
 
 
-def test_a_table_of_other_origin_is_not_overwritten(tmp_path, caplog):
+def test_table_of_other_origin_is_not_overwritten(tmp_path, caplog):
     path = tmp_path / "metrics.csv"
     path.write_text("name,price\napple,3\n")
     loggers = Loggers([CsvLogger(path)])
@@ -219,12 +219,12 @@ def test_wandb_receives_its_mode_and_resumes_the_same_run(mode, wandb_runs, tmp_
     assert (settings["id"], settings["resume"]) == ("abcd1234", "allow")
 
 
-def test_an_unknown_mode_of_wandb_is_refused(wandb_runs, tmp_path):
+def test_unknown_mode_of_wandb_raises(wandb_runs, tmp_path):
     with pytest.raises(ConfigError, match=r"wandb\.mode='sometimes'"):
         new_wandb(tmp_path, mode="sometimes")
 
 
-def test_a_missing_wandb_is_an_error(monkeypatch, tmp_path):
+def test_missing_wandb_raises(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         new_wandb(tmp_path)
@@ -263,7 +263,7 @@ def configuration(**chosen):
     )
 
 
-def test_the_configuration_chooses_the_back_ends(wandb_runs, tmp_path):
+def test_configuration_chooses_the_back_ends(wandb_runs, tmp_path):
     cfg = configuration(log_csv=True, log_jsonl=True, log_tensorboard=True, log_wandb=True)
     loggers = get_loggers(cfg, tmp_path, "abcd1234")
     kinds = [CsvLogger, JsonLinesLogger, TensorBoardLogger, WandbLogger]

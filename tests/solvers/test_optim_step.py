@@ -44,20 +44,20 @@ def test_gradients_are_clipped_to_max_norm():
     assert float(moved.norm()) == pytest.approx(0.1 * 0.5, rel=1e-3)
 
 
-def test_a_negative_max_norm_is_refused():
+def test_negative_max_norm_raises():
     """It would reverse gradients."""
     with pytest.raises(ConfigError, match=r"optim\.max_norm is -1"):
         make_step(max_norm=-1)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_shows_in_its_norm(factor):
+def test_non_finite_gradient_has_a_non_finite_norm(factor):
     model, optim_step = make_step(max_norm=1.0)
     optim_step.backward(factor * model(torch.ones(1, 3)).sum())
     assert not math.isfinite(optim_step.step()["grad_norm"])
 
 
-def test_a_scaler_skips_an_update_that_is_not_finite():
+def test_scaler_skips_a_non_finite_update():
     model, optim_step = make_step()
     optim_step.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=True)
     before = model.weight.detach().clone()
@@ -67,7 +67,7 @@ def test_a_scaler_skips_an_update_that_is_not_finite():
     assert optim_step.scaler.get_scale() == 2.0
 
 
-def test_the_error_of_a_diverged_run_says_what_is_saved():
+def test_error_of_a_diverged_run_names_the_saved_checkpoint():
     message = str(divergence_error("loss became nan", "epoch 3, train", "a1b2c3d4", is_saved=True))
     assert message.startswith("The loss became nan in epoch 3, train.")
     assert "optim.lr" in message
@@ -80,7 +80,7 @@ def test_the_error_of_a_diverged_run_says_what_is_saved():
     ("accumulate", "batch_size", "world_size", "message"),
     [(0, 4, 1, "optim.accumulate is 0"), (3, 4, 1, "such as 6"), (2, 6, 2, "such as 8")],
 )
-def test_a_batch_that_does_not_divide_into_micro_batches_is_refused(
+def test_batch_that_does_not_divide_into_micro_batches_raises(
     accumulate, batch_size, world_size, message
 ):
     with pytest.raises(ConfigError, match=message):

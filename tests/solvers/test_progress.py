@@ -20,7 +20,7 @@ def test_means_are_weighted_and_each_metric_has_its_own_weight():
     assert mean.means() == pytest.approx({"ce": 23 / 10, "lr": 0.2})
 
 
-def test_a_resumed_epoch_ends_with_the_same_digits():
+def test_resumed_epoch_ends_with_the_same_digits():
     whole, first, rest = EpochProgress(), EpochProgress(), EpochProgress()
     for values, weight in BATCHES:
         whole.mean.add(values, weight)
@@ -33,7 +33,7 @@ def test_a_resumed_epoch_ends_with_the_same_digits():
     assert rest.updates == 1
 
 
-def test_a_saved_state_does_not_change_afterwards():
+def test_saved_state_does_not_change_afterwards():
     progress = EpochProgress()
     progress.mean.add({"ce": 1.0})
     state = progress.state_dict()
@@ -48,7 +48,7 @@ def test_deferred_metrics_keep_order_and_values():
     assert DeferredMetrics({"lr": 1}).values() == {"lr": 1.0}
 
 
-def test_a_new_epoch_starts_empty():
+def test_new_epoch_starts_empty():
     progress = EpochProgress()
     progress.updates = 3
     progress.mean.add({"ce": 1.0})
@@ -56,12 +56,12 @@ def test_a_new_epoch_starts_empty():
     assert progress.state_dict() == {"updates": 0, "sums": {}, "weights": {}}
 
 
-def test_a_checkpoint_is_due_after_updates():
+def test_checkpoint_is_due_after_updates():
     timer = CheckpointTimer(every_updates=3)
     assert [n for n in range(1, 10) if timer.is_due(n)] == [3, 6, 9]
 
 
-def test_a_checkpoint_is_due_after_minutes_since_the_last_one():
+def test_checkpoint_is_due_after_minutes_since_the_last_one():
     now = [0.0]
     timer = CheckpointTimer(every_minutes=2, now=lambda: now[0])
     now[0] = 119

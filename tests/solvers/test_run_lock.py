@@ -24,7 +24,7 @@ def in_child(function) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_second_run_is_refused_and_names_the_first(tmp_path, capfd):
+def test_second_run_raises_and_names_the_first(tmp_path, capfd):
     lock = RunLock(tmp_path)
     assert in_child(lambda: RunLock(tmp_path)) == 3
     message = capfd.readouterr().out
@@ -33,7 +33,7 @@ def test_a_second_run_is_refused_and_names_the_first(tmp_path, capfd):
     assert in_child(lambda: RunLock(tmp_path)) == 0
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+def test_lock_of_a_dead_process_is_taken_over(tmp_path):
     assert in_child(lambda: RunLock(tmp_path)) == 0  # ends without releasing it
     assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] != os.getpid()
     RunLock(tmp_path).release()
@@ -51,7 +51,7 @@ def test_processes_of_one_run_share_the_lock_of_the_first(tmp_path, monkeypatch)
     assert in_child(lambda: RunLock(tmp_path, rank=1)) == 0
 
 
-def test_a_process_that_has_ended_holds_no_lock(tmp_path):
+def test_process_that_has_ended_holds_no_lock(tmp_path):
     lock = RunLock(tmp_path)
     holder = json.loads((tmp_path / LOCK_FILE).read_text()) | {"pid": 2**22 + 1, "run": "other"}
     (tmp_path / LOCK_FILE).write_text(json.dumps(holder))

@@ -49,7 +49,7 @@ def test_samples_are_generated_in_every_supported_mode(tiny_musicgen, clips, tmp
     assert {p.parent.name for p in tmp_path.glob("*/*.style.wav")} == {"style", "text_and_style"}
 
 
-def test_a_clip_shorter_than_the_excerpt_is_only_used_in_other_modes(
+def test_clip_shorter_than_the_excerpt_is_only_used_in_other_modes(
     tiny_musicgen, clips, tmp_path, caplog
 ):
     short = dataclasses.replace(clips[1], wav=clips[1].wav[:, :16000])

@@ -21,7 +21,7 @@ from audiocraft.solvers.sharding import (
         ({"param_dtype": "int8"}, "int8"),
     ],
 )
-def test_unsupported_settings_are_refused(options, message):
+def test_unsupported_settings_raise(options, message):
     with pytest.raises(ConfigError, match=message):
         Sharding(use=True, **options)
 
@@ -34,7 +34,7 @@ def test_unsupported_settings_are_refused(options, message):
         ({"autocast": True}, "autocast=false"),
     ],
 )
-def test_settings_that_sharding_does_not_support_are_refused(change, message):
+def test_settings_that_sharding_does_not_support_raise(change, message):
     cfg = OmegaConf.create(
         {
             "device": "cuda",
@@ -47,7 +47,7 @@ def test_settings_that_sharding_does_not_support_are_refused(change, message):
         check_sharding(OmegaConf.merge(cfg, change))
 
 
-def test_a_single_process_does_not_shard():
+def test_single_process_does_not_shard():
     assert not Sharding(use=True).active
     assert not Sharding(use=True).needs_scaler
 
@@ -61,7 +61,7 @@ def trained(seed: int):
     return model, optimizer
 
 
-def test_an_optimizer_state_is_restored_by_parameter_names():
+def test_optimizer_state_is_restored_by_parameter_names():
     model, optimizer = trained(0)
     named = optimizer_state_by_name(optimizer.state_dict(), model)
     assert set(named["state"]) == {"0.weight", "0.bias", "1.weight", "1.bias"}

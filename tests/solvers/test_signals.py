@@ -15,14 +15,14 @@ def send(signum):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_is_recorded_and_does_not_interrupt(signum):
+def test_signal_is_recorded_and_does_not_interrupt(signum):
     with StopSignals() as stop:
         assert stop.received == 0
         send(signum)
         assert stop.received == signum
 
 
-def test_a_second_ctrl_c_stops_at_once():
+def test_second_ctrl_c_stops_at_once():
     with StopSignals() as stop:
         send(signal.SIGINT)
         assert stop.received == signal.SIGINT
@@ -37,7 +37,7 @@ def test_former_handlers_are_restored():
     assert [signal.getsignal(s) for s in (*signals.STOP, *signals.REQUEUE)] == before
 
 
-def test_the_scheduler_s_own_handler_is_called_after_saving(monkeypatch):
+def test_handler_of_the_scheduler_is_called_after_saving(monkeypatch):
     monkeypatch.setattr(signals, "WAIT_FOR_REQUEUE", 0)
     called = []
     old = signal.signal(signal.SIGUSR2, lambda signum, frame: called.append(signum))
@@ -73,6 +73,6 @@ def test_ctrl_c_and_sigterm_do_not_requeue(monkeypatch):
         stop.requeue(signal.SIGINT, rank=0)
 
 
-def test_the_exit_status_is_that_of_a_shell():
+def test_exit_status_is_that_of_a_shell():
     assert exit_status(signal.SIGINT) == 130
     assert exit_status(signal.SIGTERM) == 143

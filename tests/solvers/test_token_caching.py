@@ -30,7 +30,7 @@ def test_clips_are_stored_at_the_lowest_rate_that_every_conditioner_accepts(cond
     assert style_clip_rate(config(conditioner)) == rate
 
 
-def test_the_rate_of_clips_never_exceeds_that_of_the_data():
+def test_rate_of_clips_never_exceeds_that_of_the_data():
     assert style_clip_rate(config("style2music", 16_000)) == 16_000
 
 
@@ -50,7 +50,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_invalid_cache_settings_are_refused(mistake, tmp_path):
+def test_invalid_cache_settings_raise(mistake, tmp_path):
     changes, message = MISTAKES[mistake]
     cache = {"path": str(tmp_path), "write_shard": 0, "write_num_shards": 1}
     with pytest.raises(ConfigError, match=message):

@@ -19,7 +19,7 @@ TWO = {"files": 2, "hours": 0.005, "digest": "a"}
         ),
     ],
 )
-def test_training_data_that_has_changed_is_a_warning(now, expected, caplog):
+def test_training_data_that_has_changed_logs_a_warning(now, expected, caplog):
     with caplog.at_level(logging.WARNING):
         warn_changed_data(TWO, now)
     assert "2 files, 0.005 hours then" in caplog.text
@@ -27,10 +27,10 @@ def test_training_data_that_has_changed_is_a_warning(now, expected, caplog):
 
 
 @pytest.mark.parametrize("then", [TWO, None, {}])
-def test_the_same_training_data_is_no_warning(then, caplog):
+def test_same_training_data_logs_no_warning(then, caplog):
     warn_changed_data(then, TWO)
     assert caplog.text == ""
 
 
-def test_the_first_batch_is_repeated_for_all_batches():
+def test_first_batch_is_repeated_for_all_batches():
     assert list(repeat_first_batch(["first", "second", "third"])) == ["first"] * 3  # type: ignore

@@ -29,14 +29,14 @@ LATE = {
 
 
 @pytest.mark.parametrize("override", LATE)
-def test_settings_that_would_fail_late_are_refused_at_once(override):
+def test_settings_that_would_fail_late_raise_at_once(override):
     with pytest.raises(ConfigError) as caught:
         check_settings(composed(TINY, override))
     assert str(caught.value).startswith(LATE[override])
 
 
 @pytest.mark.parametrize(("seconds", "window"), [(4, 4), (7, 6)])  # of 6 s at most
-def test_a_prompt_must_be_shorter_than_the_sample(seconds, window):
+def test_prompt_must_be_shorter_than_the_sample(seconds, window):
     job = (TINY, "generate.lm.prompted_samples=true", f"generate.lm.gen_duration={seconds}")
     with pytest.raises(ConfigError, match=f"prompt_duration is {window} s.*{window} s"):
         check_settings(composed(*job, f"generate.lm.prompt_duration={window}"))
@@ -59,7 +59,7 @@ def test_every_format_and_strategy_is_accepted(format, strategy):
     ("durations", "segment_duration"),
     [([10.0, 10.0], 10.0), ([200.0], 30.0), ([10.0, 10.0], 20.0), ([1.0, 100.0], None)],
 )
-def test_segments_filled_with_audio_are_no_warning(durations, segment_duration):
+def test_segments_filled_with_audio_log_no_warning(durations, segment_duration):
     assert padding_warning(np.array(durations), segment_duration) is None
 
 

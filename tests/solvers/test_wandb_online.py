@@ -69,7 +69,7 @@ def curve(server: Received, name: str) -> list[tuple[int, float]]:
     return [(line["epoch"], line[name]) for line in server.curves if name in line]
 
 
-def test_a_run_is_announced_with_its_curves_and_its_samples(server, tmp_path):
+def test_run_is_logged_with_its_curves_and_samples(server, tmp_path):
     log(server, tmp_path, 1, 2)
     announced = [server.run[key] for key in ("name", "project", "displayName", "groupName")]
     assert announced == ["abcd1234", "music", "mine", "ours"]
@@ -82,7 +82,7 @@ def test_a_run_is_announced_with_its_curves_and_its_samples(server, tmp_path):
         assert all(server.files[path].startswith(start) for path in paths)
 
 
-def test_a_resumed_run_continues_the_same_curves(server, tmp_path):
+def test_resumed_run_continues_the_same_curves(server, tmp_path):
     log(server, tmp_path, 1, 2)
     printed = log(server, tmp_path, 2, 3)  # killed in epoch 2, which is done again
     assert curve(server, "valid/ce") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
@@ -90,14 +90,14 @@ def test_a_resumed_run_continues_the_same_curves(server, tmp_path):
     assert "less than the current step" not in printed
 
 
-def test_a_server_that_refuses_does_not_end_the_run(server, tmp_path):
+def test_server_error_does_not_end_the_run(server, tmp_path):
     server.status = 403
     printed = log(server, tmp_path, 1, 1)
     assert "WandbLogger is disabled: " in printed
     assert "the run continues" in printed
 
 
-def test_a_server_that_is_lost_does_not_delay_the_run(server, tmp_path):
+def test_unreachable_server_does_not_delay_the_run(server, tmp_path):
     server.status_later = 503  # try again
     printed = log(server, tmp_path, 1, 2, finish_timeout=2.0)
     assert "the run continues" in printed

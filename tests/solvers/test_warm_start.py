@@ -50,7 +50,7 @@ def test_differences_are_logged_with_both_values(cfg, tmp_path, caplog):
     assert "continue_from_config=inherit" in caplog.text
 
 
-def test_equal_settings_are_no_warning(cfg, tmp_path, caplog):
+def test_equal_settings_log_no_warning(cfg, tmp_path, caplog):
     warn_setting_differences(cfg, checkpoint(tmp_path / "same.th", cfg))
     assert caplog.text == ""
 
@@ -88,7 +88,7 @@ def test_training_settings_in_transformer_lm_are_not_inherited(cfg, tmp_path, ca
     assert not any(key in caplog.text for key in RUN_VALUES)
 
 
-def test_a_high_learning_rate_of_trained_embeddings_is_a_warning(cfg, caplog):
+def test_high_learning_rate_of_trained_embeddings_logs_a_warning(cfg, caplog):
     cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
     warn_fast_embeddings(cfg)
     assert "emb_lr=0.03 exceeds optim.lr=0.0001" in caplog.text
@@ -98,13 +98,13 @@ def test_a_high_learning_rate_of_trained_embeddings_is_a_warning(cfg, caplog):
 @pytest.mark.parametrize(
     "override", ["transformer_lm.emb_lr=null", "lora.use=true", "execute_only=valid", "optim.lr=1"]
 )
-def test_otherwise_the_learning_rate_of_embeddings_is_no_warning(override, cfg, caplog):
+def test_otherwise_the_learning_rate_of_embeddings_logs_no_warning(override, cfg, caplog):
     cfg.transformer_lm.emb_lr, cfg.optim.lr = 3e-2, 1e-4
     warn_fast_embeddings(OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
     assert caplog.text == ""
 
 
-def test_inherited_settings_are_read_from_the_run_s_own_checkpoint(cfg, tmp_path):
+def test_inherited_settings_are_read_from_the_checkpoint_of_the_run(cfg, tmp_path):
     checkpoint(tmp_path / "checkpoint.th", other_config(cfg))
     cfg.continue_from, cfg.continue_from_config = "//pretrained/gone/away", "inherit"
     assert apply_warm_start_config(cfg, tmp_path).transformer_lm.dim == 64
@@ -119,13 +119,13 @@ def test_by_default_nothing_is_inherited(cfg, tmp_path):
     ("value", "message"),
     [("inherit", "set continue_from"), ("adopt", "continue_from_config='adopt'")],
 )
-def test_without_a_source_inheriting_is_refused(value, message, cfg, tmp_path):
+def test_without_a_source_inheriting_raises(value, message, cfg, tmp_path):
     cfg.continue_from_config = value
     with pytest.raises(ConfigError, match=message):
         apply_warm_start_config(cfg, tmp_path)
 
 
-def test_a_file_without_settings_cannot_be_inherited_from(cfg, tmp_path, caplog):
+def test_file_without_settings_cannot_be_inherited_from(cfg, tmp_path, caplog):
     cfg.continue_from = checkpoint(tmp_path / "made.th", None)
     warn_setting_differences(cfg, cfg.continue_from)
     assert caplog.text == ""

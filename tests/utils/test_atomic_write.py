@@ -16,7 +16,7 @@ from audiocraft.utils.atomic_write import (
 )
 
 
-def test_the_target_is_replaced_when_the_block_ends(tmp_path):
+def test_target_is_replaced_when_the_block_ends(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with atomic_file(path) as file:
@@ -28,7 +28,7 @@ def test_the_target_is_replaced_when_the_block_ends(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_exception_leaves_everything_as_it_was(tmp_path, exists):
+def test_exception_leaves_the_target_unchanged(tmp_path, exists):
     path = tmp_path / "file"
     if exists:
         path.write_bytes(b"old")
@@ -44,32 +44,32 @@ def test_an_exception_leaves_everything_as_it_was(tmp_path, exists):
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127 + "x"])
-def test_a_name_at_the_limit_of_the_file_system_works(tmp_path, name):
+def test_name_at_the_limit_of_the_file_system_works(tmp_path, name):
     write_text(tmp_path / name, "text")
     assert (tmp_path / name).read_text(encoding="utf-8") == "text"
 
 
-def test_a_library_may_open_the_temporary_path_or_replace_it(tmp_path):
+def test_library_may_open_the_temporary_path_or_replace_it(tmp_path):
     with atomic_path(tmp_path / "file") as temporary:
         temporary.unlink()
         temporary.write_bytes(b"by a library")
     assert (tmp_path / "file").read_bytes() == b"by a library"
 
 
-def test_a_missing_folder_is_an_error_before_the_block_and_names_the_target(tmp_path):
+def test_missing_folder_raises_before_the_block_and_names_the_target(tmp_path):
     path = tmp_path / "missing" / "file"
     with pytest.raises(FileNotFoundError) as error, atomic_file(path):
         pytest.fail("the block must not run")
     assert error.value.filename == str(path)
 
 
-def test_a_folder_as_target_is_an_error_before_the_block(tmp_path):
+def test_folder_as_target_raises_before_the_block(tmp_path):
     with pytest.raises(IsADirectoryError), atomic_file(tmp_path):
         pytest.fail("the block must not run")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
-def test_a_device_or_pipe_is_written_to_and_stays(tmp_path):
+def test_device_or_pipe_is_written_and_kept(tmp_path):
     write_bytes("/dev/null", b"content")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 

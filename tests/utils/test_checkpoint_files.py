@@ -85,7 +85,7 @@ def test_plain_weights_need_no_configuration(tmp_path):
     assert not package.config
 
 
-def test_a_reference_to_a_published_model_has_no_weights(tmp_path):
+def test_reference_to_a_published_model_has_no_weights(tmp_path):
     torch.save({"pretrained": "facebook/encodec_32khz", "exported": True}, tmp_path / "c.bin")
     assert read_checkpoint_file(tmp_path / "c.bin").pretrained == "facebook/encodec_32khz"
 
@@ -125,7 +125,7 @@ def test_invalid_configuration_raises(config, message, tmp_path):
         read_checkpoint_file(tmp_path / "x.bin")
 
 
-def test_a_checkpoint_without_weights_lists_what_it_has(tmp_path):
+def test_checkpoint_without_weights_lists_its_keys(tmp_path):
     torch.save({"history": [], "xp.cfg": "a: 1"}, tmp_path / "empty.th")
     with pytest.raises(CheckpointError, match="history"):
         read_checkpoint_file(tmp_path / "empty.th")

@@ -24,27 +24,27 @@ def read_back(text: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_read_back(name):
+def test_name_round_trip(name):
     for text in (name, f"/data/{name}/egs", f"{name}/", f"{name}{name}"):
         assert read_back(override("key", text)) == text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_any_text_is_read_back(text):
+def test_text_round_trip(text):
     assert read_back(override("key", text)) == text
 
 
 @given(st.text(alphabet="\\'${}\" x"))
-def test_escapes_are_read_back(text):
+def test_escapes_round_trip(text):
     assert read_back(override("key", text)) == text
 
 
 @pytest.mark.parametrize("value", [None, True, 3, -0.5, 1e-5, ["a b", 1, None], {"a": "ü", "b": 2}])
-def test_values_of_other_types_are_read_back(value):
+def test_values_of_other_types_round_trip(value):
     assert read_back(override("key", value)) == value
 
 
-def test_ordinary_paths_stay_readable():
+def test_ordinary_paths_are_not_quoted():
     assert override("datasource.train", "/data/egs/train") == "datasource.train=/data/egs/train"
     assert quoted("musicgen/debug") == "musicgen/debug"
 

@@ -29,7 +29,7 @@ def test_every_waveform_gets_a_player(shown):
         assert abs(wav).max() > 0.9  # a player turns everything up
 
 
-def test_a_single_waveform_needs_no_batch_and_no_title(shown):
+def test_single_waveform_needs_no_batch_and_no_title(shown):
     notebook.display_audio(torch.ones(2, 100), 8000)
     assert len(shown) == 1
 

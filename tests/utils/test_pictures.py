@@ -28,7 +28,7 @@ def test_picture_of_audio_is_not_empty(tmp_path):
         "",
     ],
 )
-def test_a_title_is_drawn_literally(title, tmp_path):
+def test_title_is_drawn_literally(title, tmp_path):
     figure = plot_audio(torch.zeros(1, 4000), 16000, title)
     save_figure(figure, tmp_path / "a.png")
     assert figure_to_array(figure).std() > 10

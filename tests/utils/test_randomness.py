@@ -13,7 +13,7 @@ def test_generator_depends_on_every_name_and_its_position():
     assert len(seeds) == 5
 
 
-def test_no_global_generator_is_touched():
+def test_global_generators_are_not_used():
     before = torch.random.get_rng_state()
     torch.rand(3, generator=derive_generator("x"))
     torch.testing.assert_close(torch.random.get_rng_state(), before)

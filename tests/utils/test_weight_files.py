@@ -116,7 +116,7 @@ def test_plain_training_values_are_allowed(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_an_error(kept, tmp_path):
+def test_truncated_checkpoint_raises(kept, tmp_path):
     path = saved(tmp_path, {"best_state": {"big": torch.ones(1000)}})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
@@ -133,7 +133,7 @@ def test_file_that_is_not_a_checkpoint_raises(content, tmp_path):
     assert "weights_only" not in str(caught.value)
 
 
-def test_a_tensor_alone_is_not_a_checkpoint(tmp_path):
+def test_bare_tensor_is_not_a_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="Tensor"):
         read_torch_file(saved(tmp_path, torch.ones(2)))
 
@@ -147,7 +147,7 @@ def test_safetensors_header_stores_texts(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.05, 0.9])
-def test_a_truncated_safetensors_file_is_an_error(kept, tmp_path):
+def test_truncated_safetensors_file_raises(kept, tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"big": torch.ones(1000)}, path)
     whole = path.read_bytes()
@@ -166,7 +166,7 @@ def flip_a_bit(path, needle: bytes) -> None:
 WEIGHT = torch.linspace(1, 2, 1000)
 
 
-def test_a_flipped_bit_in_a_safetensors_file_is_an_error(tmp_path):
+def test_flipped_bit_in_a_safetensors_file_raises(tmp_path):
     path = tmp_path / "x.safetensors"
     write_safetensors_file(path, {"w": WEIGHT, "n": torch.tensor(3)}, {"xp.cfg": "a: 1"})
     state, header = read_safetensors_file(path)
@@ -177,7 +177,7 @@ def test_a_flipped_bit_in_a_safetensors_file_is_an_error(tmp_path):
         read_safetensors_file(path)
 
 
-def test_a_flipped_bit_in_a_torch_file_is_an_error_if_it_has_checksums(tmp_path):
+def test_flipped_bit_in_a_torch_file_with_checksums_raises(tmp_path):
     path = saved(tmp_path, {"best_state": {"w": WEIGHT}, "xp.cfg": f"a: 1\n{CRC32_COMMENT}"})
     read_torch_file(path)
     flip_a_bit(path, WEIGHT.numpy().tobytes())

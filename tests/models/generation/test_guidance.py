@@ -48,7 +48,7 @@ def test_double_guidance_scales_text_again(given, parts):
     torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-5)
 
 
-def test_a_beta_of_one_is_single_guidance(given):
+def test_beta_of_one_is_single_guidance(given):
     single, _ = guided(Guidance(cfg_coef=3.0), given)
     double, count = guided(Guidance(cfg_coef=3.0, cfg_coef_beta=1.0), given)
 

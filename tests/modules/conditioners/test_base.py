@@ -28,7 +28,7 @@ def test_no_conditions_give_no_excerpt_mask():
     assert merge_excerpt_masks({}, 5).tolist() == [[False] * 5]
 
 
-def test_a_null_condition_is_zero_and_masked():
+def test_null_condition_is_zero_and_masked():
     null = null_condition(condition(), num_steps=1)
     assert null.embed.shape == (2, 1, 4)
     assert not null.embed.any()

@@ -40,7 +40,7 @@ def test_padding_is_zero(chroma):
     assert not condition.embed[:, 4:].any()
 
 
-def test_a_null_melody_is_one_zero_step(chroma):
+def test_null_melody_is_one_zero_step(chroma):
     null = WavCondition(torch.zeros(2, 1, 1), torch.tensor([0, 0]), [8000, 8000])
     condition = chroma(chroma.prepare(null))
     assert condition.embed.shape == (2, 1, 4)

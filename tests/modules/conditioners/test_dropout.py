@@ -18,7 +18,7 @@ def clip_is_null(sample):
     return int(sample.wav["self_wav"].length) == 0
 
 
-def test_an_attribute_is_dropped_for_the_whole_batch():
+def test_attribute_is_dropped_for_the_whole_batch():
     dropout = AttributeDropout({"text": {"description": 0.5}, "wav": {"self_wav": 0.5}})
     rng = generator()
     for _ in range(20):
@@ -53,7 +53,7 @@ def test_dropout_can_be_enabled_in_evaluation():
     assert dropout(batch(), generator(), training=False)[0].text["description"] is None
 
 
-def test_the_given_samples_are_not_changed():
+def test_given_samples_are_not_changed():
     samples = batch()
     ClassifierFreeGuidanceDropout(1.0)(samples, generator(), training=True)
     assert samples[0].text["description"] == "x"

@@ -13,7 +13,7 @@ def rng(seed):
 
 @settings(deadline=None)
 @given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 99))
-def test_an_excerpt_lies_inside_the_audio(length, spare, seed):
+def test_excerpt_lies_inside_the_audio(length, spare, seed):
     excerpt = draw_excerpt(length + spare, length, 100, rng(seed))
     assert excerpt.start >= 0
     assert excerpt.stop - excerpt.start == length
@@ -31,7 +31,7 @@ def test_excerpt_longer_than_the_audio_raises():
 
 @settings(deadline=None)
 @given(st.floats(0.01, 9), st.integers(0, 99))
-def test_a_length_fits_into_the_shortest_clip(longest, seed):
+def test_length_fits_into_the_shortest_clip(longest, seed):
     assert min(1.5, longest) <= draw_length((1.5, 4.5), longest, rng(seed)) <= min(4.5, longest)
 
 
@@ -40,7 +40,7 @@ def test_frames_are_covered_from_where_the_excerpt_starts():
     assert covered.int().tolist() == [[0, 0, 1, 1, 1], [0] * 5, [0] * 5]
 
 
-def test_a_seed_selects_a_whole_millisecond_as_recipes_of_earlier_versions_do():
+def test_seed_selects_a_whole_millisecond_as_recipes_of_earlier_versions_do():
     starts = [select_excerpt_start(10.0, 3.0, seed) for seed in (0, 7, 2**62 - 1)]
     assert starts == [6.347, 4.15, 4.285]
     assert select_excerpt_start(3.0, 3.0, 7) == 0

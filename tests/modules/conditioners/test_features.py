@@ -76,7 +76,7 @@ def test_weights_load_in_both_spellings_of_weight_norm(hubert, tmp_path, old_nam
     torch.testing.assert_close(other(wav).last_hidden_state, hubert(wav).last_hidden_state)
 
 
-def test_other_weights_are_refused(hubert, tmp_path):
+def test_other_weights_raise(hubert, tmp_path):
     torch.save({"encoder.weight": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="does not hold the weights"):
         load_hubert_state(hubert, tmp_path / "pytorch_model.bin")
@@ -110,7 +110,7 @@ def test_codec_with_too_few_codebooks_raises():
         EncodecFeatures(TinyCodec(), n_q=3)
 
 
-def test_a_null_batch_works_with_token_features():
+def test_null_batch_works_with_token_features():
     style = style_conditioner(feature_extractor=EncodecFeatures(TinyCodec(), n_q=2)).train()
     encode(style, clips(0.0), rng()).embed.sum().backward()
     assert all(weight.grad is not None for weight in style.parameters())

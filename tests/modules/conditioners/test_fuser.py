@@ -30,7 +30,7 @@ def test_prefixes_are_prepended_once():
     assert (first.num_prefix, rest.num_prefix) == (3, 0)
 
 
-def test_a_sum_does_not_change_its_input():
+def test_sum_does_not_change_its_input():
     x = torch.zeros(2, 6, 4)
     fused = ConditionFuser({"sum": ["a"]})(x, {"a": condition(1, 1.0)})
     assert not x.any()

@@ -57,7 +57,7 @@ def test_each_clip_of_any_length_has_one_embedding(network):
         assert network.embed(torch.randn(1, 100_000)).shape == (1, 200)
 
 
-def test_other_weights_are_refused(tmp_path):
+def test_other_weights_raise(tmp_path):
     save_file({"conv2d/bias": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="does not hold MusiCNN"):
         Musicnn.from_file(tmp_path / "model.safetensors", ["rock"])

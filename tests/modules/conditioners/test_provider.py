@@ -37,7 +37,7 @@ def test_text_conditions_precede_waveform_conditions():
     assert all(isinstance(condition, Condition) for condition in conditions.values())
 
 
-def test_a_missing_attribute_is_null_and_one_without_conditioner_is_ignored():
+def test_missing_attribute_is_null_and_one_without_conditioner_is_ignored():
     ours = provider()
     samples = [
         ConditioningAttributes({"description": "x", "mood": "calm"}),

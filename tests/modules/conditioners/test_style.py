@@ -57,7 +57,7 @@ def test_evaluation_selects_the_middle_of_the_valid_audio():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_rate_of_the_clips_does_not_change_the_excerpts(seed):
+def test_rate_of_the_clips_does_not_change_the_excerpts(seed):
     """Token data sets store clips at a lower rate; the drawn excerpts must not depend on it."""
     rate = 3 * SAMPLE_RATE
     style = style_conditioner(sample_rate=rate, ds_rate_compression=48).train()
@@ -108,7 +108,7 @@ def test_training_length_does_not_affect_evaluation():
     assert style.eval().prepare(clips(1.0, 1.0), rng()).excerpts.shape[1] == 0.3 * SAMPLE_RATE
 
 
-def test_a_start_can_be_requested():
+def test_start_can_be_requested():
     values = clips(1.0, start=[0.25])
     excerpts = style_conditioner().eval().prepare(values, rng()).excerpts
     assert torch.equal(excerpts[0], values.wav[0, 0, 200:440])
@@ -136,21 +136,21 @@ def test_training_clip_shorter_than_one_frame_raises():
         style_conditioner().train().prepare(clips(1.0, 0.005), rng())
 
 
-def test_the_middle_can_be_fixed():
+def test_middle_can_be_fixed():
     style = style_conditioner(use_middle_of_segment=True).eval()
     assert torch.equal(
         style.prepare(clips(1.0), rng()).excerpts, style.prepare(clips(1.0)).excerpts
     )
 
 
-def test_an_excerpt_does_not_depend_on_the_rest_of_the_batch():
+def test_excerpt_does_not_depend_on_the_rest_of_the_batch():
     style = style_conditioner().eval()
     alone = style.prepare(clips(1.0, 1.0)._replace(), [generator(1), generator(2)]).excerpts[1]
     other = style.prepare(clips(1.0, 1.0), [generator(9), generator(2)]).excerpts[1]
     assert torch.equal(alone, other)
 
 
-def test_the_same_generators_give_the_same_condition():
+def test_same_generators_give_the_same_condition():
     for training in (True, False):
         one, other = (style_conditioner().train(training) for _ in range(2))
         first, second = encode(one, clips(1.0, 1.0), rng()), encode(other, clips(1.0, 1.0), rng())
@@ -166,7 +166,7 @@ def test_clips_at_another_rate_raise():
 # Excerpt masks
 
 
-def test_the_excerpt_mask_covers_the_frames_of_the_excerpt():
+def test_excerpt_mask_covers_the_frames_of_the_excerpt():
     # Quirk of released models: `length // hop` frames from `start // hop`, hop is 16 here.
     style = style_conditioner().eval()
     condition = encode(style, clips(1.0, 0.0, start=[0.26, None]))
@@ -175,21 +175,21 @@ def test_the_excerpt_mask_covers_the_frames_of_the_excerpt():
     assert not excerpt_mask[1].any()
 
 
-def test_the_excerpt_mask_can_be_left_out():
+def test_excerpt_mask_can_be_left_out():
     assert encode(style_conditioner(compute_mask=False).eval(), clips(1.0)).excerpt_mask is None
 
 
 # Null clips
 
 
-def test_a_null_clip_gives_zero_vectors():
+def test_null_clip_gives_zero_vectors():
     condition = encode(style_conditioner().eval(), clips(1.0, 0.0))
     assert condition.mask.tolist() == [[True] * 6, [False] * 6]
     assert condition.embed[0].any()
     assert not condition.embed[1].any()
 
 
-def test_a_batch_of_null_clips_is_one_zero_step_and_loads_nothing():
+def test_batch_of_null_clips_is_one_zero_step_and_loads_nothing():
     def load():
         raise AssertionError("loaded")
 
@@ -266,7 +266,7 @@ def test_frozen_statistics_are_not_updated_by_training():
     assert all(torch.equal(before[key], value) for key, value in statistics(style).items())
 
 
-def test_the_number_of_codebooks_is_drawn_per_training_batch():
+def test_number_of_codebooks_is_drawn_per_training_batch():
     style = style_conditioner().train()
     drawn = {style.prepare(clips(1.0), rng(i)).num_codebooks for i in range(60)}
     assert drawn == {1, 2, 3, 4}
@@ -302,7 +302,7 @@ def test_released_excerpts_give_eight_to_twenty_three_steps(seconds, steps):
 # Settings
 
 
-def test_the_feature_extractor_is_not_part_of_the_weights():
+def test_feature_extractor_is_not_part_of_the_weights():
     names = {key.split(".")[0] for key in style_conditioner().state_dict()}
     assert names == {"embed", "transformer", "batch_norm", "rvq", "output_proj"}
 
@@ -362,7 +362,7 @@ def test_invalid_setting_raises(options, message):
         style_conditioner(**options)
 
 
-def test_it_works_in_half_precision():
+def test_half_precision_is_supported():
     style = style_conditioner().eval().half()
     assert encode(style, clips(1.0)).embed.dtype == torch.float16
 
@@ -376,13 +376,13 @@ def test_clips_at_the_rate_of_the_model_are_resampled_for_the_feature_extractor(
 
 @pytest.mark.parametrize("middle", [True, False])
 @pytest.mark.parametrize("start", [None, 0.1])
-def test_an_excerpt_is_never_shortened_silently(middle, start):
+def test_excerpt_is_never_shortened_silently(middle, start):
     style = style_conditioner(use_middle_of_segment=middle).eval()
     with pytest.raises(ValueError, match=r"of 0\.3 s .* clip of 0\.2 s"):
         style.prepare(clips(0.2, start=[start]))
 
 
-def test_a_training_step_reads_no_value_from_the_device(monkeypatch):
+def test_training_step_reads_no_value_from_the_device(monkeypatch):
     style = style_conditioner().train()
     for seed in range(2):  # the k-means start may wait
         encode(style, clips(1.0, 1.0), rng(seed))

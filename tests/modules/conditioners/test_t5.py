@@ -41,7 +41,7 @@ def read(conditioner, texts, rng=None):
     return conditioner(conditioner.prepare(texts, rng))
 
 
-def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(t5):
+def test_embedding_does_not_depend_on_the_rest_of_the_batch(t5):
     conditioner = t5()
     alone = read(conditioner, ["calm piano"])
     beside = read(conditioner, ["calm piano", "fast drums and a loud bass line"])
@@ -52,7 +52,7 @@ def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(t5):
 
 
 @pytest.mark.parametrize("null", [None, ""])
-def test_a_null_text_is_zero(t5, null):
+def test_null_text_is_zero(t5, null):
     condition = read(t5(), [null, "calm piano"])
     assert not condition.embed[0].any()
     assert not condition.mask[0].any()
@@ -68,7 +68,7 @@ def test_batch_of_null_texts_does_not_load_the_encoder():
     assert not condition.embed.any()
 
 
-def test_a_frozen_encoder_is_not_part_of_the_weights(t5):
+def test_frozen_encoder_is_not_part_of_the_weights(t5):
     conditioner = t5()
     read(conditioner, ["calm piano"]).embed.sum().backward()
     assert set(conditioner.state_dict()) == {"output_proj.weight", "output_proj.bias"}
@@ -82,7 +82,7 @@ def test_fine_tuned_encoder_gets_gradients(t5):
     assert any(name.startswith("t5.") for name in trained)
 
 
-def test_the_encoder_runs_in_float32_under_autocast(t5):
+def test_encoder_runs_in_float32_under_autocast(t5):
     conditioner = t5()
     plain = read(conditioner, ["calm piano"]).embed
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -125,7 +125,7 @@ def test_copies_share_a_frozen_encoder(t5):
 
 
 @pytest.mark.parametrize("name", ["t5-base", "google-t5/t5-base", "/models/t5-base/"])
-def test_the_width_follows_from_the_last_component_of_the_name(name):
+def test_width_depends_on_the_last_component_of_the_name(name):
     assert T5Conditioner(name, 6, load=lambda name: None).dim == 768
 
 

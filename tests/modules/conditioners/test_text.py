@@ -21,7 +21,7 @@ def test_word_order_only_permutes_embeddings():
 
 
 @pytest.mark.parametrize("text", [None, "", " ,!"])
-def test_a_text_without_words_is_null(text):
+def test_text_without_words_is_null(text):
     lut = LUTConditioner(n_bins=10, dim=8, output_dim=4)
     condition = lut(lut.prepare([text, "two words"]))
     assert condition.mask.tolist() == [[False, False], [True, True]]
@@ -34,14 +34,14 @@ def test_text_that_is_not_valid_unicode_is_encoded(tokenizer):
     assert lut(lut.prepare(["half an emoji \ud83c and \0"])).mask.any()
 
 
-def test_a_batch_of_null_texts_is_one_zero_step():
+def test_batch_of_null_texts_is_one_zero_step():
     lut = LUTConditioner(n_bins=10, dim=8, output_dim=4)
     condition = lut(lut.prepare([None, None]))
     assert condition.embed.shape == (2, 1, 4)
     assert not condition.embed.any()
 
 
-def test_an_empty_text_is_a_value_for_the_noop_tokenizer():
+def test_empty_text_is_a_value_for_the_noop_tokenizer():
     # As recorded: with `noop` any string is a value, and only `None` is null.
     lut = LUTConditioner(n_bins=10, dim=8, output_dim=4, tokenizer="noop")
     assert lut.prepare(["", None]).mask.tolist() == [[True], [False]]
