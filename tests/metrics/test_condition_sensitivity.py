@@ -41,7 +41,9 @@ def some_clips(styles=2, tracks=2, each=2, seconds=2.0) -> list[LabelledClip]:
     ]
 
 
-def made_up(effects: dict[str, float], tracks=30, noise=0.01, seed=0) -> ConditionSensitivity:
+def synthetic_results(
+    effects: dict[str, float], tracks=30, noise=0.01, seed=0
+) -> ConditionSensitivity:
     """Synthetic results: cross entropies vary widely between targets, and effects are small."""
     rng = np.random.default_rng(seed)
     own = rng.normal(3, 1, size=(tracks * 2, 1))
@@ -120,7 +122,7 @@ def test_measuring_is_deterministic_and_covers_every_target(tiny_musicgen):
 
 
 def test_effect_smaller_than_target_variance_is_detected():
-    sensitivity = made_up({"other style": 0.02, "wrong text": 0.02, "same piece": -0.001})
+    sensitivity = synthetic_results({"other style": 0.02, "wrong text": 0.02, "same piece": -0.001})
     assert sensitivity.is_lower("same style", "other style")
     assert sensitivity.is_lower("right text", "wrong text")
     low, high = sensitivity.difference("same style", "other style")[1:]
@@ -128,14 +130,18 @@ def test_effect_smaller_than_target_variance_is_detected():
 
 
 def test_false_positives_are_rare():
-    found = sum(made_up({}, seed=s).is_lower("same style", "other style") for s in range(60))
-    assert found <= 6  # one in twenty by chance, either way
+    found = sum(
+        synthetic_results({}, seed=s).is_lower("same style", "other style") for s in range(60)
+    )
+    assert found <= 6  # 5 % by chance, in both directions
 
 
 def test_confidence_intervals_cover_the_true_effect():
     covered = 0
     for seed in range(100):
-        _, low, high = made_up({"wrong text": 0.01}, seed=seed).difference("no text", "wrong text")
+        _, low, high = synthetic_results({"wrong text": 0.01}, seed=seed).difference(
+            "no text", "wrong text"
+        )
         covered += low < 0.01 < high
     assert 85 <= covered <= 100
 

@@ -89,7 +89,7 @@ def run_in_terminal(environment: dict[str, str]) -> str:
     while True:
         try:
             part = os.read(terminal, 4096)
-        except OSError:  # on Linux this is how a terminal ends
+        except OSError:  # end of a terminal on Linux
             part = b""
         if not part:
             break

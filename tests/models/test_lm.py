@@ -42,7 +42,7 @@ def test_decoding_with_a_cache_equals_one_full_pass(fuse2cond, sizes):
     cache = lm.new_cache(batch_size=2, num_steps=12 + lm.num_prefix(conditions))
 
     full = lm(codes, conditions)
-    steps = [lm(piece, conditions, cache) for piece in codes.split(sizes, dim=2)]
+    steps = [lm(chunk, conditions, cache) for chunk in codes.split(sizes, dim=2)]
 
     torch.testing.assert_close(torch.cat(steps, dim=2), full)
 
@@ -82,7 +82,7 @@ def test_logits_on_frames_equal_those_of_interleaved_steps():
     logits = lm(sequence, conditions)
 
     assert output.mask.all()
-    for k in range(CODEBOOKS):  # codebook k is late by k steps
+    for k in range(CODEBOOKS):  # codebook k is delayed by k steps
         torch.testing.assert_close(output.logits[:, k], logits[:, k, k : k + 6])
 
 

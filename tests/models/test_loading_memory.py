@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 MEASURE = """
 import re, sys
 import torch
-import torch._dynamo  # as PyTorch does itself when it describes an embedding
+import torch._dynamo  # PyTorch does so when it formats an embedding
 from audiocraft.models import loaders
 
 def status(name):
@@ -26,7 +26,7 @@ def status(name):
     return 1024 * int(re.search(rf"{name}:\\s+(\\d+) kB", text).group(1))
 
 before = status("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")  # forget the peak of the imports
+open("/proc/self/clear_refs", "w").write("5")  # reset the peak of the imports
 lm = loaders.load_lm_model(sys.argv[1])
 assert {p.dtype for p in lm.parameters()} == {torch.float16}
 assert all(bool((p == 0).all()) for p in lm.parameters())

@@ -73,7 +73,7 @@ def test_saved_adapter_loads_into_another_copy_of_the_base(base, style, tmp_path
     path = tmp_path / "adapter.safetensors"
     save_adapter(model, lora, described, path)
     (tmp_path / "other").touch()
-    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # not for its owner alone
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # by the umask
     whole = sum(t.numel() * 4 for t in base.state_dict().values())
     assert style or path.stat().st_size < whole / 3
     other = copy.deepcopy(base)

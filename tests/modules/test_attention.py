@@ -85,7 +85,7 @@ def test_attention_as_float32_is_float32_under_autocast(x):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         fine(x)
 
-    assert seen == [torch.bfloat16]  # the attention in float32, its output as what surrounds it
+    assert seen == [torch.bfloat16]  # attention in float32, output in the autocast dtype
     torch.testing.assert_close(fine(x), rough(x))
 
 

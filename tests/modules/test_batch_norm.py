@@ -26,7 +26,7 @@ def normalise_a_share(rank, shares):
 
 @pytest.mark.integration
 def test_shared_batch_equals_a_single_process():
-    cuts = [slice(0, 3), slice(3, 3), slice(3, 5)]  # one process has nothing
+    cuts = [slice(0, 3), slice(3, 3), slice(3, 5)]  # one process has no rows
     results = in_processes(normalise_a_share, 3, [(BATCH[cut], GOAL[cut]) for cut in cuts])
     whole = normalise(BATCH, GOAL)
     for cut, result in zip(cuts, results):

@@ -22,9 +22,9 @@ def tiny(**options):
 
 def stream(model, x, sizes, source=None):
     cache = model.new_cache(batch_size=len(x), num_steps=x.shape[1])
-    pieces = [model(piece, source, cache) for piece in x.split(sizes, dim=1)]
+    chunks = [model(chunk, source, cache) for chunk in x.split(sizes, dim=1)]
     assert cache.length == x.shape[1]
-    return torch.cat(pieces, dim=1)
+    return torch.cat(chunks, dim=1)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=lambda options: "-".join(options))

@@ -246,6 +246,6 @@ def pick_a_share(rank, shares):
 def test_picked_rows_are_equal_in_every_process_and_for_the_whole_batch():
     rows = torch.arange(16.0).view(8, 2)
     shares = [rows[:0], rows[:3], rows[3:]]
-    expected = pick_rows(rows, 5, generator(0))  # the generator of the first process decides
+    expected = pick_rows(rows, 5, generator(0))  # the generator of the first process is used
     for picked in in_processes(pick_a_share, 3, shares):
         assert torch.equal(picked, expected)

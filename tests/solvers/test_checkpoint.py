@@ -211,7 +211,7 @@ def test_best_weights_are_copied():
     best, weight = BestState(), torch.zeros(2)
     assert best.update(2.0, {"w": weight})
     assert not best.update(3.0, {"w": weight + 1})
-    weight += 5  # what training does next must not reach the copy
+    weight += 5  # later training must not change the copy
     torch.testing.assert_close(best.model["w"], torch.zeros(2))
     assert best.update(1.0, {"w": weight})
     torch.testing.assert_close(best.model["w"], torch.full((2,), 5.0))

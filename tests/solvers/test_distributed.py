@@ -25,7 +25,7 @@ OF_A_STEP = {
 @pytest.fixture
 def environment(monkeypatch):
     for name in ("SUBMITIT_EXECUTOR", "WORLD_SIZE", "RANK", *OF_A_STEP):
-        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.setenv(name, "")  # so that it is restored afterwards
         monkeypatch.delenv(name)
 
     def begin(**variables):
@@ -91,7 +91,7 @@ def test_processes_end_after_threads_of_gloo_are_idle():
     for free in sockets:
         free.close()
     run = subprocess.run(
-        # Not forked: the end of an interpreter is what is tested.
+        # Not forked: the exit of an interpreter is tested.
         [sys.executable, "-W", "ignore", "-c", ENDING, *ports],
         capture_output=True,
         text=True,

@@ -147,7 +147,7 @@ def test_folder_below_a_file_raises(tmp_path):
 
 
 def test_read_only_folder_raises(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root can write everywhere
     with pytest.raises(ConfigError, match="read-only"):
         check_output_folder(tmp_path)
 

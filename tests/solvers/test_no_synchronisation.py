@@ -43,5 +43,5 @@ def test_loss_counts_and_update_read_nothing_until_the_metrics_are_read():
         metrics = loss_metrics(loss, per_codebook) | optim_step.step()
     assert reads.found == []
     with Reads() as reads:
-        assert DeferredMetrics(metrics).values()["ce"] > 0  # on the CPU they are read at once
+        assert DeferredMetrics(metrics).values()["ce"] > 0  # on the CPU they are read immediately
     assert reads.found

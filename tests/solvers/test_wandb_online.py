@@ -84,7 +84,7 @@ def test_run_is_logged_with_its_curves_and_samples(server, tmp_path):
 
 def test_resumed_run_continues_the_same_curves(server, tmp_path):
     log(server, tmp_path, 1, 2)
-    printed = log(server, tmp_path, 2, 3)  # killed in epoch 2, which is done again
+    printed = log(server, tmp_path, 2, 3)  # killed in epoch 2, which is repeated
     assert curve(server, "valid/ce") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert curve(server, "generate/samples") == [(1, 3.0), (2, 3.0), (3, 3.0)]
     assert "less than the current step" not in printed

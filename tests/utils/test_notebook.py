@@ -26,7 +26,7 @@ def test_every_waveform_gets_a_player(shown):
     for player in shown[1::2]:
         wav, sample_rate = soundfile.read(io.BytesIO(player.data))
         assert (len(wav), sample_rate) == (800, 8000)
-        assert abs(wav).max() > 0.9  # a player turns everything up
+        assert abs(wav).max() > 0.9  # a player normalizes the volume
 
 
 def test_single_waveform_needs_no_batch_and_no_title(shown):

@@ -167,7 +167,7 @@ def test_every_step_is_computed_once():
 
     generate_tokens(lm, text_and_style(2), max_gen_len=5, sampling=GREEDY)
 
-    assert read == [9 + 1] + [1] * 6  # the prefix comes once
+    assert read == [9 + 1] + [1] * 6  # the prefix is computed once
 
 
 def test_cross_attention_source_is_projected_once():

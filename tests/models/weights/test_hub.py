@@ -49,7 +49,7 @@ def test_experiment_without_checkpoint_raises_with_a_hint():
 def test_cached_download_is_found_offline(offline):
     path = offline.add(STYLE, "state_dict.bin", b"weights")
     assert hub.fetch(STYLE, "state_dict.bin").read_bytes() == b"weights"
-    assert hub.fetch(STYLE, *BOTH).samefile(path)  # although the better file is not there
+    assert hub.fetch(STYLE, *BOTH).samefile(path)  # although the preferred file is missing
 
 
 def test_preferred_file_takes_precedence(offline):

@@ -113,7 +113,7 @@ def with_t5(offline, t5_folder):
 
 def test_t5_loads_from_manually_placed_files(with_t5, t5_folder, capfd):
     loaded = pretrained.load_t5("t5-base")
-    assert not "".join(capfd.readouterr())  # no bar of its own, in the middle of another
+    assert not "".join(capfd.readouterr())  # no second progress bar
     tokens = loaded.tokenizer(["calm piano"], return_tensors="pt")
     with torch.no_grad():
         hidden = loaded(tokens["input_ids"], tokens["attention_mask"])

@@ -384,7 +384,7 @@ def test_excerpt_is_never_shortened_silently(middle, start):
 
 def test_training_step_reads_no_value_from_the_device(monkeypatch):
     style = style_conditioner().train()
-    for seed in range(2):  # the k-means start may wait
+    for seed in range(2):  # the k-means init may synchronize
         encode(style, clips(1.0, 1.0), rng(seed))
     read = HostCopy.read
 
