@@ -111,10 +111,10 @@ def assert_resumed(run: Run) -> None:
     assert "resumes" in run.output, run.output
 
 
-def interrupted(*argv: str, outputs: Path, timeout: float = 300) -> Run:
+def interrupted(*argv: str, outputs: Path, timeout: float = 300, cold: bool = False) -> Run:
     """Run `python ARGV` and send SIGINT after the first checkpoint."""
     until = time.monotonic() + timeout
-    with started(*argv, outputs=outputs) as process:
+    with started(*argv, outputs=outputs, cold=cold) as process:
         while not list(outputs.glob("xps/*/history.json")):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < until

@@ -13,6 +13,7 @@ from .conftest import ROOT, SMALL, Run, assert_resumed, command, interrupted
 pytestmark = pytest.mark.slow
 
 TINY = "solver=musicgen/musicgen_style_tiny"
+# In a fork, where PyTorch's compiler is imported, views of simulated tensors raise.
 ON_DEVICE = ("-m", "tests.simulated_gpu")
 GENERATE = (
     *("audiocraft", "generate", "--text", "calm piano", "--style", "assets/electronic.mp3"),
@@ -23,7 +24,7 @@ GENERATE = (
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Run:
     job = ("train", *SMALL, "device=gpu")
-    return command(*ON_DEVICE, *job, outputs=tmp_path_factory.mktemp("trained"))
+    return command(*ON_DEVICE, *job, outputs=tmp_path_factory.mktemp("trained"), cold=True)
 
 
 def test_an_operation_on_tensors_of_both_devices_raises(tmp_path):
@@ -49,8 +50,8 @@ def test_training_history_equals_that_of_the_cpu(trained, finished):
 
 def test_an_interrupted_run_resumes_on_the_device(trained, tmp_path):
     job = (*ON_DEVICE, "train", *SMALL, "device=gpu")
-    assert interrupted(*job, outputs=tmp_path).returncode == 130
-    rest = command(*job, outputs=tmp_path)
+    assert interrupted(*job, outputs=tmp_path, cold=True).returncode == 130
+    rest = command(*job, outputs=tmp_path, cold=True)
     assert_resumed(rest)
     assert rest.history == trained.history
 
@@ -60,7 +61,8 @@ def test_generated_music_equals_that_of_the_cpu(trained, tmp_path):
     for device in ("gpu", "cpu"):
         where = ("--model", f"//sig/{trained.folder.name}", "--device", device)
         files = ("--out", str(tmp_path / device))
-        run = command(*ON_DEVICE, *GENERATE, *where, *files, outputs=trained.outputs)
+        job = (*ON_DEVICE, *GENERATE, *where, *files)
+        run = command(*job, outputs=trained.outputs, cold=True)
         assert run.returncode == 0, run.output
         (path,) = (tmp_path / device).glob("*.wav")
         waves.append(soundfile.read(path)[0])
@@ -71,7 +73,7 @@ def test_generated_music_equals_that_of_the_cpu(trained, tmp_path):
 def test_the_doctor_finds_no_problem_on_the_device(tmp_path):
     run = command(*ON_DEVICE, "audiocraft", "doctor", TINY, "device=gpu", outputs=tmp_path)
     assert run.returncode == 0, run.output
-    assert run.output.count("of its size") == 3
+    assert run.output.count("of its norm") == 3
 
 
 def test_tokens_equal_those_of_the_cpu(tmp_path):
