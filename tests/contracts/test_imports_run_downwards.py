@@ -125,7 +125,7 @@ COMMANDS = "import sys, audiocraft.train, audiocraft.inference.sample_generator"
 BEFORE = f"{COMMANDS}; print({LATE!r} & set(sys.modules))"
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_slow_optional_modules_are_not_imported_at_start():
     options: dict = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
     run = subprocess.run([sys.executable, "-c", BEFORE], **options)

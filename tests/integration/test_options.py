@@ -135,6 +135,7 @@ def test_a_preset_trains(preset, plain, tmp_path):
     assert (done.folder / "adapter.safetensors").exists() == (preset == "16gb")
 
 
+@pytest.mark.slow
 def test_samples_of_the_last_epoch_can_be_replaced(tmp_path):
     plain = run(tmp_path, job=SAMPLES)
     samples = plain.folder / "samples"
@@ -154,6 +155,7 @@ def test_show_prints_the_model_and_the_configuration(tmp_path):
     assert not list(tmp_path.glob("xps/*/checkpoint.th"))
 
 
+@pytest.mark.slow
 def test_an_8_bit_optimizer_resumes(tmp_path):
     """Two epochs in one run or in two runs give the same weights."""
     job = with_settings(QUICK, "optim.epochs=2", "optim.optimizer=adamw8bit")

@@ -67,6 +67,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, tmp_path):
         assert torch.equal(value, theirs[key]), key
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_history_in_another_process(finished, tmp_path):
     again = command("train.py", *SMALL, "generate.every=null", outputs=tmp_path, cold=True)
     assert again.returncode == 0, again.output
