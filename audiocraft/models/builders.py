@@ -276,15 +276,16 @@ def get_debug_models() -> tuple[EncodecModel, LMModel]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokenizer = get_debug_compression_model()
-        tokenizer.quantizer.initialize(torch.randn(1, 32, 2000))
+        tokenizer.quantizer.initialize(torch.randn(1, 32, 800))
         style = cond.StyleConditioner(
             cond.MusicnnFeatures(load_musicnn),
             output_dim=16,
             transformer_scale="none",
             ds_factor=12,
+            bins=64,
         )
         if style.rvq is not None:
-            style.rvq.initialize(torch.randn(1, style.dim, 2000))
+            style.rvq.initialize(torch.randn(1, style.dim, 256))
         text = cond.LUTConditioner(n_bins=64, dim=16, output_dim=16)
         lm = LMModel(
             patterns.DelayedPatternProvider(4),
