@@ -65,6 +65,7 @@ EXTRAS = {
     ],
     "lora": ["peft>=0.17"],
     "tables": ["pyarrow>=14"],  # Parquet tables and Hugging Face data sets
+    "visqol": ["visqol-python>=3"],  # estimated listening quality of codecs
     "wandb": [],  # required by now; the extra stays for scripts that name it
 }
 

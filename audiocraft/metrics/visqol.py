@@ -32,7 +32,7 @@ class Visqol:
                 f"metrics.visqol.mode={mode!r} is not supported. Supported: {', '.join(RATES)}."
             )
         try:
-            from visqol import VisqolApi  # noqa: PLC0415
+            from visqol import VisqolApi  # noqa: PLC0415  # pyright: ignore
         except ImportError as error:
             raise ConfigError(
                 "evaluate.metrics.visqol=true needs a package: pip install visqol-python. Or set "
